@@ -1,0 +1,86 @@
+"""What a network is told beside the noisy latents, and the shift that tells its two roles apart."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A batch of text conditions."""
+
+    embeds: Tensor  # (B, L, D) token embeddings
+    mask: Tensor  # (B, L) true or 1 where a token counts
+    pooled: Tensor | None = None  # (B, P) one vector a text, where the network wants it
+
+    def __post_init__(self) -> None:
+        assert self.embeds.ndim == 3, f"embeds must be (B, L, D), got {tuple(self.embeds.shape)}"
+        assert self.mask.shape == self.embeds.shape[:2], (
+            f"mask {tuple(self.mask.shape)} against embeds {tuple(self.embeds.shape)}"
+        )
+        assert self.pooled is None or (self.pooled.ndim == 2 and len(self.pooled) == len(self)), (
+            f"pooled must be ({len(self)}, P), got {tuple(self.pooled.shape)}"
+        )
+
+    def __len__(self) -> int:
+        return len(self.embeds)
+
+    def shift(self, a: float, b: float) -> "Condition":
+        """The shifted condition c_fake = a c + b (Eq. 9, with A = a I and b = b 1).
+
+        The pooled vector is shifted too, else half of the real condition would remain; the mask
+        is not part of the condition's value and never changes.
+        """
+        pooled = None if self.pooled is None else a * self.pooled + b
+        return Condition(a * self.embeds + b, self.mask, pooled)
+
+    def select(self, rows: slice | Tensor | Sequence[int]) -> "Condition":
+        """The given rows: a slice, a tensor of indices, a boolean mask (B,) or a list of ints."""
+        pooled = None if self.pooled is None else self.pooled[rows]
+        return Condition(self.embeds[rows], self.mask[rows], pooled)
+
+    def drop(self, rows: Tensor, null: "Condition") -> "Condition":
+        """The rows where the boolean mask (B,) is true replaced by the null condition's.
+
+        null has batch 1 or B and the same length L.
+        """
+        assert rows.dtype == torch.bool and rows.shape == (len(self),), (
+            f"rows must be a boolean mask ({len(self)},), got {rows.dtype} {tuple(rows.shape)}"
+        )
+        null = null.expand(len(self))
+        pooled = None
+        if self.pooled is not None:
+            assert null.pooled is not None, "the null condition has no pooled vector"
+            pooled = torch.where(rows[:, None], null.pooled, self.pooled)
+        return Condition(
+            torch.where(rows[:, None, None], null.embeds, self.embeds),
+            torch.where(rows[:, None], null.mask, self.mask),
+            pooled,
+        )
+
+    def to(self, target: torch.device | torch.dtype | str) -> "Condition":
+        """The condition on another device, or in another precision (which leaves the mask)."""
+        mask = self.mask if isinstance(target, torch.dtype) else self.mask.to(target)
+        pooled = None if self.pooled is None else self.pooled.to(target)
+        return Condition(self.embeds.to(target), mask, pooled)
+
+    def expand(self, batch: int) -> "Condition":
+        """A condition of batch 1 repeated to `batch` rows, without a copy; one of `batch` as is."""
+        if len(self) == batch:
+            return self
+        assert len(self) == 1, f"cannot expand {len(self)} rows to {batch}"
+        pooled = None if self.pooled is None else self.pooled.expand(batch, -1)
+        return Condition(self.embeds.expand(batch, -1, -1), self.mask.expand(batch, -1), pooled)
+
+    @staticmethod
+    def concatenate(conditions: Sequence["Condition"]) -> "Condition":
+        """The conditions one after another along the batch; they share L, D and P."""
+        pooled = [c.pooled for c in conditions if c.pooled is not None]
+        assert len(pooled) in (0, len(conditions)), "some conditions are pooled and some are not"
+        return Condition(
+            torch.cat([c.embeds for c in conditions]),
+            torch.cat([c.mask for c in conditions]),
+            torch.cat(pooled) if pooled else None,
+        )

@@ -1,0 +1,43 @@
+"""The objectives, one paper each: to add one, write its file and add a line to OBJECTIVES."""
+
+from collections.abc import Mapping
+
+from apexgen.objectives.apex import Apex
+from apexgen.objectives.base import Batch, Draw, Loss, Nets, Objective
+from apexgen.objectives.check import defaults, line, nearest
+from apexgen.objectives.flow_matching import FlowMatching
+
+OBJECTIVES: dict[str, type[Objective]] = {
+    "apex": Apex,
+    "flow_matching": FlowMatching,
+}
+
+__all__ = ["OBJECTIVES", "Batch", "Draw", "Loss", "Nets", "Objective", "build_objective"]
+
+
+def build_objective(name: str, fields: Mapping[str, object]) -> Objective:
+    """The objective called `name` with the given fields; ValueError names the nearest right key."""
+    if name not in OBJECTIVES:
+        raise ValueError(
+            f'unknown objective "{name}"; write {line("name", nearest(name, OBJECTIVES))} '
+            f"(there are {', '.join(OBJECTIVES)})"
+        )
+    usual = defaults(OBJECTIVES[name])
+    for key, value in fields.items():
+        if key not in usual:
+            raise ValueError(
+                f'objective "{name}" has no field "{key}"; write {line(nearest(key, usual), value)}'
+            )
+        if not _fits(value, usual[key]):
+            raise ValueError(
+                f"{key} must be of type {type(usual[key]).__name__}, got {value!r}; "
+                f"write {line(key, usual[key])}"
+            )
+    return OBJECTIVES[name](**fields)
+
+
+def _fits(value: object, usual: object) -> bool:
+    """Whether a value has the type of the default; None stands for a word yet to be chosen."""
+    if isinstance(usual, float):
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return type(value) is type(usual) or (usual is None and isinstance(value, str))

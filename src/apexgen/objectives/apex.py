@@ -1,0 +1,102 @@
+"""APEX (Liu et al., 2026), https://arxiv.org/abs/2604.12322: one network in two roles.
+
+Told the shifted condition c_fake = a c + b, the network learns the distribution of its own
+samples (Eq. 12); how that field differs from the real one corrects the generator. `form` says
+where the difference is evaluated:
+
+- "kl", the default: on the generated path, where the gradient of KL(fake | real) is an
+  expectation (Eq. 13); apex_kl.py.
+- "mix": on the data path, the paper's Eq. 25 as printed; apex_mix.py. At t = 1 its minimiser is a
+  conditional mean, so that in one step it cannot show a distribution with several modes.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Generator
+
+from apexgen.flow import normal, uniform_times
+from apexgen.objectives.apex_kl import kl_terms
+from apexgen.objectives.apex_mix import mix_terms
+from apexgen.objectives.base import Batch, Draw, Loss, Nets, Objective, pictures
+from apexgen.objectives.check import one_of, unused, within
+from apexgen.velocities import guided
+
+ONLY_KL = ("real", "guidance", "warmup", "kl_weight", "anchor_weight", "clamp", "redraw")
+ONLY_MIX = ("mix", "mix_weight", "fake_gradient")
+
+
+@dataclass(frozen=True)
+class Apex(Objective):
+    """One-step distillation without a discriminator, a second network or a second time."""
+
+    form: Literal["kl", "mix"] = "kl"
+    shift_scale: float = -1.0  # a of Eq. 9; a = 1 with b = 0 is no shift, the control
+    shift_bias: float = 0.0  # b of Eq. 9
+    time_low: float = 0.02  # t ~ U(time_low, time_high)
+    time_high: float = 0.98
+    fake_weight: float = 1.0  # lambda_p of Eq. 25
+    # What holds the velocity field in place; None is "teacher" (prompts only), in mix "data".
+    anchor: Literal["teacher", "data"] | None = None
+    real: Literal["teacher", "ema", "student"] = "teacher"  # whose field is v_real
+    guidance: float = 1.0  # classifier-free guidance inside v_real
+    warmup: int = 150  # first steps without the KL term, while the fake field is learnt
+    kl_weight: float = 1.0
+    anchor_weight: float = 1.0  # at 0 nothing holds the shared weights: a control only
+    clamp: float = 1.0  # largest |v_fake - v_real| that moves a sample
+    redraw: bool = False  # True: one more forward, and the peak memory of flow matching
+    mix: float = 0.5  # lambda of Eq. 22
+    mix_weight: float = 1.0  # lambda_e of Eq. 25
+    fake_gradient: bool = False  # let the gradient of Eq. 12 flow through x_fake
+
+    def __post_init__(self) -> None:
+        one_of(self, "form", ("kl", "mix"))
+        one_of(self, "real", ("teacher", "ema", "student"))
+        if self.anchor is None:  # resolved, so that a saved configuration says what was done
+            object.__setattr__(self, "anchor", "teacher" if self.form == "kl" else "data")
+        one_of(self, "anchor", ("teacher", "data"))
+        unused(self, ONLY_MIX if self.form == "kl" else ONLY_KL, f'form = "{self.form}"')
+        if self.anchor == "teacher" and (self.form == "mix" or self.real != "teacher"):
+            # A field anchored to itself is not held at all, and Eq. 25 reads pictures.
+            raise ValueError(
+                'anchor = "teacher" needs form = "kl", real = "teacher"; write anchor = "data"'
+            )
+        for name in ("warmup", "kl_weight", "anchor_weight", "mix_weight"):
+            within(self, name, 0)
+        within(self, "fake_weight", 1e-6 if self.form == "kl" else 0)
+        within(self, "guidance", 1)
+        within(self, "clamp", 1e-6)
+        within(self, "mix", 0, 1)
+        within(self, "time_low", 1e-3, 0.999)  # 0 and 1 have no velocity field to compare
+        within(self, "time_high", self.time_low, 0.999)
+
+    @property
+    def needs_pictures(self) -> bool:
+        return self.anchor == "data"
+
+    def draw(self, shape: tuple[int, ...], generator: Generator) -> Draw:
+        # With one noise for both, the fake field's target would be the student's own output.
+        w, z = normal(shape, generator), normal(shape, generator)
+        times = tuple(
+            uniform_times(shape[0], self.time_low, self.time_high, generator, ndim=len(shape))
+            for _ in range(1 if self.form == "kl" else 2)
+        )
+        return Draw(noises=(w, z), times=times)
+
+    def terms(self, nets: Nets, batch: Batch, draw: Draw, step: int) -> Iterator[Loss]:
+        c, c_fake = batch.c, batch.c.shift(self.shift_scale, self.shift_bias)  # Eq. 9
+        if self.form == "mix":
+            return mix_terms(
+                nets.student, c, c_fake, pictures(batch), draw,
+                mix=self.mix, mix_weight=self.mix_weight,
+                fake_weight=self.fake_weight, fake_gradient=self.fake_gradient,
+            )  # fmt: skip
+        real = guided(getattr(nets, self.real), batch.null, self.guidance)
+        x = pictures(batch) if self.anchor == "data" else None
+        return kl_terms(
+            nets.student, real, c, c_fake, x, draw,
+            fake_weight=self.fake_weight, anchor_weight=self.anchor_weight,
+            kl_weight=0.0 if step < self.warmup else self.kl_weight,
+            clamp=self.clamp, redraw=self.redraw,
+        )  # fmt: skip

@@ -1,0 +1,71 @@
+"""APEX on the generated path: Eq. 12 and 13 of https://arxiv.org/abs/2604.12322.
+
+By Eq. 38 the gradient of KL(fake | real) through the generator G(w) = w - F(w, 1, c) is, in
+velocities and with weight one over t,
+
+    d KL / d F(w, 1, c)  ~  v_fake(x_t, t, c_fake) - v_real(x_t, t, c),
+    x_t = (1 - t) x_fake + t z,    x_fake = sg G(w),    w and z independent.
+
+v_fake - v_real = E_real[x | x_t] - E_fake[x | x_t], so descent moves G(w) toward the real mean.
+"""
+
+from collections.abc import Iterator
+from contextlib import nullcontext
+
+import torch
+from torch import Tensor
+
+from apexgen.condition import Condition
+from apexgen.flow import endpoint, interpolate, velocity
+from apexgen.objectives.base import Draw, Loss, mean_square
+from apexgen.velocities import Velocity
+
+
+def kl_terms(
+    student: Velocity,
+    real: Velocity,
+    c: Condition,
+    c_fake: Condition,
+    x: Tensor | None,
+    draw: Draw,
+    *,
+    fake_weight: float,
+    anchor_weight: float,
+    kl_weight: float,
+    clamp: float,
+    redraw: bool,
+) -> Iterator[Loss]:
+    """The terms fake, anchor and kl; the anchor is on the pictures x, or on `real` without.
+
+    kl_weight is 0 during the warm-up; the other settings are fields of Apex.
+    """
+    (w, z), (t,) = draw.noises, draw.times
+    one, zero = torch.ones_like(t), torch.zeros_like(t)
+    generates = kl_weight > 0
+
+    with nullcontext() if generates and not redraw else torch.no_grad():
+        F_w = student(w, one, zero, c)
+    x_fake = endpoint(w, F_w.detach(), one)  # Eq. 11 at t = 1
+    x_t = interpolate(x_fake, z, t)  # Eq. 1, on the generated path
+
+    v_fake = student(x_t, t, t, c_fake)
+    yield Loss("fake", fake_weight * mean_square(v_fake, velocity(x_fake, z)))  # Eq. 12
+
+    v_fake = v_fake.detach()  # only its value serves below
+    with torch.no_grad():
+        v_real = real(x_t, t, t, c)
+    gap = v_fake - v_real  # Eq. 13 in velocities, by Eq. 38
+    logs = {"gap": gap.abs().mean()}
+
+    if x is None:
+        anchor = mean_square(student(x_t, t, t, c), v_real)
+    else:
+        anchor = mean_square(student(interpolate(x, z, t), t, t, c), velocity(x, z))  # Eq. 4
+    yield Loss("anchor", anchor_weight * anchor, logs)
+
+    if generates:
+        if redraw:
+            F_w = student(w, one, zero, c)
+        # 0 * inf is nan: an infinite gap must not pass as a finite push.
+        push = gap.clamp(-clamp, clamp) + 0 * gap
+        yield Loss("kl", kl_weight * mean_square(F_w, F_w.detach() - push))

@@ -1,0 +1,81 @@
+"""What an objective is given, what it draws, and what it returns."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from torch import Generator, Tensor
+
+from apexgen.condition import Condition
+from apexgen.velocities import Velocity
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One batch of conditions, with pictures where the objective needs them."""
+
+    c: Condition  # batch B
+    null: Condition  # the empty condition, batch 1 or B
+    x: Tensor | None = None  # (B, ...) clean latents
+
+
+@dataclass(frozen=True)
+class Nets:
+    """Three velocities; only the student's parameters ever receive a gradient."""
+
+    student: Velocity
+    teacher: Velocity
+    ema: Velocity
+
+
+@dataclass(frozen=True)
+class Draw:
+    """All the randomness of one step, drawn before anything is computed."""
+
+    noises: tuple[Tensor, ...]  # each (B, ...) standard normal, float32
+    times: tuple[Tensor, ...]  # each (B, 1, ...) float32
+
+
+@dataclass(frozen=True)
+class Loss:
+    """One term: what to call it, what to descend, what to write down beside it."""
+
+    name: str
+    value: Tensor  # scalar, with its weight
+    logs: dict[str, Tensor] = field(default_factory=dict)  # detached scalars
+
+
+class Objective(ABC):
+    """A frozen dataclass whose fields are the hyperparameters of one paper."""
+
+    @property
+    @abstractmethod
+    def needs_pictures(self) -> bool:
+        """Whether `terms` reads Batch.x; where not, prompts are all the data needed."""
+
+    @abstractmethod
+    def draw(self, shape: tuple[int, ...], generator: Generator) -> Draw:
+        """The noises and times of one step for latents of the given shape, batch first."""
+
+    @abstractmethod
+    def terms(self, nets: Nets, batch: Batch, draw: Draw, step: int) -> Iterator[Loss]:
+        """The loss terms of training step `step`, one after another; they share no graph.
+
+        Call backward on each before asking for the next: peak memory is then one term's graph.
+        ValueError where pictures are needed and the batch has none.
+        """
+
+
+def pictures(batch: Batch) -> Tensor:
+    """The batch's clean latents, or a ValueError that says what to do."""
+    if batch.x is None:
+        raise ValueError(
+            "the objective needs pictures and the data has prompts only; name a source with "
+            'pictures, or write objective.name = "apex" with anchor = "teacher"'
+        )
+    return batch.x
+
+
+def mean_square(a: Tensor, b: Tensor) -> Tensor:
+    """The mean over all elements of (a - b)^2."""
+    return (a - b).square().mean()
