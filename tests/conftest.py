@@ -1,0 +1,14 @@
+"""One seed for every test, so that a figure in an assertion can be repeated."""
+
+import pytest
+import torch
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def generator():
+    return torch.Generator().manual_seed(0)

@@ -1,0 +1,356 @@
+"""Laws of the objectives, in float64 on a small field where that is possible."""
+
+import copy
+import importlib
+import pkgutil
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from apexgen import flow, objectives
+from apexgen.condition import Condition
+from apexgen.objectives import OBJECTIVES, Batch, Draw, Nets, build_objective
+from apexgen.objectives.apex import Apex
+from apexgen.objectives.flow_matching import FlowMatching
+from gaussian import Gaussian, empty_condition
+
+SETTINGS = {
+    "flow_matching": FlowMatching(),
+    "kl": Apex(warmup=0),
+    "kl warm-up": Apex(warmup=10),
+    "kl redraw": Apex(warmup=0, redraw=True),
+    "kl guided": Apex(warmup=0, guidance=2.0),
+    "kl data": Apex(warmup=0, anchor="data"),
+    "kl ema": Apex(warmup=0, anchor="data", real="ema"),
+    "kl student": Apex(warmup=0, anchor="data", real="student"),
+    "mix": Apex(form="mix"),
+    "mix fake gradient": Apex(form="mix", fake_gradient=True),
+}
+every_setting = pytest.mark.parametrize("objective", SETTINGS.values(), ids=SETTINGS.keys())
+
+
+class Field(nn.Module):
+    """A small pixelwise network of (B, 3, H, W) that reads the time and the condition."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(3 + 1 + 4, 16), nn.Linear(16, 3)
+
+    def forward(self, x, t, r, c):
+        pixels = x.movedim(1, -1)
+        said = torch.cat([t.flatten(1), c.embeds.mean(1)], dim=1)[:, None, None]
+        h = torch.cat([pixels, said.expand(*pixels.shape[:-1], -1)], dim=-1)
+        return self.last(self.first(h).tanh()).movedim(-1, 1)
+
+
+def nets():
+    return Nets(*(Field().double() for _ in range(3)))
+
+
+def batch(n=4):
+    c = Condition(torch.randn(n, 5, 4).double(), torch.ones(n, 5))
+    null = Condition(torch.zeros(1, 5, 4).double(), torch.ones(1, 5))
+    return Batch(c, null, torch.randn(n, 3, 4, 4).double())
+
+
+def draw(objective, n=4, seed=0):
+    one = objective.draw((n, 3, 4, 4), torch.Generator().manual_seed(seed))
+    return Draw(*(tuple(value.double() for value in kind) for kind in (one.noises, one.times)))
+
+
+def terms(objective, networks, one, step=0, seed=0):
+    return objective.terms(networks, one, draw(objective, len(one.c), seed), step)
+
+
+def gradient(value, network):
+    return torch.cat([g.flatten() for g in torch.autograd.grad(value, list(network.parameters()))])
+
+
+def kept_gradient(network):
+    return torch.cat([p.grad.flatten() for p in network.parameters()])
+
+
+def test_every_objective_is_among_the_settings():
+    assert {type(objective) for objective in SETTINGS.values()} == set(OBJECTIVES.values())
+
+
+# The paper's theorems
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_theorem_1(share):
+    """grad L_mix = grad G, and G - L_mix = lambda (1 - lambda) |v - v_fake|^2 does not hold F."""
+    objective, networks, one = Apex(form="mix", mix=share), nets(), batch()
+    (_, z), (t, _) = (lambda d: (d.noises, d.times))(draw(objective))
+    mix = next(terms(objective, networks, one)).value
+    x_t, v = flow.interpolate(one.x, z, t), flow.velocity(one.x, z)
+    F = networks.student(x_t, t, t, one.c)
+    v_fake = networks.student(x_t, t, t, one.c.shift(-1, 0)).detach()
+    G = (1 - share) * (F - v).square().mean() + share * (F - v_fake).square().mean()  # Eq. 22
+    constant = share * (1 - share) * (v - v_fake).square().mean()
+    torch.testing.assert_close(G - mix, constant)
+    torch.testing.assert_close(gradient(mix, networks.student), gradient(G, networks.student))
+
+
+def test_mix_at_lambda_zero_is_flow_matching():
+    networks, one, mixed = nets(), batch(), Apex(form="mix", mix=0.0)
+    both = draw(mixed)
+    mix = next(mixed.terms(networks, one, both, 0)).value
+    same = Draw(noises=both.noises[1:], times=both.times[:1])
+    flow_loss = next(FlowMatching().terms(networks, one, same, 0)).value
+    torch.testing.assert_close(mix, flow_loss)
+    torch.testing.assert_close(
+        gradient(mix, networks.student), gradient(flow_loss, networks.student)
+    )
+
+
+def test_the_gradient_of_fake_reaches_the_samples_only_when_asked():
+    networks, one = nets(), batch()
+    losses = [
+        list(terms(Apex(form="mix", fake_gradient=through), networks, one))[1].value
+        for through in (False, True)
+    ]
+    torch.testing.assert_close(*losses)
+    assert not torch.allclose(*(gradient(loss, networks.student) for loss in losses))
+
+
+def affine_generator(mean, scale, **more):
+    """G(w) = mean + scale w with the exact field of its own samples at t < 1."""
+
+    def student(x, t, r, c):
+        if (t == 1).all():
+            return x - (mean + scale * x)
+        own = (t - (1 - t) * scale**2) / ((1 - t) ** 2 * scale**2 + t**2)
+        return (-mean + own * (x - (1 - t) * mean)).detach()
+
+    return student
+
+
+def kl_of(student, teacher, n=512, seed=0, **fields):
+    objective = Apex(warmup=0, **fields)
+    one = Batch(empty_condition(n), empty_condition(1))
+    drawn = objective.draw((n, 2), torch.Generator().manual_seed(seed))
+    *_, kl = objective.terms(Nets(student, teacher, teacher), one, drawn, 0)
+    assert kl.name == "kl"
+    return kl.value
+
+
+@pytest.mark.parametrize("start, scale", [(-1.0, 1.0), (3.0, 1.0), (1.5, 1.2), (1.5, 0.1)])
+def test_one_descent_step_of_kl_moves_samples_toward_the_data(start, scale):
+    """The sign of Eq. 13, on a 2-D Gaussian with the exact real and fake fields."""
+    data = Gaussian(m=1.5, s=0.4)
+    mean, deviation = torch.full((2,), start), torch.full((2,), scale)
+    mean.requires_grad_(), deviation.requires_grad_()
+    kl = kl_of(affine_generator(mean, deviation), data.velocity, n=4096)
+    to_mean, to_deviation = torch.autograd.grad(kl, (mean, deviation))
+    if start != data.m:
+        assert ((mean - data.m).sign() == to_mean.sign()).all()
+    else:
+        assert ((deviation - data.s).sign() == to_deviation.sign()).all()
+
+
+def test_descent_of_kl_ends_at_the_law_of_the_data():
+    data = Gaussian(m=1.5, s=0.4)
+    mean, deviation = torch.zeros(2, requires_grad=True), torch.ones(2, requires_grad=True)
+    optimizer = torch.optim.Adam([mean, deviation], lr=0.05)
+    for step in range(250):
+        optimizer.zero_grad()
+        kl_of(affine_generator(mean, deviation), data.velocity, seed=step).backward()
+        optimizer.step()
+    torch.testing.assert_close(mean, torch.full_like(mean, data.m), atol=0.05, rtol=0)
+    torch.testing.assert_close(deviation, torch.full_like(mean, data.s), atol=0.05, rtol=0)
+
+
+# Randomness
+
+
+def test_the_two_noises_are_independent(generator):
+    for objective in (Apex(), Apex(form="mix")):
+        w, z = objective.draw((100, 3, 8, 8), generator).noises
+        assert abs(torch.corrcoef(torch.stack([w.flatten(), z.flatten()]))[0, 1]) < 0.02
+
+
+def test_one_noise_for_both_would_make_the_fake_branch_trivial():
+    """Then the noise can be read off x_t, and a field exists that answers without an error."""
+    m, s = 1.5, 0.4
+
+    def reads_the_noise(x, t, r, c):
+        w = (x - (1 - t) * m) / ((1 - t) * s + t)
+        return w - (m + s * w)
+
+    w, z = torch.randn(2, 2000, 2)
+    t = torch.rand(2000, 1) * 0.96 + 0.02
+    one = Batch(empty_condition(2000), empty_condition(1))
+    best = affine_generator(torch.tensor(m), torch.tensor(s))
+
+    def fake(student, noises):
+        return next(Apex().terms(Nets(student, best, best), one, Draw(noises, (t,)), 0)).value
+
+    assert fake(reads_the_noise, (w, w)) < 1e-9
+    assert fake(best, (w, z)) > 0.3
+    assert fake(reads_the_noise, (w, z)) > fake(best, (w, z))
+
+
+@every_setting
+def test_the_same_generator_gives_the_same_loss_bitwise(objective):
+    networks, one = nets(), batch()
+    first, again = (list(terms(objective, networks, one, seed=5)) for _ in range(2))
+    other = list(terms(objective, networks, one, seed=6))
+    assert all(torch.equal(a.value, b.value) for a, b in zip(first, again, strict=True))
+    assert not torch.equal(first[0].value, other[0].value)
+
+
+# What every objective must keep
+
+
+@every_setting
+@pytest.mark.parametrize("n", range(1, 9))
+def test_every_batch_size_is_finite(objective, n):
+    networks = nets()
+    for loss in terms(objective, networks, batch(n)):
+        assert loss.value.ndim == 0 and loss.value.isfinite()
+        loss.value.backward()
+        assert all(not log.requires_grad and log.isfinite() for log in loss.logs.values())
+    assert kept_gradient(networks.student).isfinite().all()
+
+
+@every_setting
+def test_the_gradient_reaches_the_student_only(objective):
+    networks = nets()
+    for loss in terms(objective, networks, batch()):
+        networks.student.zero_grad()
+        loss.value.backward()
+        assert kept_gradient(networks.student).abs().sum() > 0, loss.name
+    for frozen in (networks.teacher, networks.ema):
+        assert all(p.grad is None for p in frozen.parameters())
+
+
+@every_setting
+def test_the_terms_share_no_graph(objective):
+    """Backward one after another works, and adds up to the gradient of the sum."""
+    networks, one = nets(), batch()
+    for loss in terms(objective, networks, one):
+        loss.value.backward()
+    total = sum(loss.value for loss in terms(objective, networks, one))
+    torch.testing.assert_close(kept_gradient(networks.student), gradient(total, networks.student))
+
+
+@every_setting
+def test_the_callers_tensors_are_left_alone(objective):
+    one, drawn = batch(), draw(objective)
+    before = copy.deepcopy((one, drawn))
+    list(objective.terms(nets(), one, drawn, 0))
+    for now, then in zip((one.c, one.null), (before[0].c, before[0].null), strict=True):
+        assert torch.equal(now.embeds, then.embeds) and torch.equal(now.mask, then.mask)
+    assert torch.equal(one.x, before[0].x)
+    for kind in ("noises", "times"):
+        pairs = zip(getattr(drawn, kind), getattr(before[1], kind), strict=True)
+        assert all(torch.equal(now, then) for now, then in pairs)
+
+
+@every_setting
+def test_pictures_are_asked_for_where_they_are_needed(objective):
+    prompts = replace(batch(), x=None)
+    if objective.needs_pictures:
+        with pytest.raises(ValueError, match=r'needs pictures.*anchor = "teacher"'):
+            list(terms(objective, nets(), prompts))
+    else:
+        assert len(list(terms(objective, nets(), prompts))) > 0
+
+
+def test_only_the_kl_form_with_the_teacher_needs_no_pictures():
+    assert not Apex().needs_pictures
+    assert all(o.needs_pictures for o in (Apex(anchor="data"), Apex(form="mix"), FlowMatching()))
+
+
+# The KL form
+
+
+def test_the_warm_up_leaves_out_kl():
+    names = [
+        [loss.name for loss in terms(Apex(warmup=3), nets(), batch(), step)] for step in (0, 2, 3)
+    ]
+    assert names == [["fake", "anchor"], ["fake", "anchor"], ["fake", "anchor", "kl"]]
+
+
+def test_redraw_changes_the_cost_and_not_the_gradient():
+    networks, one = nets(), batch()
+    held, redrawn = (
+        sum(loss.value for loss in terms(Apex(warmup=0, redraw=redraw), networks, one))
+        for redraw in (False, True)
+    )
+    held, redrawn = gradient(held, networks.student), gradient(redrawn, networks.student)
+    torch.testing.assert_close(held, redrawn)
+
+
+def test_the_difference_of_the_fields_is_logged():
+    logs = {}
+    for loss in terms(Apex(warmup=0), nets(), batch()):
+        logs |= loss.logs
+    assert logs["gap"] > 0
+
+
+def test_the_shift_is_what_tells_the_fake_field_from_the_real_one():
+    networks, one = nets(), batch()
+    teacher_is_student = Nets(networks.student, networks.student, networks.student)
+    shifted, same = (
+        list(terms(Apex(warmup=0, shift_scale=a), teacher_is_student, one))[-1].value
+        for a in (-1.0, 1.0)
+    )
+    assert same == 0 and shifted > 0
+
+
+@pytest.mark.parametrize("bad", [float("inf"), float("nan")])
+def test_the_clamp_hides_no_divergence(bad):
+    networks = nets()
+    broken = Nets(networks.student, lambda x, t, r, c: torch.full_like(x, bad), networks.ema)
+    *_, kl = terms(Apex(warmup=0, anchor="data"), broken, batch())
+    assert kl.name == "kl" and not kl.value.isfinite()
+
+
+# Bad fields
+
+
+@pytest.mark.parametrize(
+    "name, fields, line",
+    [
+        ("apx", {}, 'write name = "apex"'),
+        ("apex", {"warm_up": 3}, "write warmup = 3"),
+        ("flow_matching", {"logit_men": 0.5}, "write logit_mean = 0.5"),
+        ("apex", {"warmup": "150"}, "warmup must be of type int.*write warmup = 150"),
+        ("apex", {"redraw": 1}, "write redraw = false"),
+        ("apex", {"form": "kll"}, 'write form = "kl"'),
+        ("apex", {"anchor": "techer"}, 'write anchor = "teacher"'),
+        ("apex", {"real": "Teacher"}, 'write real = "teacher"'),
+        ("apex", {"fake_gradient": True}, 'no effect with form = "kl"'),
+        ("apex", {"mix": 0.3}, 'no effect with form = "kl"'),
+        ("apex", {"form": "mix", "guidance": 2.0}, 'no effect with form = "mix"'),
+        ("apex", {"form": "mix", "anchor": "teacher"}, 'write anchor = "data"'),
+        ("apex", {"real": "student"}, 'write anchor = "data"'),
+        ("apex", {"guidance": 0.5}, "guidance must be at least 1.*write guidance = 1.0"),
+        ("apex", {"clamp": 0.0}, "write clamp = 1.0"),
+        ("apex", {"kl_weight": float("nan")}, "write kl_weight = 1.0"),
+        ("apex", {"fake_weight": 0}, "write fake_weight = 1.0"),
+        ("apex", {"form": "mix", "mix": 1.5}, "mix must be between 0 and 1.*write mix = 0.5"),
+        ("apex", {"time_low": 0.9, "time_high": 0.1}, "write time_high = 0.98"),
+        ("flow_matching", {"logit_deviation": -1.0}, "write logit_deviation = 1.0"),
+    ],
+)
+def test_a_bad_field_is_refused_with_the_line_to_write(name, fields, line):
+    with pytest.raises(ValueError, match=line) as error:
+        build_objective(name, fields)
+    assert "\n" not in str(error.value)
+
+
+def test_fields_reach_the_objective():
+    built = build_objective("apex", {"form": "mix", "mix": 0.25, "shift_bias": 1})
+    assert built == Apex(form="mix", mix=0.25, shift_bias=1)
+
+
+def test_every_objective_links_its_paper():
+    for module in pkgutil.iter_modules(objectives.__path__):
+        if module.name not in ("base", "check"):
+            loaded = importlib.import_module(f"apexgen.objectives.{module.name}")
+            assert "https://arxiv.org/abs/" in loaded.__doc__, module.name
