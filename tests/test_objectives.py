@@ -106,14 +106,20 @@ def test_mix_at_lambda_zero_is_flow_matching():
     )
 
 
-def test_the_gradient_of_fake_reaches_the_samples_only_when_asked():
-    networks, one = nets(), batch()
-    losses = [
-        list(terms(Apex(form="mix", fake_gradient=through), networks, one))[1].value
-        for through in (False, True)
-    ]
-    torch.testing.assert_close(*losses)
-    assert not torch.allclose(*(gradient(loss, networks.student) for loss in losses))
+@pytest.mark.parametrize("through", [False, True])
+def test_the_gradient_of_fake_flows_through_the_samples_only_when_asked(through):
+    """Eq. 11 and 12, written out."""
+    objective, networks, one = Apex(form="mix", fake_gradient=through), nets(), batch()
+    drawn, student = draw(objective), networks.student
+    (w, z), (t, s) = drawn.noises, drawn.times
+    x_t = flow.interpolate(one.x, z, t)
+    x_fake = flow.endpoint(x_t, student(x_t, t, t, one.c), t)
+    x_fake = x_fake if through else x_fake.detach()
+    v = student(flow.interpolate(x_fake, w, s), s, s, one.c.shift(-1, 0))
+    expected = (v - (w - x_fake)).square().mean()
+    _, fake = objective.terms(networks, one, drawn, 0)
+    torch.testing.assert_close(fake.value, expected)
+    torch.testing.assert_close(gradient(fake.value, student), gradient(expected, student))
 
 
 def affine_generator(mean, scale, **more):
@@ -283,6 +289,46 @@ def test_redraw_changes_the_cost_and_not_the_gradient():
     )
     held, redrawn = gradient(held, networks.student), gradient(redrawn, networks.student)
     torch.testing.assert_close(held, redrawn)
+
+
+@pytest.mark.parametrize(
+    "objective, graphs",
+    [
+        (Apex(warmup=9), [False, True, True]),
+        (Apex(warmup=0), [True, True, True]),
+        (Apex(warmup=0, redraw=True), [False, True, True, True]),
+    ],
+)
+def test_the_generator_keeps_a_graph_only_where_it_is_used(objective, graphs):
+    networks, seen = nets(), []
+
+    def student(x, t, r, c):
+        seen.append(torch.is_grad_enabled())
+        return networks.student(x, t, r, c)
+
+    list(terms(objective, replace(networks, student=student), batch()))
+    assert seen == graphs
+
+
+def test_the_anchor_on_the_teacher_is_zero_at_the_teacher():
+    student = nets().student
+    _, anchor = terms(Apex(), Nets(student, student, student), batch())
+    assert anchor.name == "anchor" and anchor.value == 0
+
+
+def test_the_anchor_on_data_is_flow_matching():
+    objective, networks, one = Apex(anchor="data"), nets(), batch()
+    drawn = draw(objective)
+    _, anchor = objective.terms(networks, one, drawn, 0)
+    (flow_loss,) = FlowMatching().terms(networks, one, Draw(drawn.noises[1:], drawn.times), 0)
+    torch.testing.assert_close(anchor.value, flow_loss.value)
+
+
+@pytest.mark.parametrize("form", ["kl", "mix"])
+def test_times_are_drawn_between_their_bounds(form, generator):
+    for t in Apex(form=form, time_low=0.3, time_high=0.4).draw((500, 3, 4, 4), generator).times:
+        assert t.shape == (500, 1, 1, 1) and t.dtype == torch.float32
+        assert 0.3 <= t.min() < 0.31 and 0.39 < t.max() <= 0.4
 
 
 def test_the_difference_of_the_fields_is_logged():
