@@ -1,0 +1,1 @@
+"""Adapters: one short file a family of diffusers pipelines."""

@@ -1,0 +1,67 @@
+"""What apexgen needs of a text-to-image model: a velocity field, its text and picture codecs, and its LoRA targets."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from apexgen.condition import Condition
+
+
+class Backbone(ABC):
+    """One family of pretrained pipelines behind apexgen's conventions.
+
+    As a function (x, t, r, c) -> v it is a Velocity: t = 0 is data, t = 1 noise, v = z - x. A stock network has no
+    second time, so r is ignored by the families that have none; `objectives` never ask them for r < t.
+    """
+
+    lora_targets: tuple[str, ...]  # names of the linear modules that a LoRA adapts
+    scheduler_config: dict[str, Any]  # what an exported folder's scheduler needs for plain Euler steps
+
+    def __init__(self, pipeline: Any) -> None:
+        self.pipeline = pipeline
+        self.network: Any = pipeline.transformer
+        self.precision: torch.dtype | None = None  # autocast inside the network; None: as its weights are
+        for module in (pipeline.transformer, pipeline.vae, pipeline.text_encoder):
+            module.eval().requires_grad_(False)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return next(self.network.parameters()).device
+
+    def __call__(self, x: Tensor, t: Tensor, r: Tensor, c: Condition) -> Tensor:
+        """The velocity at x (B, C, H, W), times (B, 1, 1, 1) in [0, 1] float32, condition of B rows; like x."""
+        with torch.autocast(x.device.type, dtype=self.precision, enabled=self.precision is not None):
+            return self.velocity(x, t, c).to(x.dtype)
+
+    @abstractmethod
+    def velocity(self, x: Tensor, t: Tensor, c: Condition) -> Tensor:
+        """The network's output as our velocity: the family's time scale, sign and argument names."""
+
+    @abstractmethod
+    def encode_text(self, prompts: Sequence[str]) -> Condition:
+        """The condition of each prompt, by the pipeline's own encoders. ValueError for a prompt it would cut."""
+
+    def encode_text_in_chunks(self, prompts: Sequence[str], chunk: int) -> Condition:
+        """`encode_text`, at most `chunk` prompts at once; the result is on the CPU."""
+        parts = [self.encode_text(prompts[start : start + chunk]).to("cpu") for start in range(0, len(prompts), chunk)]
+        return Condition.concatenate(parts)
+
+    @abstractmethod
+    def encode_image(self, pictures: Tensor) -> Tensor:
+        """Pictures (B, 3, H, W) in [-1, 1] to latents (B, C, h, w), with the family's scale and shift."""
+
+    @abstractmethod
+    def decode(self, latents: Tensor) -> Tensor:
+        """Latents (B, C, h, w) to pictures (B, 3, H, W) in [-1, 1]."""
+
+    @abstractmethod
+    def latent_shape(self, height: int | None = None, width: int | None = None) -> tuple[int, int, int]:
+        """(C, h, w) of a picture of this size in pixels; by default the size the network was trained at."""
+
+    @abstractmethod
+    def pipeline_arguments(self, steps: int, guidance: float) -> dict[str, Any]:
+        """How to call the stock pipeline for `steps` plain Euler steps (guidance 1 is none)."""

@@ -1,0 +1,70 @@
+"""Open a diffusers pipeline folder safely: check it first, then load it, so that a mistake costs one clear line."""
+
+import json
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    from .base import Backbone
+
+BACKBONES = {"SanaPipeline": "apexgen.backbones.sana:Sana"}  # pipeline class -> "module:Class", imported on use
+FLOW_SCHEDULERS = ("FlowMatch", "SCM")  # how names of flow-matching schedulers begin
+
+
+def read_index(folder: Path) -> dict[str, Any]:
+    """The folder's model_index.json. ValueError when the folder is missing or is no diffusers pipeline."""
+    if not folder.is_dir():
+        raise ValueError(f"model.path = {str(folder)!r}: no such folder; give a diffusers pipeline folder")
+    index = folder / "model_index.json"
+    if not index.is_file():
+        raise ValueError(f"{folder} is not a diffusers pipeline: it has no model_index.json")
+    try:
+        content = json.loads(index.read_text())
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{index} is broken: {error}") from None
+    if not isinstance(content, dict) or "_class_name" not in content:
+        raise ValueError(f"{index} is broken: it names no pipeline class (_class_name)")
+    return content
+
+
+def check_flow(folder: Path) -> None:
+    """ValueError when the folder's scheduler is not a flow-matching one."""
+    path = folder / "scheduler" / "scheduler_config.json"
+    if not path.is_file():
+        raise ValueError(f"{folder} has no scheduler/scheduler_config.json")
+    config = json.loads(path.read_text())
+    name = str(config.get("_class_name", ""))
+    if not name.startswith(FLOW_SCHEDULERS) and not config.get("use_flow_sigmas", False):
+        raise ValueError(
+            f"{folder} is no flow-matching model: its scheduler is {name}; apexgen distils models whose scheduler is "
+            "FlowMatchEulerDiscreteScheduler or another with flow sigmas"
+        )
+
+
+def load_backbone(folder: str | Path, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> "Backbone":
+    """Open a pipeline folder as a Backbone; nothing is downloaded and no code from the folder is run.
+
+    Raises ValueError, one line, when the folder is missing, is not a diffusers pipeline, is of a family without an
+    adapter, is not a flow-matching model, or has a broken or missing weight file.
+    """
+    path = Path(folder)
+    family = read_index(path)["_class_name"]
+    if family not in BACKBONES:
+        raise ValueError(f"{path} is a {family}: apexgen has adapters for {', '.join(sorted(BACKBONES))}")
+    check_flow(path)
+    module, _, name = BACKBONES[family].partition(":")
+    adapter = getattr(import_module(module), name)
+    from diffusers import DiffusionPipeline
+    from safetensors import SafetensorError
+
+    try:
+        pipeline = DiffusionPipeline.from_pretrained(
+            path, torch_dtype=dtype, use_safetensors=True, local_files_only=True, trust_remote_code=False
+        )
+    except (OSError, EnvironmentError, SafetensorError, RuntimeError, ValueError) as error:
+        raise ValueError(f"{path} can't be opened: {str(error).splitlines()[0]}") from error
+    pipeline.set_progress_bar_config(disable=True)
+    return adapter(pipeline.to(device))

@@ -1,0 +1,122 @@
+"""Checkpoints: one folder a step, complete or absent.
+
+A folder is written under another name, synced, and renamed: whoever reads it sees all of it or none. Its manifest
+lists the size and digest of every file, so that a damaged one is noticed and the one before it is used.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class State:
+    """What a run needs to go on exactly where it was."""
+
+    step: int
+    weights: dict[str, Tensor]  # the student's trained tensors
+    average: dict[str, Tensor]  # their moving average
+    optimizer: dict[str, Any]  # torch.optim state_dict
+
+
+def save(folder: Path, state: State, config: str, keep: int) -> Path:
+    """Write folder/step-00000100 atomically, then remove all but the newest `keep`.
+
+    Raises OSError (disk full, say) with nothing half-written and no older checkpoint removed.
+    """
+    target = folder / f"step-{state.step:08d}"
+    partial = folder / f".partial-{state.step:08d}"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        save_file(_contiguous(state.weights), partial / "student.safetensors")
+        save_file(_contiguous(state.average), partial / "average.safetensors")
+        torch.save({"optimizer": state.optimizer, "step": state.step}, partial / "optimizer.pt")
+        (partial / "config.toml").write_text(config)
+        _write_manifest(partial)
+        shutil.rmtree(target, ignore_errors=True)
+        partial.rename(target)
+    except BaseException as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        if "No space left" in str(error) and not isinstance(error, OSError):  # safetensors and torch wrap it
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target)) from error
+        raise
+    _sync(folder)
+    for old in checkpoints(folder)[:-keep]:
+        shutil.rmtree(old)
+    return target
+
+
+def load_latest(folder: Path, report: Callable[[str], None]) -> State | None:
+    """The newest checkpoint that is whole, or None; a damaged one is reported in a line and passed over."""
+    for path in reversed(checkpoints(folder)):
+        fault = find_fault(path)
+        if fault is None:
+            return load(path)
+        report(f"checkpoint {path.name} is broken ({fault}); using the one before it")
+    return None
+
+
+def load(path: Path) -> State:
+    """Read one checkpoint folder. ValueError when it is broken."""
+    fault = find_fault(path)
+    if fault is not None:
+        raise ValueError(f"checkpoint {path} is broken: {fault}")
+    training = torch.load(path / "optimizer.pt", weights_only=True)
+    weights, average = load_file(path / "student.safetensors"), load_file(path / "average.safetensors")
+    return State(training["step"], weights, average, training["optimizer"])
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """The complete checkpoints of a run, oldest first."""
+    return sorted(folder.glob("step-*")) if folder.is_dir() else []
+
+
+def find_fault(path: Path) -> str | None:
+    """What is wrong with a checkpoint folder, or None."""
+    try:
+        manifest = json.loads((path / MANIFEST).read_text())
+    except (OSError, ValueError):
+        return f"no readable {MANIFEST}"
+    for name, expected in manifest.items():
+        if not (path / name).is_file():
+            return f"{name} is missing"
+        if _digest(path / name) != expected:
+            return f"{name} has changed or was cut short"
+    return None
+
+
+def _contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+
+
+def _write_manifest(folder: Path) -> None:
+    files = sorted(folder.iterdir())
+    (folder / MANIFEST).write_text(json.dumps({file.name: _digest(file) for file in files}, indent=1))
+    for file in [*files, folder / MANIFEST, folder]:
+        _sync(file)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

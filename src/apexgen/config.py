@@ -1,0 +1,129 @@
+"""A run's configuration: frozen, validated, one TOML file in, dotted overrides, the resolved TOML out."""
+
+import difflib
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Model(_Table):
+    """The pretrained pipeline and what of it trains."""
+
+    path: str = "scenes"  # a diffusers pipeline folder; "scenes" is the embedded one
+    tune: Literal["lora", "full"] = "lora"
+    rank: int = Field(32, ge=1)  # of the LoRA
+    targets: tuple[str, ...] = ()  # names of linear modules; empty: the family's own
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 where the device is fast in it
+
+
+class Data(_Table):
+    """Where prompts come from, and pictures for objectives that need them."""
+
+    source: str = "scenes"  # "scenes", or a text file with one prompt a line, or a folder of pictures with .txt captions
+    limit: int | None = Field(None, ge=1)  # use that many records only
+
+
+class Train(_Table):
+    """The optimisation."""
+
+    steps: int = Field(1000, ge=1)
+    batch: int = Field(32, ge=1)
+    learning_rate: float = Field(1e-3, gt=0)
+    betas: tuple[float, float] = (0.9, 0.99)
+    clip: float = Field(1.0, gt=0)  # largest norm of the gradient
+    warmup: int = Field(20, ge=0)  # steps of linear rise of the learning rate; it then falls linearly to zero
+    ema: float = Field(0.99, ge=0, lt=1)  # decay of the average that is sampled and exported
+    seed: int = 0
+    save_every: int = Field(200, ge=1)
+    preview_every: int = Field(200, ge=1)
+    preview_prompts: int = Field(6, ge=1)
+    keep: int = Field(2, ge=1)  # newest checkpoints kept
+
+
+class Run(_Table):
+    """One run: everything that its folder's config.toml says."""
+
+    folder: str = "runs/unnamed"
+    objective: dict[str, Any] = Field(default_factory=lambda: {"name": "apex"})
+    model: Model = Model()
+    data: Data = Data()
+    train: Train = Train()
+
+
+def load_run(path: str | Path | None, overrides: Sequence[str] = ()) -> Run:
+    """Read a run file and apply overrides such as "train.steps=100".
+
+    Raises ValueError, one line, for a missing or broken file, an unknown key (with the nearest valid one), or a value
+    out of range.
+    """
+    table: dict[str, Any] = {}
+    if path is not None:
+        file = Path(path)
+        if not file.is_file():
+            raise ValueError(f"{file}: no such run file")
+        try:
+            table = tomllib.loads(file.read_text())
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ValueError(f"{file} is not valid TOML: {error}") from None
+    for override in overrides:
+        _apply(table, override)
+    return validate(table)
+
+
+def validate(table: dict[str, Any]) -> Run:
+    """A Run from plain tables; ValueError, one line, naming the first wrong key."""
+    try:
+        return Run.model_validate(table)
+    except ValidationError as error:
+        raise ValueError(_explain(error)) from None
+
+
+def dump_run(run: Run) -> str:
+    """The resolved run as TOML; reading it back gives an equal Run."""
+    return tomli_w.dumps(run.model_dump(mode="json", exclude_none=True))
+
+
+def _apply(table: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise ValueError(f"override {override!r}: write KEY=VALUE, such as train.steps=100")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text  # a bare word is a string
+    *parents, last = key.split(".")
+    for parent in parents:
+        table = table.setdefault(parent, {})
+        if not isinstance(table, dict):
+            raise ValueError(f"override {override!r}: {parent} is a value, not a table")
+    table[last] = value
+
+
+def _explain(error: ValidationError) -> str:
+    first = error.errors()[0]
+    places = [str(place) for place in first["loc"]]
+    key = ".".join(places)
+    if first["type"] != "extra_forbidden":
+        return f"{key} = {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}"
+    names = _valid_names(places[:-1])
+    near = difflib.get_close_matches(places[-1], names, n=1, cutoff=0.4)
+    hint = f"did you mean {'.'.join([*places[:-1], near[0]])}?" if near else f"valid: {', '.join(names)}"
+    return f"unknown key {key}: {hint}"
+
+
+def _valid_names(parents: list[str]) -> list[str]:
+    model: type[BaseModel] = Run
+    for parent in parents:
+        annotation = model.model_fields[parent].annotation
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return []
+        model = annotation
+    return list(model.model_fields)

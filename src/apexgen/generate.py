@@ -1,0 +1,34 @@
+"""From prompts and seeds to pictures: encode, sample, decode."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from apexgen.backbones.base import Backbone
+from apexgen.condition import Condition
+from apexgen.sample import generate
+from apexgen.velocities import Velocity
+
+
+def draw_noise(seeds: Sequence[int], shape: tuple[int, int, int]) -> Tensor:
+    """One noise for each seed, (len(seeds), C, h, w): a picture's noise does not depend on the batch it is made in."""
+    return torch.cat([torch.randn(1, *shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
+
+
+def make_pictures(
+    backbone: Backbone, velocity: Velocity, c: Condition, noise: Tensor, steps: int, chunk: int = 64
+) -> np.ndarray:
+    """Pictures (B, H, W, 3) float32 in [0, 1] of conditions (B rows) from noises (B, C, h, w), `chunk` at once."""
+    pictures = []
+    for start in range(0, len(noise), chunk):
+        rows = slice(start, start + chunk)
+        latents = generate(velocity, c.select(rows).to(backbone.device), noise[rows].to(backbone.device), steps)
+        pictures.append(to_pictures(backbone.decode(latents)))
+    return np.concatenate(pictures)
+
+
+def to_pictures(decoded: Tensor) -> np.ndarray:
+    """Decoded pictures (B, 3, H, W) in [-1, 1] to (B, H, W, 3) float32 in [0, 1], as diffusers' image processor does."""
+    return (decoded / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).float().cpu().numpy()

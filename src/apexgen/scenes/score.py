@@ -1,0 +1,153 @@
+"""Read a picture back into figures, and score it by GenEval's rules.
+
+Segmentation (distance from the ground's color), color (nearest of the palette), shape (overlap with the ideal
+masks) and relations are exact: no learned judge. Rules: Ghosh et al., GenEval, https://arxiv.org/abs/2310.11513.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from scipy import ndimage
+
+from apexgen.scenes.prompts import OTHER, TASKS
+from apexgen.scenes.world import COLORS, SHAPES, signed_distance
+
+CONTRAST = 0.22  # least distance from the ground's color, largest channel, of a figure's pixel
+LEAST_AREA = 0.004  # share of the picture; anything smaller is a speck
+LEAST_OVERLAP = 0.72  # intersection over union with the ideal mask
+TEMPLATE = 32  # side of the masks compared, px
+
+
+@dataclass(frozen=True)
+class Found:
+    """A figure found in a picture; its box (left, top, right, bottom) in shares of the picture's sides."""
+
+    shape: str
+    color: str
+    box: tuple[float, float, float, float]
+
+    @property
+    def center(self) -> tuple[float, float]:
+        left, top, right, bottom = self.box
+        return (left + right) / 2, (top + bottom) / 2
+
+    @property
+    def extent(self) -> tuple[float, float]:
+        left, top, right, bottom = self.box
+        return right - left, bottom - top
+
+
+def parse(picture: np.ndarray) -> list[Found]:
+    """Find the figures of a picture.
+
+    picture: any array; (H, W, 3) uint8 or float in [0, 1] is what it understands. Grey, RGBA, empty, constant or
+    non-finite pictures give what can be seen in them, or nothing; never an error.
+    """
+    image = _as_rgb(picture)
+    if min(image.shape[:2]) < 8:
+        return []
+    border = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
+    ground = np.median(border, axis=0)
+    mask = np.abs(image - ground).max(axis=2) > CONTRAST
+    labels, _ = ndimage.label(mask)
+    found = []
+    for index, window in enumerate(ndimage.find_objects(labels), start=1):
+        region = labels[window] == index
+        if region.sum() >= LEAST_AREA * mask.size:
+            found.append(_describe(image[window], region, window, mask.shape))
+    return found
+
+
+def _as_rgb(picture: np.ndarray) -> np.ndarray:
+    array = np.asarray(picture)
+    whole = array.dtype.kind in "ui"
+    image = np.nan_to_num(array.astype(np.float32), nan=0.0, posinf=1.0, neginf=0.0) if array.size else array
+    if image.ndim == 2:
+        image = image[..., None]
+    if image.ndim != 3 or image.size == 0:
+        return np.zeros((0, 0, 3), np.float32)
+    image = image[..., :3] if image.shape[2] >= 3 else np.repeat(image[..., :1], 3, axis=2)
+    return np.clip(image / 255 if whole else image, 0, 1)
+
+
+def _describe(crop: np.ndarray, region: np.ndarray, window: tuple[slice, ...], shape: tuple[int, ...]) -> Found:
+    inner = ndimage.binary_erosion(region)
+    color = np.median(crop[inner if inner.any() else region], axis=0)
+    palette = np.array(list(COLORS.values())) / 255
+    name = list(COLORS)[int(np.square(palette - color).sum(axis=1).argmin())]
+    rows, columns = window
+    box = (columns.start / shape[1], rows.start / shape[0], columns.stop / shape[1], rows.stop / shape[0])
+    return Found(_classify(region), name, box)
+
+
+def _classify(region: np.ndarray) -> str:
+    """The shape whose ideal mask, in the same box, overlaps most; OTHER when none does."""
+    height, width = region.shape
+    if not 0.6 < height / width < 1.6:
+        return OTHER
+    mask = _resize(region)
+    overlaps = {name: (mask & ideal).sum() / (mask | ideal).sum() for name, ideal in _ideals().items()}
+    best = max(overlaps, key=lambda name: overlaps[name])
+    return best if overlaps[best] >= LEAST_OVERLAP else OTHER
+
+
+def _resize(region: np.ndarray) -> np.ndarray:
+    rows = ((np.arange(TEMPLATE) + 0.5) * region.shape[0] / TEMPLATE).astype(int)
+    columns = ((np.arange(TEMPLATE) + 0.5) * region.shape[1] / TEMPLATE).astype(int)
+    return region[np.ix_(rows, columns)]
+
+
+@cache
+def _ideals() -> dict[str, np.ndarray]:
+    y, x = np.mgrid[-40:41, -40:41]
+    masks = {}
+    for shape in SHAPES:
+        mask = signed_distance(shape, x, y, 30.0) < 0
+        masks[shape] = _resize(mask[ndimage.find_objects(mask.astype(int))[0]])
+    return masks
+
+
+def relations(subject: Found, landmark: Found) -> set[str]:
+    """GenEval's relations of subject to landmark: centres' offset, less a tenth of both extents, over its length."""
+    offset = np.subtract(subject.center, landmark.center)
+    slack = 0.1 * np.add(subject.extent, landmark.extent)
+    direction = np.sign(offset) * np.maximum(np.abs(offset) - slack, 0) / max(float(np.linalg.norm(offset)), 1e-6)
+    across, down = direction
+    names = {"left of": across < -0.5, "right of": across > 0.5, "above": down < -0.5, "below": down > 0.5}
+    return {name for name, holds in names.items() if holds}
+
+
+def is_correct(found: list[Found], metadata: dict) -> bool:
+    """Whether the figures found satisfy a GenEval record: every include, no exclude."""
+    by_class: dict[str, list[Found]] = {}
+    for figure in found:
+        by_class.setdefault(figure.shape, []).append(figure)
+    matched: list[list[Found]] = []
+    for asked in metadata["include"]:
+        group = by_class.get(asked["class"], [])[: asked["count"]]
+        if len(group) < asked["count"]:
+            return False
+        if "color" in asked and sum(figure.color == asked["color"] for figure in group) < asked["count"]:
+            return False
+        if "position" in asked:
+            name, target = asked["position"]
+            if not all(name in relations(figure, other) for figure in group for other in matched[target]):
+                return False
+        matched.append(group)
+    return all(len(by_class.get(barred["class"], [])) < barred["count"] for barred in metadata.get("exclude", []))
+
+
+def summarize(records: list[dict], correct: list[bool]) -> dict[str, float]:
+    """Accuracy of each task and, as "overall", the unweighted mean of the tasks (GenEval's summary)."""
+    tags = [record["tag"] for record in records]
+    present = [task for task in TASKS if task in tags]
+    score = {
+        task: float(np.mean([ok for ok, tag in zip(correct, tags, strict=True) if tag == task])) for task in present
+    }
+    return score | {"overall": float(np.mean(list(score.values())))}
+
+
+def score(pictures: np.ndarray, records: list[dict]) -> dict[str, float]:
+    """Score pictures (N, H, W, 3) against N GenEval records: accuracy per task and "overall"."""
+    return summarize(records, [is_correct(parse(p), r) for p, r in zip(pictures, records, strict=True)])

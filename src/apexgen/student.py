@@ -1,0 +1,109 @@
+"""One network, three velocities: the student that trains, the teacher it came from, the student's average.
+
+LoRA: the teacher is the same weights with the adapter off. Full tuning: the teacher is a frozen copy of the tensors.
+The average is a dict of tensors run through the same module, so there is never a second network.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import copy
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from apexgen.backbones.base import Backbone
+from apexgen.condition import Condition
+from apexgen.objectives.base import Nets
+
+ADAPTER = "student"
+
+
+class Reweighted:
+    """A network run with other tensors in place of its own: nothing is copied and nothing is changed."""
+
+    def __init__(self, network: nn.Module, weights: dict[str, Tensor]) -> None:
+        self.network, self.weights, self.config = network, weights, network.config
+
+    def __call__(self, *inputs: Any, **options: Any) -> Any:
+        return functional_call(self.network, self.weights, inputs, options)
+
+
+class Student:
+    """The trainable part of a backbone, with its average.
+
+    mode "lora": low-rank weights on `targets`, scale 1 (alpha = rank); "full": every weight of the network.
+    """
+
+    def __init__(
+        self, backbone: Backbone, mode: Literal["lora", "full"], rank: int, targets: tuple[str, ...] | None = None
+    ) -> None:
+        self.backbone, self.mode, self.rank = backbone, mode, rank
+        network = backbone.network
+        if mode == "lora":
+            from peft import LoraConfig
+
+            self.targets = tuple(targets or backbone.lora_targets)
+            network.add_adapter(LoraConfig(r=rank, lora_alpha=rank, target_modules=list(self.targets)), adapter_name=ADAPTER)
+            self._original: dict[str, Tensor] = {}
+        else:
+            self._original = {name: weight.detach().clone() for name, weight in network.named_parameters()}
+            network.requires_grad_(True)
+        self.weights = {name: weight for name, weight in network.named_parameters() if weight.requires_grad}
+        self.average = {name: weight.detach().clone() for name, weight in self.weights.items()}
+
+    def nets(self) -> Nets:
+        """The three velocities, for an objective."""
+        return Nets(student=self.backbone, teacher=self.teacher, ema=self.ema)
+
+    def teacher(self, x: Tensor, t: Tensor, r: Tensor, c: Condition) -> Tensor:
+        """The velocity the student started from."""
+        if self.mode == "full":
+            return self._reweighted(self._original)(x, t, r, c)
+        with self._adapter_off():
+            return self.backbone(x, t, r, c)
+
+    def ema(self, x: Tensor, t: Tensor, r: Tensor, c: Condition) -> Tensor:
+        """The velocity of the averaged weights."""
+        return self._reweighted(self.average)(x, t, r, c)
+
+    def _reweighted(self, weights: dict[str, Tensor]) -> Backbone:
+        backbone = copy(self.backbone)
+        backbone.network = Reweighted(self.backbone.network, weights)
+        return backbone
+
+    @contextmanager
+    def _adapter_off(self) -> Iterator[None]:
+        self.backbone.network.disable_adapters()
+        try:
+            yield
+        finally:
+            self.backbone.network.enable_adapters()
+
+    @torch.no_grad()
+    def update_average(self, decay: float, step: int) -> None:
+        """average <- d average + (1 - d) weights, with d = min(decay, (1 + step) / (10 + step)) so that it starts quickly."""
+        d = min(decay, (1 + step) / (10 + step))
+        torch._foreach_lerp_(list(self.average.values()), [w.detach() for w in self.weights.values()], 1 - d)
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Inside, the network's own weights are the averaged ones: for sampling and for export."""
+        kept = {name: weight.detach().clone() for name, weight in self.weights.items()}
+        self._copy(self.average)
+        try:
+            yield
+        finally:
+            self._copy(kept)
+
+    def load(self, weights: dict[str, Tensor], average: dict[str, Tensor]) -> None:
+        """Take over saved tensors of the same names and shapes."""
+        self._copy(weights)
+        for name, tensor in self.average.items():
+            tensor.copy_(average[name])
+
+    @torch.no_grad()
+    def _copy(self, source: dict[str, Tensor]) -> None:
+        for name, weight in self.weights.items():
+            weight.copy_(source[name])

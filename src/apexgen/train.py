@@ -1,0 +1,132 @@
+"""Distillation: the step, and the loop around it that logs, previews, saves and resumes."""
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from apexgen import checkpoint
+from apexgen.config import Run, dump_run
+from apexgen.data import Corpus
+from apexgen.objectives import Batch, Draw, Nets, Objective, build_objective
+from apexgen.student import Student
+
+
+@dataclass
+class Trainer:
+    """Everything that changes while training, and the fixed parts it needs."""
+
+    run: Run
+    student: Student
+    corpus: Corpus
+    shape: tuple[int, int, int]  # (C, H, W) of a latent
+    step: int = 0
+
+    def __post_init__(self) -> None:
+        fields = dict(self.run.objective)
+        self.objective: Objective = build_objective(str(fields.pop("name", "apex")), fields)
+        settings = self.run.train
+        self.optimizer = torch.optim.AdamW(
+            self.student.weights.values(), lr=settings.learning_rate, betas=settings.betas, weight_decay=0.0
+        )
+
+    def advance(self) -> dict[str, float]:
+        """One training step; returns what it logs. FloatingPointError when a loss or the gradient is not finite."""
+        settings, device = self.run.train, self.student.backbone.device
+        batch = self.corpus.batch(self.step, settings.batch, settings.seed).to(device)
+        # Seeded by the step: a resumed run draws what an unbroken one would have drawn.
+        generator = torch.Generator(device).manual_seed(settings.seed * 7_919 + self.step)
+        draw = self.objective.draw((settings.batch, *self.shape), generator)
+        for group in self.optimizer.param_groups:
+            group["lr"] = settings.learning_rate * rate(self.step, settings.steps, settings.warmup)
+        logs = descend(self.objective, self.student.nets(), batch, draw, self.step)
+        norm = torch.nn.utils.clip_grad_norm_(self.student.weights.values(), settings.clip)
+        logs |= {"gradient_norm": float(norm), "learning_rate": self.optimizer.param_groups[0]["lr"]}
+        self._check(logs)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.student.update_average(settings.ema, self.step)
+        self.step += 1
+        return logs
+
+    def _check(self, logs: dict[str, float]) -> None:
+        bad = [name for name, value in logs.items() if not math.isfinite(value)]
+        if bad:
+            raise FloatingPointError(
+                f"step {self.step}: {', '.join(bad)} not finite (seed {self.run.train.seed}); nothing was changed by "
+                "this step. Lower train.learning_rate, or lengthen objective.warmup"
+            )
+
+    def state(self) -> checkpoint.State:
+        """What a checkpoint holds."""
+        return checkpoint.State(self.step, self.student.weights, self.student.average, self.optimizer.state_dict())
+
+    def restore(self, state: checkpoint.State) -> None:
+        """Go on from a checkpoint. ValueError when it is of another student."""
+        if state.weights.keys() != self.student.weights.keys():
+            raise ValueError(
+                f"the checkpoint at step {state.step} holds other weights than this run trains; give a new folder, or "
+                "the model.tune, model.rank and model.targets it was made with"
+            )
+        self.student.load(state.weights, state.average)
+        self.optimizer.load_state_dict(state.optimizer)
+        self.step = state.step
+
+
+def descend(objective: Objective, nets: Nets, batch: Batch, draw: Draw, step: int) -> dict[str, float]:
+    """Add the gradient of every term, one after another, so that one graph at a time is held; returns the logs."""
+    logs: dict[str, float] = {}
+    with fast_attention(draw.noises[0].device):
+        for loss in objective.terms(nets, batch, draw, step):
+            loss.value.backward()
+            logs |= {loss.name: float(loss.value.detach())} | {name: float(value) for name, value in loss.logs.items()}
+    return logs
+
+
+def rate(step: int, steps: int, warmup: int) -> float:
+    """The learning rate's factor: a linear rise over `warmup` steps, then a linear fall to zero at `steps`."""
+    return min((step + 1) / (warmup + 1), (steps - step) / max(steps - warmup, 1))
+
+
+@contextmanager
+def fast_attention(device: torch.device) -> Iterator[None]:
+    """On a CPU, the backward pass of torch's fused attention costs several times the plain one for short texts."""
+    if device.type != "cpu":
+        yield
+        return
+    with sdpa_kernel(SDPBackend.MATH):
+        yield
+
+
+def train(trainer: Trainer, folder: Path, on_step: Callable[[int, dict[str, float]], None]) -> float:
+    """Train to the run's last step, resuming from the folder's newest whole checkpoint; returns seconds spent here.
+
+    Writes metrics.jsonl and checkpoints/. `on_step` is called after each step with its number and what it logged.
+    """
+    settings = trainer.run.train
+    metrics = folder / "metrics.jsonl"
+    _keep_until(metrics, trainer.step)
+    began = time.perf_counter()
+    with metrics.open("a") as file:
+        while trainer.step < settings.steps:
+            logs = trainer.advance()
+            elapsed = time.perf_counter() - began
+            file.write(json.dumps({"step": trainer.step, "seconds": round(elapsed, 3)} | logs) + "\n")
+            file.flush()
+            if trainer.step % settings.save_every == 0 or trainer.step == settings.steps:
+                checkpoint.save(folder / "checkpoints", trainer.state(), dump_run(trainer.run), settings.keep)
+            on_step(trainer.step, logs)
+    return time.perf_counter() - began
+
+
+def _keep_until(metrics: Path, step: int) -> None:
+    """Drop lines of steps that a resumed run will take again."""
+    if metrics.is_file():
+        lines = [line for line in metrics.read_text().splitlines() if json.loads(line)["step"] <= step]
+        metrics.write_text("".join(line + "\n" for line in lines))
