@@ -1,0 +1,48 @@
+"""A small network and small inputs, in float64, for the laws of the objectives."""
+
+import torch
+from torch import nn
+
+from apexgen.condition import Condition
+from apexgen.objectives import Batch, Draw, Nets
+
+
+class Field(nn.Module):
+    """A small pixelwise network of (B, 3, H, W) that reads the time and the condition."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(3 + 1 + 4, 16), nn.Linear(16, 3)
+
+    def forward(self, x, t, r, c):
+        pixels = x.movedim(1, -1)
+        said = torch.cat([t.flatten(1), c.embeds.mean(1)], dim=1)[:, None, None]
+        h = torch.cat([pixels, said.expand(*pixels.shape[:-1], -1)], dim=-1)
+        return self.last(self.first(h).tanh()).movedim(-1, 1)
+
+
+def nets():
+    return Nets(*(Field().double() for _ in range(3)))
+
+
+def batch(n=4):
+    c = Condition(torch.randn(n, 5, 4).double(), torch.ones(n, 5))
+    null = Condition(torch.zeros(1, 5, 4).double(), torch.ones(1, 5))
+    return Batch(c, null, torch.randn(n, 3, 4, 4).double())
+
+
+def draw(objective, n=4, seed=0):
+    one = objective.draw((n, 3, 4, 4), torch.Generator().manual_seed(seed))
+    return Draw(*(tuple(value.double() for value in kind) for kind in (one.noises, one.times)))
+
+
+def terms(objective, networks, one, step=0, seed=0):
+    return objective.terms(networks, one, draw(objective, len(one.c), seed), step)
+
+
+def gradient(value, network):
+    return torch.cat([g.flatten() for g in torch.autograd.grad(value, list(network.parameters()))])
+
+
+def kept_gradient(network):
+    return torch.cat([p.grad.flatten() for p in network.parameters()])
