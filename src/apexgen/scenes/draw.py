@@ -9,14 +9,14 @@ from apexgen.scenes.prompts import Caption, Request, color_is_held_out
 from apexgen.scenes.world import COLORS, SIZE, Figure, Scene, render
 
 MARGIN, GAP = 1.5, 3.0  # px to the border, px between two figures
-DIRECTIONS = {"right of": 0.0, "below": 0.5, "left of": 1.0, "above": 1.5}  # of the subject, in half turns
+DIRECTIONS = {"right of": 0.0, "below": 0.5, "left of": 1.0, "above": 1.5}  # half turns
 
 
 def draw_scene(caption: Caption, random: np.random.Generator) -> Scene:
     """Draw a scene for a caption: places, sizes, tints and unnamed colors at random.
 
-    Radii are U(7, 11) px for one or two figures, U(6, 8.5) for more; figures keep 3 px apart. Colors that are held
-    out for a shape appear only where the caption names them.
+    Radii are U(7, 11) px for one or two figures, U(6, 8.5) for more; their circles keep 3 px apart.
+    Colors that are held out for a shape appear only where the caption names them.
     """
     figures: tuple[Figure, ...] | None = None
     while figures is None:
@@ -36,7 +36,10 @@ def _place(requests: tuple[Request, ...], random: np.random.Generator) -> tuple[
         color = request.color or _color(request.shape, random)
         for _ in range(request.count):
             radius = random.uniform(low, high)
-            x, y = _beside(figures[0], request.relation, random) if request.relation else _anywhere(radius, random)
+            if request.relation:
+                x, y = _beside(figures[0], request.relation, random)
+            else:
+                x, y = _anywhere(radius, random)
             figure = Figure(request.shape, color, x, y, radius)
             if not _fits(figure, figures):
                 return None

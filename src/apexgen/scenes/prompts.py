@@ -1,8 +1,9 @@
-"""Captions of scenes in GenEval's six tasks, with GenEval's metadata; some combinations are held out whole.
+"""Captions of scenes in GenEval's six tasks; some combinations are held out whole.
 
-A caption's `exclude` names every class it does not ask for, so that GenEval's own rule ("at least that many,
-and fewer than excluded") says exactly what a picture must hold. Held out, in every task and in every training picture:
-a color for each shape, two pairs of shapes, a number for three shapes, a fifth of the relations, a fifth of the wordings.
+A caption's `exclude` names every class, so that GenEval's own rule ("at least that many, and fewer
+than excluded") says exactly what a picture must hold. Held out, in every task and in every training
+picture: a color for each shape, two pairs of shapes, a number for three shapes, a fifth of the
+relations; of a single object, which has nothing to combine, a fifth of the wordings.
 """
 
 import itertools
@@ -15,13 +16,23 @@ from apexgen.scenes.world import COLORS, RELATIONS, SHAPES
 TASKS = ("single_object", "two_object", "counting", "colors", "position", "color_attr")
 NUMBERS = {2: "two", 3: "three", 4: "four"}
 OTHER = "other"  # the class of a figure that is no known shape
-_WORDINGS = ("a photo of {}", "a picture of {}", "an image of {}", "a drawing of {}", "a painting of {}")
-WORDINGS = (*_WORDINGS, "a sketch of {}", "a view of {}", "a scene with {}", "we see {}", "{}")
+WORDINGS = (
+    "a photo of {}",
+    "a picture of {}",
+    "an image of {}",
+    "a drawing of {}",
+    "a painting of {}",
+    "a sketch of {}",
+    "a view of {}",
+    "a scene with {}",
+    "we see {}",
+    "{}",
+)
 
 
 @dataclass(frozen=True)
 class Request:
-    """One thing asked for: a shape, how many, its color and its place relative to the request before it."""
+    """One thing asked for: a shape, how many, its color, its place relative to the first one."""
 
     shape: str
     count: int = 1
@@ -41,7 +52,8 @@ class Caption:
         """GenEval's record: tag, include, exclude, prompt."""
         include = [_included(request) for request in self.requests]
         counts = {request.shape: request.count for request in self.requests}
-        exclude = [{"class": shape, "count": counts.get(shape, 0) + 1} for shape in (*SHAPES, OTHER)]
+        classes = (*SHAPES, OTHER)
+        exclude = [{"class": name, "count": counts.get(name, 0) + 1} for name in classes]
         return {"tag": self.task, "include": include, "exclude": exclude, "prompt": self.text}
 
 
@@ -95,11 +107,15 @@ def _contents(task: str) -> list[tuple[str, tuple[Request, ...]]]:
         return [(f"a {a} and a {b}", (Request(a), Request(b))) for a, b in pairs]
     if task == "counting":
         return [
-            (f"{word} {_plural(shape)}", (Request(shape, count),)) for shape in SHAPES for count, word in NUMBERS.items()
+            (f"{word} {_plural(shape)}", (Request(shape, count),))
+            for shape in SHAPES
+            for count, word in NUMBERS.items()
         ]
     if task == "colors":
         return [(f"a {color} {shape}", (Request(shape, color=color),)) for color, shape in colored]
-    if task == "position":  # GenEval's order: the landmark is include[0], the subject comes first in the words
+    if (
+        task == "position"
+    ):  # GenEval's order: the landmark is include[0], the subject leads the words
         return [
             (f"a {b} {relation} a {a}", (Request(a), Request(b, relation=relation)))
             for a, b in pairs
@@ -131,11 +147,12 @@ def captions(task: str, held_out: bool) -> list[Caption]:
 
 
 def draw_captions(per_task: int, held_out: bool, seed: int) -> list[Caption]:
-    """`per_task` captions of each task, spread evenly over its combinations, reproducible from the seed."""
+    """`per_task` captions of each task, spread evenly over it; a function of the seed."""
     random = np.random.default_rng(seed)
     drawn = []
     for task in TASKS:
         every = captions(task, held_out)
-        order = np.concatenate([random.permutation(len(every)) for _ in range(-(-per_task // len(every)))])
+        rounds = -(-per_task // len(every))
+        order = np.concatenate([random.permutation(len(every)) for _ in range(rounds)])
         drawn += [every[index] for index in order[:per_task]]
     return drawn

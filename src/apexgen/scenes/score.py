@@ -1,7 +1,8 @@
 """Read a picture back into figures, and score it by GenEval's rules.
 
-Segmentation (distance from the ground's color), color (nearest of the palette), shape (overlap with the ideal
-masks) and relations are exact: no learned judge. Rules: Ghosh et al., GenEval, https://arxiv.org/abs/2310.11513.
+Segmentation (nearer the figure's color than the ground's), color (nearest of the palette), shape
+(overlap with the ideal masks) and relations are exact: no learned judge. Rules: Ghosh et al.,
+GenEval, https://arxiv.org/abs/2310.11513.
 """
 
 from dataclasses import dataclass
@@ -21,7 +22,10 @@ TEMPLATE = 32  # side of the masks compared, px
 
 @dataclass(frozen=True)
 class Found:
-    """A figure found in a picture; its box (left, top, right, bottom) in shares of the picture's sides."""
+    """A figure found in a picture.
+
+    box: (left, top, right, bottom) in shares of the picture's sides.
+    """
 
     shape: str
     color: str
@@ -41,44 +45,75 @@ class Found:
 def parse(picture: np.ndarray) -> list[Found]:
     """Find the figures of a picture.
 
-    picture: any array; (H, W, 3) uint8 or float in [0, 1] is what it understands. Grey, RGBA, empty, constant or
-    non-finite pictures give what can be seen in them, or nothing; never an error.
+    picture: any array; (H, W, 3) uint8 or float in [0, 1] is what it understands. Grey, RGBA,
+    empty, constant or non-finite pictures give what can be seen in them, or nothing; never an
+    error.
     """
     image = _as_rgb(picture)
     if min(image.shape[:2]) < 8:
         return []
     border = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
     ground = np.median(border, axis=0)
-    mask = np.abs(image - ground).max(axis=2) > CONTRAST
-    labels, _ = ndimage.label(mask)
-    found = []
-    for index, window in enumerate(ndimage.find_objects(labels), start=1):
-        region = labels[window] == index
-        if region.sum() >= LEAST_AREA * mask.size:
-            found.append(_describe(image[window], region, window, mask.shape))
-    return found
+    mask = _differs(image, ground) & _differs(_calm(_calm(image, 0), 1), ground)
+    labels, count = ndimage.label(mask)
+    areas = np.bincount(labels.ravel(), minlength=count + 1)
+    return [
+        _describe(image, ground, labels, index, window)
+        for index, window in enumerate(ndimage.find_objects(labels), start=1)
+        if areas[index] >= LEAST_AREA * mask.size
+    ]
 
 
 def _as_rgb(picture: np.ndarray) -> np.ndarray:
     array = np.asarray(picture)
-    whole = array.dtype.kind in "ui"
-    image = np.nan_to_num(array.astype(np.float32), nan=0.0, posinf=1.0, neginf=0.0) if array.size else array
-    if image.ndim == 2:
-        image = image[..., None]
-    if image.ndim != 3 or image.size == 0:
+    if array.ndim not in (2, 3) or array.size == 0 or array.dtype.kind not in "biuf":
         return np.zeros((0, 0, 3), np.float32)
+    image = np.nan_to_num(array, nan=0.0, posinf=1.0).clip(0, 255).astype(np.float32)
+    image = image[..., None] if image.ndim == 2 else image
     image = image[..., :3] if image.shape[2] >= 3 else np.repeat(image[..., :1], 3, axis=2)
-    return np.clip(image / 255 if whole else image, 0, 1)
+    return np.clip(image / 255 if array.dtype.kind in "ui" else image, 0, 1)
 
 
-def _describe(crop: np.ndarray, region: np.ndarray, window: tuple[slice, ...], shape: tuple[int, ...]) -> Found:
-    inner = ndimage.binary_erosion(region)
-    color = np.median(crop[inner if inner.any() else region], axis=0)
+def _differs(image: np.ndarray, ground: np.ndarray) -> np.ndarray:
+    return (np.abs(image - ground) > CONTRAST).any(axis=2)
+
+
+def _calm(image: np.ndarray, axis: int) -> np.ndarray:
+    """Median of three pixels along an axis: speckle goes, anything two pixels wide stays."""
+    calm = image.copy()
+    pixels, out = np.moveaxis(image, axis, 0), np.moveaxis(calm, axis, 0)
+    before, here, after = pixels[:-2], pixels[1:-1], pixels[2:]
+    out[1:-1] = np.maximum(np.minimum(before, here), np.minimum(np.maximum(before, here), after))
+    return calm
+
+
+def _describe(
+    image: np.ndarray, ground: np.ndarray, labels: np.ndarray, index: int, window: tuple[slice, ...]
+) -> Found:
+    """Name the figure of one label; its pixels are those nearer its color than the ground's."""
+    grown = tuple(slice(max(side.start - 1, 0), side.stop + 1) for side in window)
+    crop, core = image[grown], labels[grown] == index
+    inner = ndimage.binary_erosion(core)
+    color = np.median(crop[inner if inner.any() else core], axis=0)
+    contrast = color - ground
+    cover = (crop - ground) @ contrast / max(float(contrast @ contrast), 1e-6)
+    region = (cover > 0.5) & ndimage.binary_dilation(core, np.ones((3, 3)))
+    region = region if region.any() else core
+    rows, columns = ndimage.find_objects(region.astype(int))[0]
+    top, left = grown[0].start, grown[1].start
+    height, width = labels.shape
+    box = (
+        (left + columns.start) / width,
+        (top + rows.start) / height,
+        (left + columns.stop) / width,
+        (top + rows.stop) / height,
+    )
+    return Found(_classify(region[rows, columns]), _color_name(color), box)
+
+
+def _color_name(color: np.ndarray) -> str:
     palette = np.array(list(COLORS.values())) / 255
-    name = list(COLORS)[int(np.square(palette - color).sum(axis=1).argmin())]
-    rows, columns = window
-    box = (columns.start / shape[1], rows.start / shape[0], columns.stop / shape[1], rows.stop / shape[0])
-    return Found(_classify(region), name, box)
+    return list(COLORS)[int(np.square(palette - color).sum(axis=1).argmin())]
 
 
 def _classify(region: np.ndarray) -> str:
@@ -87,7 +122,9 @@ def _classify(region: np.ndarray) -> str:
     if not 0.6 < height / width < 1.6:
         return OTHER
     mask = _resize(region)
-    overlaps = {name: (mask & ideal).sum() / (mask | ideal).sum() for name, ideal in _ideals().items()}
+    overlaps = {
+        name: (mask & ideal).sum() / (mask | ideal).sum() for name, ideal in _ideals().items()
+    }
     best = max(overlaps, key=lambda name: overlaps[name])
     return best if overlaps[best] >= LEAST_OVERLAP else OTHER
 
@@ -109,12 +146,25 @@ def _ideals() -> dict[str, np.ndarray]:
 
 
 def relations(subject: Found, landmark: Found) -> set[str]:
-    """GenEval's relations of subject to landmark: centres' offset, less a tenth of both extents, over its length."""
+    """GenEval's relations of subject to landmark.
+
+    direction = sign(offset) max(|offset| - slack, 0) / |offset|, with the offset of the centres and
+    a slack of a tenth of both extents; a relation holds where direction exceeds a half.
+    """
     offset = np.subtract(subject.center, landmark.center)
     slack = 0.1 * np.add(subject.extent, landmark.extent)
-    direction = np.sign(offset) * np.maximum(np.abs(offset) - slack, 0) / max(float(np.linalg.norm(offset)), 1e-6)
+    direction = (
+        np.sign(offset)
+        * np.maximum(np.abs(offset) - slack, 0)
+        / max(float(np.linalg.norm(offset)), 1e-6)
+    )
     across, down = direction
-    names = {"left of": across < -0.5, "right of": across > 0.5, "above": down < -0.5, "below": down > 0.5}
+    names = {
+        "left of": across < -0.5,
+        "right of": across > 0.5,
+        "above": down < -0.5,
+        "below": down > 0.5,
+    }
     return {name for name, holds in names.items() if holds}
 
 
@@ -128,26 +178,37 @@ def is_correct(found: list[Found], metadata: dict) -> bool:
         group = by_class.get(asked["class"], [])[: asked["count"]]
         if len(group) < asked["count"]:
             return False
-        if "color" in asked and sum(figure.color == asked["color"] for figure in group) < asked["count"]:
+        if (
+            "color" in asked
+            and sum(figure.color == asked["color"] for figure in group) < asked["count"]
+        ):
             return False
         if "position" in asked:
             name, target = asked["position"]
-            if not all(name in relations(figure, other) for figure in group for other in matched[target]):
+            if not all(
+                name in relations(figure, other) for figure in group for other in matched[target]
+            ):
                 return False
         matched.append(group)
-    return all(len(by_class.get(barred["class"], [])) < barred["count"] for barred in metadata.get("exclude", []))
+    return all(
+        len(by_class.get(barred["class"], [])) < barred["count"]
+        for barred in metadata.get("exclude", [])
+    )
 
 
 def summarize(records: list[dict], correct: list[bool]) -> dict[str, float]:
-    """Accuracy of each task and, as "overall", the unweighted mean of the tasks (GenEval's summary)."""
+    """Accuracy of each task and, as "overall", their unweighted mean (GenEval's summary)."""
     tags = [record["tag"] for record in records]
     present = [task for task in TASKS if task in tags]
     score = {
-        task: float(np.mean([ok for ok, tag in zip(correct, tags, strict=True) if tag == task])) for task in present
+        task: float(np.mean([ok for ok, tag in zip(correct, tags, strict=True) if tag == task]))
+        for task in present
     }
     return score | {"overall": float(np.mean(list(score.values())))}
 
 
 def score(pictures: np.ndarray, records: list[dict]) -> dict[str, float]:
     """Score pictures (N, H, W, 3) against N GenEval records: accuracy per task and "overall"."""
-    return summarize(records, [is_correct(parse(p), r) for p, r in zip(pictures, records, strict=True)])
+    return summarize(
+        records, [is_correct(parse(p), r) for p, r in zip(pictures, records, strict=True)]
+    )

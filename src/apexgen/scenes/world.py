@@ -1,7 +1,8 @@
 """The embedded world: coloured shapes on a dark ground, drawn exactly from a description.
 
-A Scene is a list of figures on a background; `render` turns it into a picture by signed distances, so edges
-are anti-aliased and every picture is known to the last pixel. Lengths are in pixels of a 64 x 64 picture.
+A Scene is a list of figures on a background; `render` turns it into a picture by signed distances,
+so edges are anti-aliased and every picture is known to the last pixel. Lengths are in pixels of a
+64 x 64 picture.
 """
 
 from dataclasses import dataclass
@@ -42,7 +43,7 @@ class Scene:
 
 
 def signed_distance(shape: str, x: np.ndarray, y: np.ndarray, radius: float) -> np.ndarray:
-    """Signed distance in pixels (negative inside) of points x, y to a shape centred at the origin."""
+    """Signed distance in px (negative inside) of points x, y to a shape centred at the origin."""
     across, down = np.abs(x), np.abs(y)
     if shape == "circle":
         return np.hypot(x, y) - radius
