@@ -4,7 +4,6 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 TORCH := $(shell grep '^torch==' constraints.txt)
-TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
 .PHONY: demo test lint
 
@@ -20,10 +19,10 @@ lint: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# torch comes first and alone: its CPU build is ten times smaller than the default one.
+# torch comes first and alone, so that the pinned build is the one that everything else finds.
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("write: make PYTHON=python3.11")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install '$(TORCH)' --retries 0 --extra-index-url $(TORCH_INDEX)
+	$(BIN)/python -m pip install '$(TORCH)'
 	$(BIN)/python -m pip install -e '.[dev]' -c constraints.txt
 	touch $(READY)

@@ -39,9 +39,7 @@ def data(n, generator):
 
 
 def block(width):
-    return nn.Sequential(
-        nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.SiLU(), nn.Linear(2 * width, width)
-    )
+    return nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.SiLU(), nn.Linear(2 * width, width))
 
 
 class MLP(nn.Module):
@@ -52,9 +50,7 @@ class MLP(nn.Module):
         self.first = nn.Linear(2 + 9 + 2, width)
         wide = 2 * width
         self.blocks = nn.ModuleList(
-            nn.Sequential(
-                nn.LayerNorm(width), nn.Linear(width, wide), nn.SiLU(), nn.Linear(wide, width)
-            )
+            nn.Sequential(nn.LayerNorm(width), nn.Linear(width, wide), nn.SiLU(), nn.Linear(wide, width))
             for _ in range(blocks)
         )
         self.last = nn.Linear(width, 2)

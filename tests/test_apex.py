@@ -37,9 +37,7 @@ def test_mix_at_lambda_zero_is_flow_matching():
     same = Draw(noises=both.noises[1:], times=both.times[:1])
     flow_loss = next(FlowMatching().terms(networks, one, same, 0)).value
     torch.testing.assert_close(mix, flow_loss)
-    torch.testing.assert_close(
-        gradient(mix, networks.student), gradient(flow_loss, networks.student)
-    )
+    torch.testing.assert_close(gradient(mix, networks.student), gradient(flow_loss, networks.student))
 
 
 @pytest.mark.parametrize("through", [False, True])
@@ -144,17 +142,14 @@ def test_only_the_kl_form_with_the_teacher_needs_no_pictures():
 
 
 def test_the_warm_up_leaves_out_kl():
-    names = [
-        [loss.name for loss in terms(Apex(warmup=3), nets(), batch(), step)] for step in (0, 2, 3)
-    ]
+    names = [[loss.name for loss in terms(Apex(warmup=3), nets(), batch(), step)] for step in (0, 2, 3)]
     assert names == [["fake", "anchor"], ["fake", "anchor"], ["fake", "anchor", "kl"]]
 
 
 def test_redraw_changes_the_cost_and_not_the_gradient():
     networks, one = nets(), batch()
     held, redrawn = (
-        sum(loss.value for loss in terms(Apex(warmup=0, redraw=redraw), networks, one))
-        for redraw in (False, True)
+        sum(loss.value for loss in terms(Apex(warmup=0, redraw=redraw), networks, one)) for redraw in (False, True)
     )
     held, redrawn = gradient(held, networks.student), gradient(redrawn, networks.student)
     torch.testing.assert_close(held, redrawn)
@@ -210,10 +205,7 @@ def test_the_difference_of_the_fields_is_logged():
 def test_the_shift_is_what_tells_the_fake_field_from_the_real_one():
     networks, one = nets(), batch()
     teacher_is_student = Nets(networks.student, networks.student, networks.student)
-    shifted, same = (
-        list(terms(Apex(warmup=0, shift_scale=a), teacher_is_student, one))[-1].value
-        for a in (-1.0, 1.0)
-    )
+    shifted, same = (list(terms(Apex(warmup=0, shift_scale=a), teacher_is_student, one))[-1].value for a in (-1.0, 1.0))
     assert same == 0 and shifted > 0
 
 

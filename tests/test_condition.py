@@ -76,9 +76,7 @@ def test_expand_repeats_one_row_and_refuses_several():
         condition(2).expand(3)
 
 
-@pytest.mark.parametrize(
-    "mask, pooled", [(torch.ones(2, 4), None), (torch.ones(2, 5), torch.ones(3, 2))]
-)
+@pytest.mark.parametrize("mask, pooled", [(torch.ones(2, 4), None), (torch.ones(2, 5), torch.ones(3, 2))])
 def test_shapes_that_disagree_are_refused(mask, pooled):
     with pytest.raises(AssertionError, match=r"mask|pooled"):
         Condition(torch.ones(2, 5, 3), mask, pooled)

@@ -75,7 +75,10 @@ def load(path: Path) -> State:
     if fault is not None:
         raise ValueError(f"checkpoint {path} is broken: {fault}")
     training = torch.load(path / "optimizer.pt", weights_only=True)
-    weights, average = load_file(path / "student.safetensors"), load_file(path / "average.safetensors")
+    weights, average = (
+        load_file(path / "student.safetensors"),
+        load_file(path / "average.safetensors"),
+    )
     return State(training["step"], weights, average, training["optimizer"])
 
 

@@ -16,7 +16,8 @@ class Corpus:
     Several pictures may share a prompt, so conditions are kept once for each distinct prompt.
     """
 
-    conditions: Condition  # one row a distinct prompt
+    prompts: list[str]  # the distinct prompts
+    conditions: Condition  # one row each
     rows: Tensor  # (N,) int64: each record's row of conditions
     null: Condition  # batch 1: the empty prompt
     latents: Tensor | None = None  # (N, C, H, W): each record's picture

@@ -15,6 +15,7 @@ from torch import Tensor
 from apexgen.backbones.base import Backbone
 from apexgen.config import Data
 from apexgen.data import Corpus
+from apexgen.generate import to_tensor
 
 CHUNK = 256  # prompts or pictures encoded at once
 PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
@@ -31,7 +32,7 @@ def encode(data: Data, backbone: Backbone, pictures: bool) -> Corpus:
     conditions = backbone.encode_text_in_chunks(distinct, CHUNK)
     rows = torch.tensor([place[prompt] for prompt in prompts])
     null = backbone.encode_text([""])
-    return Corpus(conditions, rows, null, encode_pictures(backbone, images) if images else None)
+    return Corpus(distinct, conditions, rows, null, encode_pictures(backbone, images) if images else None)
 
 
 def check_prompts(prompts: Sequence[str], origin: str) -> list[str]:
@@ -51,11 +52,11 @@ def _read(data: Data, pictures: bool) -> tuple[list[str], list[np.ndarray]]:
         lines = Path(data.source).read_text().splitlines()[: data.limit]
         prompts, images = check_prompts([line for line in lines if line.strip()], data.source), []
     else:
-        raise ValueError(f"data.source = {data.source!r}: no such file or folder; or write data.source = \"scenes\"")
+        raise ValueError(f'data.source = {data.source!r}: no such file or folder; or write data.source = "scenes"')
     if pictures and not images:
         raise ValueError(
-            f"data.source = {data.source!r} has no pictures and the objective needs them; name a folder of pictures with "
-            '.txt captions, or write objective.anchor = "teacher"'
+            f"data.source = {data.source!r} has no pictures and the objective needs them; name a folder of "
+            'pictures with .txt captions, or write objective.anchor = "teacher"'
         )
     return prompts, images
 
@@ -87,8 +88,3 @@ def encode_pictures(backbone: Backbone, images: Sequence[np.ndarray]) -> Tensor:
     backbone.latent_shape(*next(iter(sizes))[:2])
     chunks = [images[start : start + CHUNK] for start in range(0, len(images), CHUNK)]
     return torch.cat([backbone.encode_image(to_tensor(np.stack(chunk)).to(backbone.device)).cpu() for chunk in chunks])
-
-
-def to_tensor(pictures: np.ndarray) -> Tensor:
-    """Pictures (B, H, W, 3) in [0, 1] to (B, 3, H, W) in [-1, 1]."""
-    return torch.from_numpy(pictures).permute(0, 3, 1, 2) * 2 - 1

@@ -66,9 +66,7 @@ def uniform_times(n: int, low: float, high: float, generator: Generator, ndim: i
     return (low + (high - low) * u).float()
 
 
-def logit_normal_times(
-    n: int, mean: float, deviation: float, generator: Generator, ndim: int = 4
-) -> Tensor:
+def logit_normal_times(n: int, mean: float, deviation: float, generator: Generator, ndim: int = 4) -> Tensor:
     """n times t = sigmoid(N(mean, deviation^2)), float32, shaped (n, 1, ...) with ndim axes.
 
     Esser et al., https://arxiv.org/abs/2403.03206, section 3.1.

@@ -29,6 +29,11 @@ def make_pictures(
     return np.concatenate(pictures)
 
 
+def to_tensor(pictures: np.ndarray) -> Tensor:
+    """Pictures (B, H, W, 3) in [0, 1] to (B, 3, H, W) in [-1, 1]."""
+    return torch.from_numpy(pictures).permute(0, 3, 1, 2) * 2 - 1
+
+
 def to_pictures(decoded: Tensor) -> np.ndarray:
-    """Decoded pictures (B, 3, H, W) in [-1, 1] to (B, H, W, 3) float32 in [0, 1], as diffusers' image processor does."""
+    """Decoded pictures (B, 3, H, W) in [-1, 1] to (B, H, W, 3) float32 in [0, 1]."""
     return (decoded / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).float().cpu().numpy()

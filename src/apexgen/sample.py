@@ -36,9 +36,7 @@ def euler(velocity: Velocity, z: Tensor, c: Condition, times: Tensor) -> Tensor:
     return x
 
 
-def renoise(
-    velocity: Velocity, z: Tensor, c: Condition, times: Tensor, noises: Sequence[Tensor]
-) -> Tensor:
+def renoise(velocity: Velocity, z: Tensor, c: Condition, times: Tensor, noises: Sequence[Tensor]) -> Tensor:
     """Jump to the data end, noise it to the next time with fresh noise, jump again.
 
     x = x_t - t u(x_t, t, 0, c) and x_r = (1 - r) x + r w, with one noise w, shaped like z, for

@@ -37,7 +37,11 @@ class Student:
     """
 
     def __init__(
-        self, backbone: Backbone, mode: Literal["lora", "full"], rank: int, targets: tuple[str, ...] | None = None
+        self,
+        backbone: Backbone,
+        mode: Literal["lora", "full"],
+        rank: int,
+        targets: tuple[str, ...] | None = None,
     ) -> None:
         self.backbone, self.mode, self.rank = backbone, mode, rank
         network = backbone.network
@@ -45,7 +49,10 @@ class Student:
             from peft import LoraConfig
 
             self.targets = tuple(targets or backbone.lora_targets)
-            network.add_adapter(LoraConfig(r=rank, lora_alpha=rank, target_modules=list(self.targets)), adapter_name=ADAPTER)
+            network.add_adapter(
+                LoraConfig(r=rank, lora_alpha=rank, target_modules=list(self.targets)),
+                adapter_name=ADAPTER,
+            )
             self._original: dict[str, Tensor] = {}
         else:
             self._original = {name: weight.detach().clone() for name, weight in network.named_parameters()}
@@ -83,7 +90,7 @@ class Student:
 
     @torch.no_grad()
     def update_average(self, decay: float, step: int) -> None:
-        """average <- d average + (1 - d) weights, with d = min(decay, (1 + step) / (10 + step)) so that it starts quickly."""
+        """average <- d average + (1 - d) weights; d = min(decay, (1 + step) / (10 + step)) lets it start quickly."""
         d = min(decay, (1 + step) / (10 + step))
         torch._foreach_lerp_(list(self.average.values()), [w.detach() for w in self.weights.values()], 1 - d)
 

@@ -27,13 +27,17 @@ class Trainer:
     corpus: Corpus
     shape: tuple[int, int, int]  # (C, H, W) of a latent
     step: int = 0
+    seconds_before: float = 0.0  # training time of the parts before this one
 
     def __post_init__(self) -> None:
         fields = dict(self.run.objective)
         self.objective: Objective = build_objective(str(fields.pop("name", "apex")), fields)
         settings = self.run.train
         self.optimizer = torch.optim.AdamW(
-            self.student.weights.values(), lr=settings.learning_rate, betas=settings.betas, weight_decay=0.0
+            self.student.weights.values(),
+            lr=settings.learning_rate,
+            betas=settings.betas,
+            weight_decay=0.0,
         )
 
     def advance(self) -> dict[str, float]:
@@ -47,7 +51,10 @@ class Trainer:
             group["lr"] = settings.learning_rate * rate(self.step, settings.steps, settings.warmup)
         logs = descend(self.objective, self.student.nets(), batch, draw, self.step)
         norm = torch.nn.utils.clip_grad_norm_(self.student.weights.values(), settings.clip)
-        logs |= {"gradient_norm": float(norm), "learning_rate": self.optimizer.param_groups[0]["lr"]}
+        logs |= {
+            "gradient_norm": float(norm),
+            "learning_rate": self.optimizer.param_groups[0]["lr"],
+        }
         self._check(logs)
         self.optimizer.step()
         self.optimizer.zero_grad()
@@ -111,12 +118,12 @@ def train(trainer: Trainer, folder: Path, on_step: Callable[[int, dict[str, floa
     """
     settings = trainer.run.train
     metrics = folder / "metrics.jsonl"
-    _keep_until(metrics, trainer.step)
+    trainer.seconds_before = _keep_until(metrics, trainer.step)
     began = time.perf_counter()
     with metrics.open("a") as file:
         while trainer.step < settings.steps:
             logs = trainer.advance()
-            elapsed = time.perf_counter() - began
+            elapsed = trainer.seconds_before + time.perf_counter() - began
             file.write(json.dumps({"step": trainer.step, "seconds": round(elapsed, 3)} | logs) + "\n")
             file.flush()
             if trainer.step % settings.save_every == 0 or trainer.step == settings.steps:
@@ -125,8 +132,11 @@ def train(trainer: Trainer, folder: Path, on_step: Callable[[int, dict[str, floa
     return time.perf_counter() - began
 
 
-def _keep_until(metrics: Path, step: int) -> None:
-    """Drop lines of steps that a resumed run will take again."""
-    if metrics.is_file():
-        lines = [line for line in metrics.read_text().splitlines() if json.loads(line)["step"] <= step]
-        metrics.write_text("".join(line + "\n" for line in lines))
+def _keep_until(metrics: Path, step: int) -> float:
+    """Drop the lines of steps that a resumed run will take again; returns the seconds spent until `step`."""
+    if not metrics.is_file():
+        return 0.0
+    records = [json.loads(line) for line in metrics.read_text().splitlines()]
+    kept = [record for record in records if record["step"] <= step]
+    metrics.write_text("".join(json.dumps(record) + "\n" for record in kept))
+    return kept[-1]["seconds"] if kept else 0.0

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -17,8 +17,8 @@ class Backbone(ABC):
     second time, so r is ignored by the families that have none; `objectives` never ask them for r < t.
     """
 
-    lora_targets: tuple[str, ...]  # names of the linear modules that a LoRA adapts
-    scheduler_config: dict[str, Any]  # what an exported folder's scheduler needs for plain Euler steps
+    lora_targets: ClassVar[tuple[str, ...]]  # names of the linear modules that a LoRA adapts
+    scheduler_config: ClassVar[dict[str, Any]]  # what an exported folder's scheduler needs for plain Euler steps
 
     def __init__(self, pipeline: Any) -> None:
         self.pipeline = pipeline

@@ -1,6 +1,8 @@
 """Open a diffusers pipeline folder safely: check it first, then load it, so that a mistake costs one clear line."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,7 +46,7 @@ def check_flow(folder: Path) -> None:
         )
 
 
-def load_backbone(folder: str | Path, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> "Backbone":
+def load_backbone(folder: str | Path, device: str | torch.device = "cpu") -> "Backbone":
     """Open a pipeline folder as a Backbone; nothing is downloaded and no code from the folder is run.
 
     Raises ValueError, one line, when the folder is missing, is not a diffusers pipeline, is of a family without an
@@ -57,14 +59,37 @@ def load_backbone(folder: str | Path, device: str | torch.device = "cpu", dtype:
     check_flow(path)
     module, _, name = BACKBONES[family].partition(":")
     adapter = getattr(import_module(module), name)
+    return adapter(open_pipeline(path).to(device))
+
+
+def open_pipeline(path: Path) -> Any:
+    """The stock pipeline of a folder, quietly. ValueError, one line, when it can't be opened."""
     from diffusers import DiffusionPipeline
     from safetensors import SafetensorError
 
     try:
-        pipeline = DiffusionPipeline.from_pretrained(
-            path, torch_dtype=dtype, use_safetensors=True, local_files_only=True, trust_remote_code=False
-        )
-    except (OSError, EnvironmentError, SafetensorError, RuntimeError, ValueError) as error:
-        raise ValueError(f"{path} can't be opened: {str(error).splitlines()[0]}") from error
+        with _quiet():
+            pipeline = DiffusionPipeline.from_pretrained(path, use_safetensors=True, local_files_only=True)
+    except (OSError, SafetensorError, RuntimeError, ValueError, AttributeError) as error:
+        raise ValueError(f"{path} can't be opened: {str(error).strip().splitlines()[0]}") from error
     pipeline.set_progress_bar_config(disable=True)
-    return adapter(pipeline.to(device))
+    return pipeline
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the libraries' progress bars and notices, which would drown a command's own lines."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    libraries = (diffusers_logging, transformers_logging)
+    levels = [library.get_verbosity() for library in libraries]
+    for library in libraries:
+        library.set_verbosity_error()
+        library.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for library, level in zip(libraries, levels, strict=True):
+            library.set_verbosity(level)
+            library.enable_progress_bar()

@@ -1,13 +1,16 @@
-"""SANA (Xie et al., 2024), https://arxiv.org/abs/2410.10629: linear attention, one text encoder, no pooled condition."""
+"""SANA (Xie et al., 2024), https://arxiv.org/abs/2410.10629.
+
+Linear attention, one text encoder, no pooled condition.
+"""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from apexgen.condition import Condition
 from apexgen.backbones.base import Backbone
+from apexgen.condition import Condition
 
 
 class Sana(Backbone):
@@ -25,7 +28,7 @@ class Sana(Backbone):
         "ff.conv_inverted",
         "ff.conv_point",
     )
-    scheduler_config = {"shift": 1.0, "num_train_timesteps": 1000}
+    scheduler_config: ClassVar[dict[str, Any]] = {"shift": 1.0, "num_train_timesteps": 1000}
 
     def velocity(self, x: Tensor, t: Tensor, c: Condition) -> Tensor:
         time = t.flatten() * (1000 * self.network.config.timestep_scale)
@@ -78,6 +81,7 @@ class Sana(Backbone):
         factor = self.pipeline.vae_scale_factor
         return {
             "num_inference_steps": steps,
+            "sigmas": [1 - step / steps for step in range(steps)],  # the default grid ends in a step of 0.001
             "guidance_scale": guidance,
             "height": height * factor,
             "width": width * factor,

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
+from apexgen.backbones.diffusion import open_pipeline
 from apexgen.generate import make_pictures
 from apexgen.student import ADAPTER, Student
 
@@ -45,9 +45,16 @@ def _write_lora(student: Student, folder: Path) -> None:
 
     network, pipeline = student.backbone.network, type(student.backbone.pipeline)
     layers = get_peft_model_state_dict(network, adapter_name=ADAPTER)
-    metadata = {"r": student.rank, "lora_alpha": student.rank, "target_modules": sorted(student.targets)}
+    metadata = {
+        "r": student.rank,
+        "lora_alpha": student.rank,
+        "target_modules": sorted(student.targets),
+    }
     pipeline.save_lora_weights(
-        folder, transformer_lora_layers=layers, weight_name=LORA_FILE, transformer_lora_adapter_metadata=metadata
+        folder,
+        transformer_lora_layers=layers,
+        weight_name=LORA_FILE,
+        transformer_lora_adapter_metadata=metadata,
     )
 
 
@@ -62,14 +69,13 @@ def open_exported(folder: Path, base: Path) -> Any:
 
     Raises ValueError when the file's LoRA did not take effect on every module it names.
     """
-    from diffusers import DiffusionPipeline, FlowMatchEulerDiscreteScheduler
+    from diffusers import FlowMatchEulerDiscreteScheduler
     from peft.tuners.tuners_utils import BaseTunerLayer
     from safetensors import safe_open
 
     is_lora = (folder / LORA_FILE).is_file()
-    pipeline = DiffusionPipeline.from_pretrained(base if is_lora else folder, torch_dtype=torch.float32)
+    pipeline = open_pipeline(base if is_lora else folder)
     pipeline.scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(folder, subfolder="scheduler")
-    pipeline.set_progress_bar_config(disable=True)
     if is_lora:
         pipeline.load_lora_weights(folder, weight_name=LORA_FILE)
         with safe_open(folder / LORA_FILE, framework="pt") as file:
@@ -86,7 +92,10 @@ def compare(student: Student, folder: Path, base: Path, prompts: Sequence[str], 
     condition = backbone.encode_text(prompts)
     ours = make_pictures(backbone, student.ema, condition, noise, steps)
     stock = open_exported(folder, base)(
-        prompt=list(prompts), latents=noise.clone(), output_type="np", **backbone.pipeline_arguments(steps, guidance=1.0)
+        prompt=list(prompts),
+        latents=noise.clone(),
+        output_type="np",
+        **backbone.pipeline_arguments(steps, guidance=1.0),
     ).images
     return float(np.abs(ours - stock).max())
 

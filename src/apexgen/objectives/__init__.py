@@ -25,13 +25,10 @@ def build_objective(name: str, fields: Mapping[str, object]) -> Objective:
     usual = defaults(OBJECTIVES[name])
     for key, value in fields.items():
         if key not in usual:
-            raise ValueError(
-                f'objective "{name}" has no field "{key}"; write {line(nearest(key, usual), value)}'
-            )
+            raise ValueError(f'objective "{name}" has no field "{key}"; write {line(nearest(key, usual), value)}')
         if not _fits(value, usual[key]):
             raise ValueError(
-                f"{key} must be of type {type(usual[key]).__name__}, got {value!r}; "
-                f"write {line(key, usual[key])}"
+                f"{key} must be of type {type(usual[key]).__name__}, got {value!r}; write {line(key, usual[key])}"
             )
     return OBJECTIVES[name](**fields)
 

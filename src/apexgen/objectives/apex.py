@@ -59,9 +59,7 @@ class Apex(Objective):
         unused(self, ONLY_MIX if self.form == "kl" else ONLY_KL, f'form = "{self.form}"')
         if self.anchor == "teacher" and (self.form == "mix" or self.real != "teacher"):
             # A field anchored to itself is not held at all, and Eq. 25 reads pictures.
-            raise ValueError(
-                'anchor = "teacher" needs form = "kl", real = "teacher"; write anchor = "data"'
-            )
+            raise ValueError('anchor = "teacher" needs form = "kl", real = "teacher"; write anchor = "data"')
         for name in ("warmup", "kl_weight", "anchor_weight", "mix_weight"):
             within(self, name, 0)
         within(self, "fake_weight", 1e-6 if self.form == "kl" else 0)

@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+import torch
 from torch import Generator, Tensor
 
 from apexgen.condition import Condition
@@ -17,6 +18,11 @@ class Batch:
     c: Condition  # batch B
     null: Condition  # the empty condition, batch 1 or B
     x: Tensor | None = None  # (B, ...) clean latents
+
+    def to(self, device: torch.device | str) -> "Batch":
+        """The batch on another device."""
+        x = None if self.x is None else self.x.to(device)
+        return Batch(self.c.to(device), self.null.to(device), x)
 
 
 @dataclass(frozen=True)

@@ -30,8 +30,7 @@ def one_of(objective: Objective, name: str, valid: Collection[str]) -> None:
     value = getattr(objective, name)
     if value not in valid:
         raise ValueError(
-            f"{name} must be one of {', '.join(valid)}, got {value!r}; "
-            f"write {line(name, nearest(str(value), valid))}"
+            f"{name} must be one of {', '.join(valid)}, got {value!r}; write {line(name, nearest(str(value), valid))}"
         )
 
 
@@ -40,9 +39,7 @@ def within(objective: Objective, name: str, low: float, high: float = inf) -> No
     value = getattr(objective, name)
     if not (low <= value <= high and abs(value) < inf):
         bounds = f"at least {low:g}" if high == inf else f"between {low:g} and {high:g}"
-        raise ValueError(
-            f"{name} must be {bounds}, got {value}; write {line(name, defaults(objective)[name])}"
-        )
+        raise ValueError(f"{name} must be {bounds}, got {value}; write {line(name, defaults(objective)[name])}")
 
 
 def unused(objective: Objective, names: Collection[str], setting: str) -> None:
@@ -50,6 +47,4 @@ def unused(objective: Objective, names: Collection[str], setting: str) -> None:
     for name in names:
         value, usual = getattr(objective, name), defaults(objective)[name]
         if value != usual:
-            raise ValueError(
-                f"{line(name, value)} has no effect with {setting}; write {line(name, usual)}"
-            )
+            raise ValueError(f"{line(name, value)} has no effect with {setting}; write {line(name, usual)}")

@@ -28,9 +28,7 @@ class FlowMatching(Objective):
         return True
 
     def draw(self, shape: tuple[int, ...], generator: Generator) -> Draw:
-        t = logit_normal_times(
-            shape[0], self.logit_mean, self.logit_deviation, generator, ndim=len(shape)
-        )
+        t = logit_normal_times(shape[0], self.logit_mean, self.logit_deviation, generator, ndim=len(shape))
         return Draw(noises=(normal(shape, generator),), times=(t,))
 
     def terms(self, nets: Nets, batch: Batch, draw: Draw, step: int) -> Iterator[Loss]:

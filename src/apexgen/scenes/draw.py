@@ -67,9 +67,7 @@ def _beside(landmark: Figure, relation: str, random: np.random.Generator) -> tup
 def _fits(figure: Figure, others: list[Figure]) -> bool:
     low, high = figure.radius + MARGIN, SIZE - figure.radius - MARGIN
     inside = low <= figure.x <= high and low <= figure.y <= high
-    return inside and all(
-        math.hypot(figure.x - o.x, figure.y - o.y) >= figure.radius + o.radius + GAP for o in others
-    )
+    return inside and all(math.hypot(figure.x - o.x, figure.y - o.y) >= figure.radius + o.radius + GAP for o in others)
 
 
 def draw_pictures(captions: Sequence[Caption], seed: int) -> np.ndarray:

@@ -113,9 +113,7 @@ def _contents(task: str) -> list[tuple[str, tuple[Request, ...]]]:
         ]
     if task == "colors":
         return [(f"a {color} {shape}", (Request(shape, color=color),)) for color, shape in colored]
-    if (
-        task == "position"
-    ):  # GenEval's order: the landmark is include[0], the subject leads the words
+    if task == "position":  # GenEval's order: the landmark is include[0], the subject leads the words
         return [
             (f"a {b} {relation} a {a}", (Request(a), Request(b, relation=relation)))
             for a, b in pairs

@@ -122,9 +122,7 @@ def _classify(region: np.ndarray) -> str:
     if not 0.6 < height / width < 1.6:
         return OTHER
     mask = _resize(region)
-    overlaps = {
-        name: (mask & ideal).sum() / (mask | ideal).sum() for name, ideal in _ideals().items()
-    }
+    overlaps = {name: (mask & ideal).sum() / (mask | ideal).sum() for name, ideal in _ideals().items()}
     best = max(overlaps, key=lambda name: overlaps[name])
     return best if overlaps[best] >= LEAST_OVERLAP else OTHER
 
@@ -153,11 +151,7 @@ def relations(subject: Found, landmark: Found) -> set[str]:
     """
     offset = np.subtract(subject.center, landmark.center)
     slack = 0.1 * np.add(subject.extent, landmark.extent)
-    direction = (
-        np.sign(offset)
-        * np.maximum(np.abs(offset) - slack, 0)
-        / max(float(np.linalg.norm(offset)), 1e-6)
-    )
+    direction = np.sign(offset) * np.maximum(np.abs(offset) - slack, 0) / max(float(np.linalg.norm(offset)), 1e-6)
     across, down = direction
     names = {
         "left of": across < -0.5,
@@ -178,22 +172,14 @@ def is_correct(found: list[Found], metadata: dict) -> bool:
         group = by_class.get(asked["class"], [])[: asked["count"]]
         if len(group) < asked["count"]:
             return False
-        if (
-            "color" in asked
-            and sum(figure.color == asked["color"] for figure in group) < asked["count"]
-        ):
+        if "color" in asked and sum(figure.color == asked["color"] for figure in group) < asked["count"]:
             return False
         if "position" in asked:
             name, target = asked["position"]
-            if not all(
-                name in relations(figure, other) for figure in group for other in matched[target]
-            ):
+            if not all(name in relations(figure, other) for figure in group for other in matched[target]):
                 return False
         matched.append(group)
-    return all(
-        len(by_class.get(barred["class"], [])) < barred["count"]
-        for barred in metadata.get("exclude", [])
-    )
+    return all(len(by_class.get(barred["class"], [])) < barred["count"] for barred in metadata.get("exclude", []))
 
 
 def summarize(records: list[dict], correct: list[bool]) -> dict[str, float]:
@@ -201,14 +187,11 @@ def summarize(records: list[dict], correct: list[bool]) -> dict[str, float]:
     tags = [record["tag"] for record in records]
     present = [task for task in TASKS if task in tags]
     score = {
-        task: float(np.mean([ok for ok, tag in zip(correct, tags, strict=True) if tag == task]))
-        for task in present
+        task: float(np.mean([ok for ok, tag in zip(correct, tags, strict=True) if tag == task])) for task in present
     }
     return score | {"overall": float(np.mean(list(score.values())))}
 
 
 def score(pictures: np.ndarray, records: list[dict]) -> dict[str, float]:
     """Score pictures (N, H, W, 3) against N GenEval records: accuracy per task and "overall"."""
-    return summarize(
-        records, [is_correct(parse(p), r) for p, r in zip(pictures, records, strict=True)]
-    )
+    return summarize(records, [is_correct(parse(p), r) for p, r in zip(pictures, records, strict=True)])

@@ -1,0 +1,110 @@
+"""The commands: each is a thin call."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+console = Console()
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Turn a pretrained flow-matching text-to-image model into a one-step generator.",
+)
+scenes = typer.Typer(no_args_is_help=True, help="The embedded world of captioned scenes.")
+app.add_typer(scenes, name="scenes")
+
+Overrides = Annotated[list[str] | None, typer.Argument(help="Settings to change, such as train.steps=100.")]
+
+
+@app.command()
+def demo(
+    overrides: Overrides = None,
+    folder: Annotated[Path, typer.Option(help="Where the run's folder is made.")] = Path("apexgen-demo"),
+    ablate: Annotated[bool, typer.Option(help='Also train form = "mix", the paper\'s Eq. 25, and compare.')] = False,
+    per_task: Annotated[int, typer.Option(min=1, help="Held-out prompts of each of the six tasks.")] = 20,
+) -> None:
+    """Distil the embedded model into one step, prove it, and export it.
+
+    Example: apexgen demo
+    """
+    from apexgen.demo import run_demo
+
+    run_demo(folder, overrides or [], ablate, per_task, console)
+
+
+@app.command()
+def train(
+    run: Annotated[Path, typer.Argument(help="The run file, TOML.")],
+    overrides: Overrides = None,
+) -> None:
+    """Start or resume a run.
+
+    Example: apexgen train runs/scenes.toml train.steps=500
+    """
+    from apexgen.config import load_run
+    from apexgen.distill import distill
+
+    distill(load_run(run, overrides or []), console)
+
+
+@app.command()
+def sample(
+    folder: Annotated[Path, typer.Argument(help="A run's folder.")],
+    prompt: Annotated[list[str], typer.Option("-p", "--prompt", help="What to draw; may be repeated.")],
+    out: Annotated[Path, typer.Option(help="Where the picture is written: a grid, one column a prompt.")] = Path(
+        "sample.png"
+    ),
+    steps: Annotated[int, typer.Option(help="Network evaluations.")] = 1,
+    seed: Annotated[int, typer.Option(help="Seed of the noise.")] = 0,
+) -> None:
+    """Draw prompts with a run's student.
+
+    Example: apexgen sample apexgen-demo -p "a photo of a red circle" --steps 1 --seed 0
+    """
+    from apexgen.distill import sample_run
+
+    console.print(str(sample_run(folder, prompt, steps, seed, out)))
+
+
+@scenes.command()
+def build(
+    folder: Annotated[Path, typer.Argument(help="Where the pipeline is written.")],
+    overrides: Overrides = None,
+) -> None:
+    """Train the embedded pipeline from nothing: autoencoder, text encoder, transformer. Hours on a CPU; resumes.
+
+    Example: apexgen scenes build my-pipeline
+    """
+    from apexgen.scenes.build import build_pipeline
+
+    score = build_pipeline(folder, overrides or [], console)
+    console.print_json(json.dumps(score))
+
+
+def main() -> None:
+    """Run a command: the user's mistakes are one line on standard error and exit code 2."""
+    try:
+        app(standalone_mode=False)
+    except typer.Exit as stop:
+        sys.exit(stop.exit_code)
+    except (typer.Abort, KeyboardInterrupt):
+        print("stopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        sys.exit(130)
+    except (ValueError, OSError) as error:
+        print(f"apexgen: {str(error).splitlines()[0]}", file=sys.stderr)
+        sys.exit(2)
+    except FloatingPointError as error:
+        print(f"apexgen: {error}", file=sys.stderr)
+        sys.exit(1)
+    except Exception as error:
+        show = getattr(error, "show", None)  # click's own errors: an unknown option, a missing argument
+        if show is None:
+            raise
+        show()
+        sys.exit(2)

@@ -1,0 +1,93 @@
+"""The whole path on the embedded model: distil, score teacher and student alike, export, reopen, report."""
+
+import platform
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from apexgen.config import Run, load_run
+from apexgen.distill import base_folder, distill, peak_memory_bytes
+from apexgen.evaluate.scenes import Examination
+from apexgen.export.diffusers import compare, export_student
+from apexgen.report import table, write_report
+from apexgen.train import Trainer
+from apexgen.velocities import guided
+
+TEACHER_STEPS, TEACHER_GUIDANCE = 50, 3.0
+STUDENT_STEPS = (1, 2, 4)
+EXAMINATION_SEED = 1_000_000  # far from the training draws
+SHOWN = 2  # captions of each task in the grid
+CONFIG = Path(__file__).with_name("demo.toml")
+
+
+def run_demo(folder: Path, overrides: Sequence[str], ablate: bool, per_task: int, console: Console) -> dict[str, Any]:
+    """Run the demo in a folder and return its report; the same call goes on from where it was stopped."""
+    run = load_run(CONFIG, [f"folder={folder}", *overrides])
+    trainer, seconds = distill(run, console)
+    mixed = distill(ablation(run), console)[0] if ablate else None
+    console.print("scoring on held-out prompts")
+    report, columns, prompts = prove(trainer, per_task, mixed)
+    report["training"] = {
+        "objective": run.objective,
+        "steps": trainer.step,
+        "seconds": trainer.seconds_before + seconds,
+        "peak_memory_bytes": peak_memory_bytes(),
+    }
+    report["export"] = export(trainer, folder / "export")
+    report["environment"] = {"python": platform.python_version()} | {
+        name: version(name) for name in ("apexgen", "torch", "diffusers", "transformers", "peft")
+    }
+    write_report(folder, report, columns, prompts)
+    console.print(table(report))
+    console.print(f"report: {folder / 'report.html'}   LoRA: {folder / 'export'}")
+    return report
+
+
+def ablation(run: Run) -> Run:
+    """The same run with the paper's Eq. 25 in place of the KL form; it needs pictures, and has them."""
+    changed = {
+        "objective": {"name": "apex", "form": "mix"},
+        "folder": str(Path(run.folder) / "ablation-mix"),
+    }
+    return run.model_copy(update=changed)
+
+
+def prove(
+    trainer: Trainer, per_task: int, mixed: Trainer | None
+) -> tuple[dict[str, Any], dict[str, np.ndarray], list[str]]:
+    """Teacher and student on the same held-out prompts and noises, in float32: the report, pictures, prompts."""
+    student, backbone = trainer.student, trainer.student.backbone
+    backbone.precision = None
+    examination = Examination.draw(backbone, per_task, EXAMINATION_SEED)
+    guide = guided(student.teacher, trainer.corpus.null, TEACHER_GUIDANCE)
+    columns: dict[str, np.ndarray] = {}
+    report: dict[str, Any] = {"data": examination.judge_data(EXAMINATION_SEED)}
+    teacher, columns[f"teacher@{TEACHER_STEPS}"] = examination.sit(backbone, guide, TEACHER_STEPS)
+    report["teacher"] = {"steps": TEACHER_STEPS, "guidance": TEACHER_GUIDANCE} | teacher
+    report["teacher_1"], columns["teacher@1"] = examination.sit(backbone, student.teacher, 1)
+    report["student"] = {}
+    for steps in STUDENT_STEPS:
+        report["student"][str(steps)], columns[f"student@{steps}"] = examination.sit(backbone, student.ema, steps)
+    if mixed is not None:
+        mixed.student.backbone.precision = None
+        result, columns["mix@1"] = examination.sit(mixed.student.backbone, mixed.student.ema, 1)
+        report["ablation"] = {"mix": {"1": result}}
+    shown = [task * per_task + index for task in range(6) for index in range(min(SHOWN, per_task))]
+    prompts = [examination.captions[index].text for index in shown]
+    return report, {name: pictures[shown] for name, pictures in columns.items()}, prompts
+
+
+def export(trainer: Trainer, target: Path) -> dict[str, float]:
+    """Export the student, reopen it in the stock pipeline, and compare the pictures of 1 and 4 steps."""
+    base = base_folder(trainer.run)
+    export_student(trainer.student, base, target)
+    examination = Examination.draw(trainer.student.backbone, 1, EXAMINATION_SEED)
+    prompts = [caption.text for caption in examination.captions]
+    differences = [compare(trainer.student, target, base, prompts, examination.noise, steps) for steps in (1, 4)]
+    if max(differences) >= 1e-4:
+        raise ValueError(f"{target}: the stock pipeline's pictures differ from ours by {max(differences):.2e}")
+    return {"max_difference": max(differences)}

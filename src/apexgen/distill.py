@@ -1,0 +1,170 @@
+"""One run from its configuration to a trained student: open, encode, train with progress and previews, resume."""
+
+import resource
+import sys
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from apexgen import checkpoint
+from apexgen.backbones.base import Backbone
+from apexgen.backbones.diffusion import load_backbone
+from apexgen.config import Run, dump_run, load_run
+from apexgen.encode import check_prompts, encode
+from apexgen.generate import draw_noise, make_pictures
+from apexgen.objectives import build_objective
+from apexgen.report import picture_grid
+from apexgen.scenes.pipeline import FOLDER
+from apexgen.student import Student
+from apexgen.train import Trainer, train
+
+PREVIEW_STEPS = 16  # of the teacher's column in previews
+
+
+def base_folder(run: Run) -> Path:
+    """The pipeline folder a run starts from; "scenes" is the one shipped with the package."""
+    return FOLDER if run.model.path == "scenes" else Path(run.model.path)
+
+
+def open_backbone(run: Run) -> Backbone:
+    """The run's pipeline on the best device there is, in the run's precision."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    backbone = load_backbone(base_folder(run), device)
+    backbone.precision = _precision(run.model.precision, device)
+    return backbone
+
+
+def _precision(wanted: str, device: str) -> torch.dtype | None:
+    """bfloat16 by default where the device multiplies in it; None is float32."""
+    fast = device == "cuda" or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return torch.bfloat16 if wanted == "bfloat16" or (wanted == "auto" and fast) else None
+
+
+def open_student(run: Run, backbone: Backbone) -> Student:
+    """The student the run describes, untrained."""
+    return Student(backbone, run.model.tune, run.model.rank, run.model.targets)
+
+
+def distill(run: Run, console: Console) -> tuple[Trainer, float]:
+    """Train a run to its last step, going on from its newest checkpoint; returns the trainer and the seconds it took.
+
+    Writes config.toml, metrics.jsonl, samples/ and checkpoints/ in the run's folder.
+    Raises ValueError, before anything is written, for a plan that can't work.
+    """
+    fields = dict(run.objective)
+    objective = build_objective(str(fields.pop("name", "apex")), fields)
+    folder = Path(run.folder)
+    _check_same_run(run, folder)
+    backbone = open_backbone(run)
+    with console.status("encoding prompts"):
+        corpus = encode(run.data, backbone, objective.needs_pictures)
+    trainer = Trainer(run, open_student(run, backbone), corpus, backbone.latent_shape())
+    saved = checkpoint.load_latest(folder / "checkpoints", console.print)
+    if saved is not None:
+        trainer.restore(saved)
+        console.print(f"going on from step {saved.step}")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.toml").write_text(dump_run(run))
+    seconds = _train_with_progress(trainer, folder, console)
+    return trainer, seconds
+
+
+def _check_same_run(run: Run, folder: Path) -> None:
+    """A folder belongs to one run: going on with other settings would mix two."""
+    path = folder / "config.toml"
+    if not path.is_file():
+        return
+    old, new = load_run(path).model_dump(), run.model_dump()
+    for table in ("objective", "model", "data", "train"):
+        for key in old[table].keys() | new[table].keys():
+            before, now = old[table].get(key), new[table].get(key)
+            if before != now:
+                raise ValueError(
+                    f"{folder} was begun with {table}.{key} = {before!r}, not {now!r}; write folder = another one, "
+                    "or remove it to begin again"
+                )
+
+
+def _train_with_progress(trainer: Trainer, folder: Path, console: Console) -> float:
+    settings = trainer.run.train
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[speed]}"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[losses]}"),
+    )
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task("training", total=settings.steps, completed=trainer.step, speed="", losses="")
+        preview = _Preview(trainer, folder / "samples")
+        if trainer.step == 0:
+            preview.draw(0)
+
+        def on_step(step: int, logs: dict[str, float]) -> None:
+            shown = " ".join(
+                f"{name} {logs[name]:.3f}" for name in ("fake", "anchor", "kl", "mix", "gap") if name in logs
+            )
+            speed = progress.tasks[task].speed
+            progress.update(task, completed=step, losses=shown, speed=f"{speed:.1f} it/s" if speed else "")
+            if step % settings.preview_every == 0 or step == settings.steps:
+                preview.draw(step)
+
+        return train(trainer, folder, on_step)
+
+
+class _Preview:
+    """The same prompts and noises drawn as training goes: teacher in many steps, student in 1, 2 and 4."""
+
+    def __init__(self, trainer: Trainer, folder: Path) -> None:
+        self.trainer, self.folder = trainer, folder
+        count = min(trainer.run.train.preview_prompts, len(trainer.corpus))
+        chosen = torch.linspace(0, len(trainer.corpus) - 1, count).long()
+        self.condition = trainer.corpus.conditions.select(trainer.corpus.rows[chosen])
+        self.prompts = [trainer.corpus.prompts[row] for row in trainer.corpus.rows[chosen].tolist()]
+        self.noise = draw_noise(range(count), trainer.shape)
+        student = trainer.student
+        self.teacher = make_pictures(student.backbone, student.teacher, self.condition, self.noise, PREVIEW_STEPS)
+
+    def draw(self, step: int) -> None:
+        student = self.trainer.student
+        columns = {f"teacher@{PREVIEW_STEPS}": self.teacher} | {
+            f"student@{steps}": make_pictures(student.backbone, student.ema, self.condition, self.noise, steps)
+            for steps in (1, 2, 4)
+        }
+        self.folder.mkdir(parents=True, exist_ok=True)
+        picture_grid(self.prompts, columns).save(self.folder / f"step-{step:06d}.png")
+
+
+def sample_run(folder: Path, prompts: list[str], steps: int, seed: int, out: Path) -> Path:
+    """Draw prompts with a run's averaged student and write one picture, a row a prompt.
+
+    Raises ValueError for a folder that is no run, a run without a whole checkpoint, an empty or too long prompt, or
+    steps < 1.
+    """
+    prompts = check_prompts(prompts, "--prompt")
+    if steps < 1:
+        raise ValueError(f"--steps must be at least 1, got {steps}; write --steps 1")
+    if not (folder / "config.toml").is_file():
+        raise ValueError(f"{folder} is no run's folder: it has no config.toml; make one with: apexgen demo")
+    run = load_run(folder / "config.toml")
+    saved = checkpoint.load_latest(folder / "checkpoints", lambda line: print(line, file=sys.stderr))
+    if saved is None:
+        raise ValueError(f"{folder} has no whole checkpoint; train it first: apexgen train {folder / 'config.toml'}")
+    backbone = open_backbone(run)
+    student = open_student(run, backbone)
+    student.load(saved.weights, saved.average)
+    noise = draw_noise(range(seed, seed + len(prompts)), backbone.latent_shape())
+    pictures = make_pictures(backbone, student.ema, backbone.encode_text(prompts), noise, steps)
+    picture_grid(prompts, {f"student@{steps}": pictures}).save(out)
+    return out
+
+
+def peak_memory_bytes() -> int:
+    """The most memory this process has held: on the accelerator where there is one, else resident."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -1,0 +1,1 @@
+"""Judges: each result names who judged."""

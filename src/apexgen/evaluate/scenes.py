@@ -1,0 +1,59 @@
+"""Score a velocity on the embedded world: the same prompts and noises for everyone, an exact judge, the time taken."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from apexgen.backbones.base import Backbone
+from apexgen.condition import Condition
+from apexgen.generate import draw_noise, make_pictures
+from apexgen.scenes.draw import draw_pictures
+from apexgen.scenes.prompts import Caption, draw_captions
+from apexgen.scenes.score import is_correct, parse, summarize
+from apexgen.scenes.spread import spread
+from apexgen.velocities import Velocity
+
+
+@dataclass(frozen=True)
+class Examination:
+    """Held-out captions with their conditions and noises: the same for every model that sits it."""
+
+    captions: list[Caption]
+    condition: Condition
+    noise: Tensor
+
+    @classmethod
+    def draw(cls, backbone: Backbone, per_task: int, seed: int) -> "Examination":
+        """`per_task` held-out captions of each of the six tasks; caption i has noise of seed + i."""
+        captions = draw_captions(per_task, held_out=True, seed=seed)
+        condition = backbone.encode_text([caption.text for caption in captions])
+        return cls(
+            captions,
+            condition,
+            draw_noise(range(seed, seed + len(captions)), backbone.latent_shape()),
+        )
+
+    def sit(self, backbone: Backbone, velocity: Velocity, steps: int) -> tuple[dict[str, Any], np.ndarray]:
+        """Score, spread and seconds per image of a velocity sampled in `steps` Euler steps; and its pictures.
+
+        Seconds are of sampling and decoding, in batches of 64; the prompts' encoding is not in them.
+        """
+        began = time.perf_counter()
+        pictures = make_pictures(backbone, velocity, self.condition, self.noise, steps)
+        seconds = (time.perf_counter() - began) / len(pictures)
+        return self.judge(pictures) | {"seconds_per_image": seconds}, pictures
+
+    def judge(self, pictures: Sequence[np.ndarray] | np.ndarray) -> dict[str, Any]:
+        """The score (each task and "overall") and the spread of places and sizes of some pictures of the captions."""
+        found = [parse(picture) for picture in pictures]
+        records = [caption.metadata() for caption in self.captions]
+        correct = [is_correct(figures, record) for figures, record in zip(found, records, strict=True)]
+        return {"score": summarize(records, correct), "spread": spread(found)}
+
+    def judge_data(self, seed: int) -> dict[str, Any]:
+        """The same for freshly drawn true pictures: what the best model could reach."""
+        return self.judge(draw_pictures(self.captions, seed))

@@ -1,0 +1,92 @@
+"""The rows of a report's table: who drew, in how many steps, how well, how fast, how varied."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from rich import box
+from rich.table import Table
+
+SHORT = {
+    "single_object": "single",
+    "two_object": "two",
+    "counting": "count",
+    "position": "place",
+    "color_attr": "attrib.",
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table."""
+
+    name: str  # such as "student@1"
+    note: str  # what the name does not say
+    score: dict[str, float]  # each task, and "overall"; shares of 1
+    seconds: float | None  # per image
+    spread: dict[str, float]  # deviations, in shares of the picture's side
+
+
+def rows(report: dict[str, Any]) -> list[Row]:
+    """The rows of a report, in reading order; what it does not hold is left out."""
+    return [
+        Row(
+            name,
+            note,
+            entry.get("score", {}),
+            entry.get("seconds_per_image"),
+            entry.get("spread", {}),
+        )
+        for name, note, entry in _entries(report)
+    ]
+
+
+def _entries(report: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    if teacher := report.get("teacher"):
+        yield f"teacher@{teacher['steps']}", f"guidance {teacher['guidance']:g}", teacher
+    if teacher_1 := report.get("teacher_1"):
+        yield "teacher@1", "not distilled", teacher_1
+    for steps, entry in sorted(report.get("student", {}).items(), key=lambda item: int(item[0])):
+        yield f"student@{steps}", "", entry
+    for form, entries in report.get("ablation", {}).items():
+        for steps, entry in entries.items():
+            yield f"{form}@{steps}", "ablation", entry
+    if data := report.get("data"):
+        yield "data", "true pictures", data
+
+
+def keys(lines: list[Row], field: str) -> list[str]:
+    """The columns of "score" or "spread", in the order they first come up."""
+    return list(dict.fromkeys(key for row in lines for key in getattr(row, field)))
+
+
+def table(report: dict[str, Any]) -> Table:
+    """The report as a table for the terminal, about 100 characters wide."""
+    lines = rows(report)
+    tasks, spreads = keys(lines, "score"), keys(lines, "spread")
+    drawn = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    drawn.add_column("", no_wrap=True)
+    for task in tasks:
+        style = "bold" if task == "overall" else None
+        drawn.add_column(SHORT.get(task, task), justify="right", style=style)
+    drawn.add_column("s/image", justify="right")
+    for name in spreads:
+        drawn.add_column(f"+-{name}", justify="right", style="dim")
+    for row in lines:
+        cells = [
+            *(share(row.score.get(task)) for task in tasks),
+            duration(row.seconds),
+            *(share(row.spread.get(name)) for name in spreads),
+        ]
+        drawn.add_row(row.name, *cells, style="green" if row.name == "student@1" else None)
+    return drawn
+
+
+def share(value: float | None) -> str:
+    """A share of 1 with three digits; a dash for what was not measured."""
+    return "-" if value is None else f"{value:.3f}"
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds with three significant digits."""
+    return "-" if seconds is None else f"{seconds:#.3g}"

@@ -1,0 +1,141 @@
+"""Train the embedded pipeline from nothing: autoencoder, text encoder, then flow matching.
+
+Each stage leaves its result in the work folder beside the target, and the last one a checkpoint every thousand steps:
+the same command goes on where it stopped. Held-out captions and combinations are never drawn.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from apexgen.generate import to_tensor
+from apexgen.scenes import pipeline as parts
+from apexgen.scenes.draw import draw_pictures
+from apexgen.scenes.prompts import draw_captions
+from apexgen.scenes.train_flow import train_flow
+from apexgen.scenes.train_text import train_text
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The numbers the shipped pipeline was made with."""
+
+    seed: int = 0
+    autoencoder_pictures: int = 12_000
+    autoencoder_steps: int = 3_000
+    autoencoder_batch: int = 32
+    text_steps: int = 1_500
+    flow_pictures: int = 60_000
+    flow_steps: int = 14_000
+    flow_decay_steps: int = 4_000  # the last ones, in which the learning rate falls to zero
+    flow_batch: int = 64
+    flow_learning_rate: float = 1.5e-3
+
+
+def parse_recipe(overrides: Sequence[str]) -> Recipe:
+    """The recipe with settings such as flow_steps=100 changed; ValueError for a name or a value it does not know."""
+    recipe = Recipe()
+    kinds = {field.name: type(getattr(recipe, field.name)) for field in fields(Recipe)}
+    for override in overrides:
+        name, _, value = override.partition("=")
+        if name not in kinds:
+            raise ValueError(f"unknown setting {name!r}: use one of {', '.join(kinds)}")
+        try:
+            recipe = replace(recipe, **{name: kinds[name](value)})
+        except ValueError:
+            raise ValueError(f"{name} = {value!r}: write a number, such as {name}={getattr(recipe, name)}") from None
+        if getattr(recipe, name) <= 0 and name != "seed":
+            raise ValueError(f"{name} = {value}: must be positive, such as {name}={getattr(Recipe(), name)}")
+    return recipe
+
+
+def build_pipeline(folder: Path, overrides: Sequence[str], console: Console) -> dict[str, Any]:
+    """Train every part and write the pipeline folder, whole or not at all; returns its recipe."""
+    recipe = parse_recipe(overrides)
+    if folder.exists():
+        raise ValueError(f"{folder} exists already; name another folder, or remove it")
+    work = folder.with_name(f"{folder.name}-work")
+    work.mkdir(parents=True, exist_ok=True)
+    vae = _stage(
+        work / "vae",
+        parts.new_autoencoder(),
+        lambda net: train_autoencoder(net, recipe, console.print),
+    )
+    tokenizer = parts.new_tokenizer()
+    text = parts.new_text_encoder(len(tokenizer))
+    text = _stage(
+        work / "text",
+        text,
+        lambda net: train_text(net, tokenizer, recipe.text_steps, recipe.seed, console.print),
+    )
+    pipeline = parts.assemble(vae, tokenizer, text, parts.new_transformer())
+    train_flow(pipeline, recipe, work, console.print)
+    _write(pipeline, recipe, folder)
+    return asdict(recipe)
+
+
+def _stage(path: Path, network: Any, train: Callable[[Any], None]) -> Any:
+    """The trained network of a stage, from the work folder if it is there."""
+    file = path.with_suffix(".pt")
+    if file.is_file():
+        network.load_state_dict(torch.load(file, weights_only=True))
+    else:
+        train(network)
+        torch.save(network.state_dict(), file.with_suffix(".partial"))
+        os.replace(file.with_suffix(".partial"), file)
+    return network.eval().requires_grad_(False)
+
+
+def _write(pipeline: Any, recipe: Recipe, folder: Path) -> None:
+    """Half precision on disk, but for the small text encoder; the recipe beside it."""
+    partial = folder.with_name(f".partial-{folder.name}")
+    shutil.rmtree(partial, ignore_errors=True)
+    pipeline.transformer.half()
+    pipeline.vae.half()
+    pipeline.save_pretrained(partial)
+    (partial / "recipe.json").write_text(json.dumps(asdict(recipe), indent=1) + "\n")
+    partial.rename(folder)
+
+
+def train_autoencoder(vae: Any, recipe: Recipe, report: Report) -> None:
+    """Fit pictures through latents of mean 0, deviation 1, uncorrelated, and readable under noise of deviation 0.1.
+
+    L = |y - x| + (y - x)^2 + 0.05 (mean^2 + (deviation - 1)^2 + 0.5 covariance^2), y decoded from z + 0.1 noise: a flow
+    starts from such noise, and its small errors should not show.
+    """
+    generator = torch.Generator().manual_seed(recipe.seed)
+    captions = draw_captions(recipe.autoencoder_pictures // 6, held_out=False, seed=1)
+    pictures = to_tensor(draw_pictures(captions, seed=recipe.seed))
+    optimizer = torch.optim.AdamW(vae.parameters(), lr=3e-3, weight_decay=0.0)
+    steps = recipe.autoencoder_steps
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=steps, pct_start=0.1)
+    for step in range(steps):
+        x = pictures[torch.randint(len(pictures), (recipe.autoencoder_batch,), generator=generator)]
+        with torch.autocast("cpu", torch.bfloat16):
+            z = vae.encode(x).latents.float()
+            y = vae.decode(z + 0.1 * torch.randn(z.shape, generator=generator)).sample.float()
+        fit = (y - x).abs().mean() + (y - x).square().mean()
+        optimizer.zero_grad()
+        (fit + 0.05 * _moments(z)).backward()
+        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        if step % 100 == 0:
+            report(f"autoencoder {step}/{steps}: {fit.item():.4f}")
+
+
+def _moments(z: Tensor) -> Tensor:
+    covariance = torch.cov(z.transpose(0, 1).flatten(1))
+    across = covariance - torch.diag(covariance.diagonal())
+    mean, deviation = z.mean((0, 2, 3)), z.std((0, 2, 3))
+    return mean.square().mean() + (deviation - 1).square().mean() + 0.5 * across.square().mean()

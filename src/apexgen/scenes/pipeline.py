@@ -1,0 +1,106 @@
+"""The tiny pipeline's parts, untrained: a stock SanaPipeline of about three million parameters."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from apexgen.scenes.prompts import TASKS, captions
+from apexgen.scenes.world import SIZE
+
+FOLDER = Path(__file__).with_name("embedded")  # the trained one, shipped with the package
+CHANNELS, FACTOR = 8, 8  # of the latents: channels, pixels a side
+TOKENS = 20  # longest prompt, start and end included
+TEXT_WIDTH = 128
+
+
+def new_autoencoder() -> Any:
+    """AutoencoderTiny: 64 x 64 pixels to 8 channels of 8 x 8, 0.2 M parameters."""
+    from diffusers import AutoencoderTiny
+
+    widths = (20, 20, 20, 20)
+    return AutoencoderTiny(
+        encoder_block_out_channels=widths,
+        decoder_block_out_channels=widths,
+        latent_channels=CHANNELS,
+    )
+
+
+def new_tokenizer() -> Any:
+    """One token a word of the captions, between a start and an end."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    every = [caption for task in TASKS for held in (False, True) for caption in captions(task, held)]
+    words = sorted({word for caption in every for word in caption.text.split()})
+    names = ["<pad>", "<bos>", "<eos>", "<unk>", *words]
+    tokenizer = Tokenizer(models.WordLevel({name: index for index, name in enumerate(names)}, unk_token="<unk>"))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<bos> $A <eos>", special_tokens=[("<bos>", 1), ("<eos>", 2)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="<pad>",
+        bos_token="<bos>",
+        eos_token="<eos>",
+        unk_token="<unk>",
+        model_max_length=TOKENS,
+    )
+
+
+def new_text_encoder(vocabulary: int) -> Any:
+    """A two-layer Gemma 2, SANA's text encoder at 0.3 M parameters."""
+    from transformers import Gemma2Config, Gemma2Model
+
+    config = Gemma2Config(
+        vocab_size=vocabulary,
+        hidden_size=TEXT_WIDTH,
+        intermediate_size=256,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        head_dim=32,
+        query_pre_attn_scalar=32,
+        max_position_embeddings=64,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+        use_cache=False,
+        attn_implementation="eager",
+    )
+    return Gemma2Model(config)
+
+
+def new_transformer(heads: int = 6, layers: int = 5) -> Any:
+    """SanaTransformer2DModel on 8 x 8 latents, 3.3 M parameters, silent at the start: its output is zero."""
+    from diffusers import SanaTransformer2DModel
+
+    network = SanaTransformer2DModel(
+        in_channels=CHANNELS,
+        out_channels=CHANNELS,
+        num_attention_heads=heads,
+        attention_head_dim=32,
+        num_layers=layers,
+        num_cross_attention_heads=heads,
+        cross_attention_head_dim=32,
+        cross_attention_dim=32 * heads,
+        caption_channels=TEXT_WIDTH,
+        mlp_ratio=2.5,
+        sample_size=SIZE // FACTOR,
+        patch_size=1,
+        interpolation_scale=1.0,  # places are given, not learnt
+    )
+    for block in network.transformer_blocks:
+        torch.nn.init.zeros_(block.attn2.to_out[0].weight)
+    torch.nn.init.zeros_(network.proj_out.weight)
+    return network
+
+
+def assemble(vae: Any, tokenizer: Any, text_encoder: Any, transformer: Any) -> Any:
+    """The stock pipeline of these parts, with plain Euler steps of the flow."""
+    from diffusers import FlowMatchEulerDiscreteScheduler, SanaPipeline
+
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=1.0)
+    return SanaPipeline(tokenizer, text_encoder, vae, transformer, scheduler)

@@ -1,0 +1,118 @@
+"""Train the tiny transformer by flow matching, with the library's own objective, and keep its average."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from apexgen.backbones.base import Backbone
+from apexgen.backbones.sana import Sana
+from apexgen.data import Corpus
+from apexgen.generate import to_tensor
+from apexgen.objectives import FlowMatching, Nets
+from apexgen.scenes.draw import draw_pictures
+from apexgen.scenes.prompts import draw_captions
+
+if TYPE_CHECKING:
+    from apexgen.scenes.build import Recipe
+
+OBJECTIVE = FlowMatching(logit_mean=0.9, logit_deviation=1.2)  # times near noise, where the layout is decided
+CAPTION_DROPOUT = 0.1  # for guidance
+CLIP, WARMUP = 1.0, 200
+AVERAGE_DECAY = 0.9995
+SAVE_EVERY = 1000
+CHUNK = 500  # pictures encoded at once
+
+
+def train_flow(pipeline: Any, recipe: "Recipe", work: Path, report: Callable[[str], None]) -> None:
+    """Fit the pipeline's transformer, going on from work/flow.pt, and leave the averaged weights in it.
+
+    The learning rate rises over 200 steps, stays, and falls linearly to zero over the last `flow_decay_steps`.
+    """
+    backbone = Sana(pipeline)
+    backbone.precision = torch.bfloat16
+    corpus = _corpus(backbone, recipe, work / "corpus.pt")
+    network = backbone.network.requires_grad_(True)
+    average = [weight.detach().clone() for weight in network.parameters()]
+    optimizer = torch.optim.AdamW(
+        network.parameters(), lr=recipe.flow_learning_rate, betas=(0.9, 0.99), weight_decay=0.01
+    )
+    done = _restore(work / "flow.pt", network, average, optimizer)
+    nets = Nets(student=backbone, teacher=backbone, ema=backbone)
+    torch.backends.cuda.enable_flash_sdp(False)  # its backward pass is slow on CPUs for short texts
+    for step in range(done, recipe.flow_steps):
+        for group in optimizer.param_groups:
+            group["lr"] = recipe.flow_learning_rate * _rate(step, recipe)
+        loss = _fit(nets, corpus, recipe, step, backbone.latent_shape())
+        torch.nn.utils.clip_grad_norm_(network.parameters(), CLIP)
+        optimizer.step()
+        optimizer.zero_grad()
+        decay = min(AVERAGE_DECAY, 1 - 1 / (0.1 * step + 1.1))
+        torch._foreach_lerp_(average, [weight.detach() for weight in network.parameters()], 1 - decay)
+        if step % 100 == 0:
+            report(f"flow matching {step}/{recipe.flow_steps}: {loss:.4f}")
+        if (step + 1) % SAVE_EVERY == 0:
+            _save(work / "flow.pt", step + 1, network, average, optimizer)
+    with torch.no_grad():
+        for weight, mean in zip(network.parameters(), average, strict=True):
+            weight.copy_(mean)
+    network.requires_grad_(False)
+
+
+def _fit(nets: Nets, corpus: Corpus, recipe: "Recipe", step: int, shape: tuple[int, int, int]) -> float:
+    """Add the gradient of one step's loss; all its randomness comes from the seed and the step."""
+    batch = corpus.batch(step, recipe.flow_batch, recipe.seed)
+    generator = torch.Generator().manual_seed(recipe.seed * 7_919 + step)
+    dropped = torch.rand(recipe.flow_batch, generator=generator) < CAPTION_DROPOUT
+    batch = type(batch)(batch.c.drop(dropped, batch.null), batch.null, batch.x)
+    draw = OBJECTIVE.draw((recipe.flow_batch, *shape), generator)
+    (loss,) = OBJECTIVE.terms(nets, batch, draw, step)
+    loss.value.backward()
+    return loss.value.item()
+
+
+def _rate(step: int, recipe: "Recipe") -> float:
+    return min(1.0, (step + 1) / WARMUP, (recipe.flow_steps - step) / recipe.flow_decay_steps)
+
+
+def _corpus(backbone: Backbone, recipe: "Recipe", path: Path) -> Corpus:
+    """Latents of freshly drawn scenes, as many of each task; kept in the work folder."""
+    captions = draw_captions(recipe.flow_pictures // 6, held_out=False, seed=1)
+    prompts = [caption.text for caption in captions]
+    distinct = sorted(set(prompts))
+    place = {prompt: row for row, prompt in enumerate(distinct)}
+    if not path.is_file():
+        latents = [
+            backbone.encode_image(to_tensor(draw_pictures(captions[start : start + CHUNK], seed=start)))
+            for start in range(0, len(captions), CHUNK)
+        ]
+        torch.save(torch.cat(latents), path.with_suffix(".partial"))
+        os.replace(path.with_suffix(".partial"), path)
+    rows = torch.tensor([place[prompt] for prompt in prompts])
+    conditions = backbone.encode_text_in_chunks(distinct, CHUNK)
+    return Corpus(distinct, conditions, rows, backbone.encode_text([""]), torch.load(path, weights_only=True))
+
+
+def _save(path: Path, step: int, network: Any, average: list[Tensor], optimizer: torch.optim.Optimizer) -> None:
+    state = {
+        "step": step,
+        "network": network.state_dict(),
+        "average": average,
+        "optimizer": optimizer.state_dict(),
+    }
+    torch.save(state, path.with_suffix(".partial"))
+    os.replace(path.with_suffix(".partial"), path)
+
+
+def _restore(path: Path, network: Any, average: list[Tensor], optimizer: torch.optim.Optimizer) -> int:
+    if not path.is_file():
+        return 0
+    state = torch.load(path, weights_only=True)
+    network.load_state_dict(state["network"])
+    optimizer.load_state_dict(state["optimizer"])
+    for kept, saved in zip(average, state["average"], strict=True):
+        kept.copy_(saved)
+    return int(state["step"])
