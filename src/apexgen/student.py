@@ -41,24 +41,28 @@ class Student:
         backbone: Backbone,
         mode: Literal["lora", "full"],
         rank: int,
-        targets: tuple[str, ...] | None = None,
+        targets: tuple[str, ...] = (),
+        seed: int = 0,
     ) -> None:
         self.backbone, self.mode, self.rank = backbone, mode, rank
+        self.targets = targets or backbone.lora_targets
+        self._original: dict[str, Tensor] = {}
         network = backbone.network
         if mode == "lora":
-            from peft import LoraConfig
-
-            self.targets = tuple(targets or backbone.lora_targets)
-            network.add_adapter(
-                LoraConfig(r=rank, lora_alpha=rank, target_modules=list(self.targets)),
-                adapter_name=ADAPTER,
-            )
-            self._original: dict[str, Tensor] = {}
+            self._add_adapter(seed)
         else:
             self._original = {name: weight.detach().clone() for name, weight in network.named_parameters()}
             network.requires_grad_(True)
         self.weights = {name: weight for name, weight in network.named_parameters() if weight.requires_grad}
         self.average = {name: weight.detach().clone() for name, weight in self.weights.items()}
+
+    def _add_adapter(self, seed: int) -> None:
+        from peft import LoraConfig
+
+        config = LoraConfig(r=self.rank, lora_alpha=self.rank, target_modules=list(self.targets))
+        with torch.random.fork_rng():  # peft draws the first factors from the global generator
+            torch.manual_seed(seed)
+            self.backbone.network.add_adapter(config, adapter_name=ADAPTER)
 
     def nets(self) -> Nets:
         """The three velocities, for an objective."""

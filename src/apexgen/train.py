@@ -117,6 +117,7 @@ def train(trainer: Trainer, folder: Path, on_step: Callable[[int, dict[str, floa
     Writes metrics.jsonl and checkpoints/. `on_step` is called after each step with its number and what it logged.
     """
     settings = trainer.run.train
+    folder.mkdir(parents=True, exist_ok=True)
     metrics = folder / "metrics.jsonl"
     trainer.seconds_before = _keep_until(metrics, trainer.step)
     began = time.perf_counter()

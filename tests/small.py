@@ -1,0 +1,56 @@
+"""Small real things for the tests of models and stages: the embedded pipeline, opened fresh, and short runs of it."""
+
+from pathlib import Path
+
+import torch
+
+from apexgen.backbones.diffusion import load_backbone
+from apexgen.config import Run, load_run
+from apexgen.demo import CONFIG
+from apexgen.distill import open_student
+from apexgen.encode import encode
+from apexgen.scenes.pipeline import FOLDER
+from apexgen.student import Student
+from apexgen.train import Trainer
+
+SHORT = (
+    "train.steps=4",
+    "train.batch=2",
+    "train.save_every=2",
+    "train.preview_every=4",
+    "train.preview_prompts=1",
+    "objective.warmup=1",
+    "data.limit=12",
+    "model.precision=float32",
+)
+
+
+def backbone():
+    return load_backbone(FOLDER)
+
+
+def short_run(folder: Path, *overrides: str) -> Run:
+    return load_run(CONFIG, [f"folder={folder}", *SHORT, *overrides])
+
+
+def trainer(folder: Path, *overrides: str) -> Trainer:
+    run, net = short_run(folder, *overrides), backbone()
+    corpus = encode(run.data, net, pictures=False)
+    return Trainer(run, open_student(run, net), corpus, net.latent_shape())
+
+
+def perturb(student: Student, deviation: float = 0.05) -> None:
+    """Give the student weights unlike the teacher's, and an average unlike both."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for tensors in (student.weights, student.average):
+            for tensor in tensors.values():
+                tensor += deviation * torch.randn(tensor.shape, generator=generator)
+
+
+def inputs(net, rows: int = 3):
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(rows, *net.latent_shape(), generator=generator)
+    t = torch.rand(rows, 1, 1, 1, generator=generator)
+    c = net.encode_text(["a red circle", "two rings", "a photo of a white cross"][:rows])
+    return x, t, c

@@ -1,0 +1,104 @@
+"""The commands, from outside: the whole demo at small size, real kills, and one line for each mistake."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from small import SHORT
+
+from apexgen.cli import main
+
+
+def run(capsys, monkeypatch, *arguments) -> tuple[int, str]:
+    monkeypatch.setattr(sys, "argv", ["apexgen", *map(str, arguments)])
+    code = 0
+    try:
+        main()
+    except SystemExit as stop:
+        code = stop.code
+    return code, capsys.readouterr().err
+
+
+def test_the_demo_goes_the_whole_way(capsys, monkeypatch, tmp_path):
+    folder = tmp_path / "demo"
+    small = [s for s in SHORT if not s.startswith("train.steps")]
+    code, _ = run(capsys, monkeypatch, "demo", "--folder", folder, "--per-task", 1, "--ablate", "train.steps=2", *small)
+    assert code == 0
+    report = json.loads((folder / "report.json").read_text())
+    tasks = {"single_object", "two_object", "counting", "colors", "position", "color_attr", "overall"}
+    assert report["teacher"]["steps"] == 50 and report["teacher"]["guidance"] > 1
+    entries = [report["teacher"], report["teacher_1"], *report["student"].values(), report["ablation"]["mix"]["1"]]
+    for entry in entries:
+        assert entry["score"].keys() == tasks and entry["seconds_per_image"] > 0
+    assert report["student"].keys() == {"1", "2", "4"}
+    assert report["training"]["steps"] == 2 and report["training"]["peak_memory_bytes"] > 1e8
+    assert report["export"]["max_difference"] < 1e-4
+    for name in ("report.html", "grid.png", "config.toml", "metrics.jsonl", "samples/step-000000.png"):
+        assert (folder / name).stat().st_size > 100, name
+    assert "http" not in (folder / "report.html").read_text().replace("http://www.w3.org/2000/svg", "")
+    code, _ = run(capsys, monkeypatch, "sample", folder, "-p", "a red circle", "--out", tmp_path / "a.png")
+    assert code == 0 and (tmp_path / "a.png").is_file()
+
+
+def command(folder, *overrides):
+    file = folder / "run.toml"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(f'folder = "{folder / "run"}"\n[objective]\nname = "apex"\n')
+    return [sys.executable, "-m", "apexgen", "train", str(file), *SHORT, "train.save_every=1", *overrides]
+
+
+def test_a_killed_run_goes_on_to_the_same_weights(tmp_path):
+    steps = "train.steps=12"
+    subprocess.run(command(tmp_path / "whole", steps), check=True, capture_output=True)
+    killed = subprocess.Popen(command(tmp_path / "killed", steps), stdout=subprocess.DEVNULL)
+    metrics = tmp_path / "killed" / "run" / "metrics.jsonl"
+    while killed.poll() is None and (not metrics.is_file() or metrics.read_text().count("\n") < 3):
+        time.sleep(0.01)
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.wait()
+    assert not (tmp_path / "killed" / "run" / "checkpoints" / "step-00000012").exists()
+    subprocess.run(command(tmp_path / "killed", steps), check=True, capture_output=True)
+    for name in ("student.safetensors", "average.safetensors"):
+        whole, resumed = (tmp_path / p / "run" / "checkpoints" / "step-00000012" / name for p in ("whole", "killed"))
+        assert whole.read_bytes() == resumed.read_bytes()
+
+
+MISTAKES = {
+    "did you mean train.steps?": ["demo", "--folder", "new", "train.stepz=3"],
+    "unknown key trian: did you mean train?": ["demo", "--folder", "new", "trian.steps=3"],
+    "train.steps = 0": ["demo", "--folder", "new", "train.steps=0"],
+    "train.steps = -4": ["demo", "--folder", "new", "train.steps=-4"],
+    "guidance": ["demo", "--folder", "new", "objective.guidence=3.0"],
+    "no such folder": ["demo", "--folder", "new", "model.path=missing"],
+    "is not a diffusers pipeline": ["demo", "--folder", "new", "model.path=."],
+    "no such run file": ["train", "missing.toml"],
+    "data.source = 'missing'": ["demo", "--folder", "new", "data.source=missing"],
+    "a prompt is empty": ["sample", "new", "-p", "  "],
+    "--steps must be at least 1, got 0": ["sample", "new", "-p", "a ring", "--steps", "0"],
+    "is no run's folder": ["sample", "missing", "-p", "a ring"],
+}
+
+
+@pytest.mark.parametrize("message", MISTAKES)
+def test_a_mistake_costs_one_line_exit_code_2_and_leaves_nothing(capsys, monkeypatch, tmp_path, message):
+    monkeypatch.chdir(tmp_path)
+    code, error = run(capsys, monkeypatch, *MISTAKES[message])
+    assert code == 2
+    assert message in error and error.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_option_is_a_mistake_too(capsys, monkeypatch):
+    code, error = run(capsys, monkeypatch, "demo", "--foldr", "x")
+    assert code == 2 and "--foldr" in error
+
+
+def test_a_folder_of_another_run_is_not_gone_on_with(capsys, monkeypatch, tmp_path):
+    (tmp_path / "demo").mkdir()
+    (tmp_path / "demo" / "config.toml").write_text("[train]\nbatch = 7\n")
+    code, error = run(capsys, monkeypatch, "demo", "--folder", tmp_path / "demo", "train.batch=8")
+    assert code == 2 and "was begun with" in error
