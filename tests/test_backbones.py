@@ -5,12 +5,12 @@ import shutil
 
 import pytest
 import torch
-from small import backbone, inputs
 
 from apexgen.backbones.diffusion import load_backbone
 from apexgen.generate import draw_noise, make_pictures
 from apexgen.scenes.pipeline import FOLDER
 from apexgen.velocities import guided
+from small import backbone, inputs
 
 
 @pytest.fixture(scope="module")

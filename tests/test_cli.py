@@ -8,9 +8,9 @@ import sys
 import time
 
 import pytest
-from small import SHORT
 
 from apexgen.cli import main
+from small import SHORT
 
 
 def run(capsys, monkeypatch, *arguments) -> tuple[int, str]:

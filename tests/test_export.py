@@ -6,12 +6,12 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from small import backbone, perturb
 
 from apexgen.export.diffusers import LORA_FILE, compare, export_student, open_exported
 from apexgen.generate import draw_noise
 from apexgen.scenes.pipeline import FOLDER
 from apexgen.student import Student
+from small import backbone, perturb
 
 PROMPTS = ["a photo of a red circle", "three squares"]
 

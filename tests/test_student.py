@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from small import backbone, inputs, perturb
 
 from apexgen.student import Student
+from small import backbone, inputs, perturb
 
 
 @pytest.fixture(params=["lora", "full"])
@@ -71,7 +71,5 @@ def test_the_average_follows_its_formula():
 def test_lora_trains_only_the_adapter_and_full_trains_everything():
     lora, full = Student(backbone(), "lora", rank=4), Student(backbone(), "full", rank=4)
     assert all("lora_" in name for name in lora.weights)
-    assert sum(w.numel() for w in full.weights.values()) == sum(
-        p.numel() for p in full.backbone.network.parameters()
-    )
+    assert sum(w.numel() for w in full.weights.values()) == sum(p.numel() for p in full.backbone.network.parameters())
     assert all("lora_" not in name for name in full.weights)

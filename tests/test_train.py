@@ -4,10 +4,10 @@ import json
 
 import pytest
 import torch
-from small import perturb, trainer
 
 from apexgen import checkpoint
 from apexgen.train import rate, train
+from small import perturb, trainer
 
 
 def run_to_end(made, folder):

@@ -52,7 +52,8 @@ class Examination:
         found = [parse(picture) for picture in pictures]
         records = [caption.metadata() for caption in self.captions]
         correct = [is_correct(figures, record) for figures, record in zip(found, records, strict=True)]
-        return {"score": summarize(records, correct), "spread": spread(found)}
+        prompts = [caption.text for caption in self.captions]
+        return {"score": summarize(records, correct), "spread": spread(found, prompts)}
 
     def judge_data(self, seed: int) -> dict[str, Any]:
         """The same for freshly drawn true pictures: what the best model could reach."""

@@ -7,6 +7,7 @@ relations; of a single object, which has nothing to combine, a fifth of the word
 """
 
 import itertools
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -144,13 +145,16 @@ def captions(task: str, held_out: bool) -> list[Caption]:
     return found
 
 
-def draw_captions(per_task: int, held_out: bool, seed: int) -> list[Caption]:
-    """`per_task` captions of each task, spread evenly over it; a function of the seed."""
+def draw_captions(per_task: int | Mapping[str, int], held_out: bool, seed: int) -> list[Caption]:
+    """Captions of each task, spread evenly over its combinations, reproducible from the seed.
+
+    per_task: how many of every task, or how many of each by name.
+    """
     random = np.random.default_rng(seed)
     drawn = []
     for task in TASKS:
+        count = per_task if isinstance(per_task, int) else per_task[task]
         every = captions(task, held_out)
-        rounds = -(-per_task // len(every))
-        order = np.concatenate([random.permutation(len(every)) for _ in range(rounds)])
-        drawn += [every[index] for index in order[:per_task]]
+        order = np.concatenate([random.permutation(len(every)) for _ in range(-(-count // len(every)))])
+        drawn += [every[index] for index in order[:count]]
     return drawn

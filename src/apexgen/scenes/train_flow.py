@@ -20,6 +20,14 @@ if TYPE_CHECKING:
     from apexgen.scenes.build import Recipe
 
 OBJECTIVE = FlowMatching(logit_mean=0.9, logit_deviation=1.2)  # times near noise, where the layout is decided
+SHARES = {  # of the pictures: the tasks that are learnt last get the most
+    "single_object": 0.05,
+    "two_object": 0.20,
+    "counting": 0.24,
+    "colors": 0.10,
+    "position": 0.23,
+    "color_attr": 0.18,
+}
 CAPTION_DROPOUT = 0.1  # for guidance
 CLIP, WARMUP = 1.0, 200
 AVERAGE_DECAY = 0.9995
@@ -79,8 +87,9 @@ def _rate(step: int, recipe: "Recipe") -> float:
 
 
 def _corpus(backbone: Backbone, recipe: "Recipe", path: Path) -> Corpus:
-    """Latents of freshly drawn scenes, as many of each task; kept in the work folder."""
-    captions = draw_captions(recipe.flow_pictures // 6, held_out=False, seed=1)
+    """Latents of freshly drawn scenes; kept in the work folder."""
+    counts = {task: round(share * recipe.flow_pictures) for task, share in SHARES.items()}
+    captions = draw_captions(counts, held_out=False, seed=1)
     prompts = [caption.text for caption in captions]
     distinct = sorted(set(prompts))
     place = {prompt: row for row, prompt in enumerate(distinct)}
