@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from apexgen.scenes.prompts import Caption, Request, color_is_held_out
+from apexgen.scenes.prompts import Caption, Request
 from apexgen.scenes.world import COLORS, SIZE, Figure, Scene, render
 
 MARGIN, GAP = 1.5, 3.0  # px to the border, px between two figures
@@ -16,7 +16,6 @@ def draw_scene(caption: Caption, random: np.random.Generator) -> Scene:
     """Draw a scene for a caption: places, sizes, tints and unnamed colors at random.
 
     Radii are U(7, 11) px for one or two figures, U(6, 8.5) for more; their circles keep 3 px apart.
-    Colors that are held out for a shape appear only where the caption names them.
     """
     figures: tuple[Figure, ...] | None = None
     while figures is None:
@@ -33,7 +32,7 @@ def _place(requests: tuple[Request, ...], random: np.random.Generator) -> tuple[
     low, high = (7.0, 11.0) if total <= 2 else (6.0, 8.5)
     figures: list[Figure] = []
     for request in requests:
-        color = request.color or _color(request.shape, random)
+        color = request.color or str(random.choice(list(COLORS)))
         for _ in range(request.count):
             radius = random.uniform(low, high)
             if request.relation:
@@ -45,11 +44,6 @@ def _place(requests: tuple[Request, ...], random: np.random.Generator) -> tuple[
                 return None
             figures.append(figure)
     return tuple(figures)
-
-
-def _color(shape: str, random: np.random.Generator) -> str:
-    seen = [color for color in COLORS if not color_is_held_out(shape, color)]
-    return str(random.choice(seen))
 
 
 def _anywhere(radius: float, random: np.random.Generator) -> tuple[float, float]:

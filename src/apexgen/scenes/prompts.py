@@ -1,9 +1,9 @@
 """Captions of scenes in GenEval's six tasks; some combinations are held out whole.
 
 A caption's `exclude` names every class, so that GenEval's own rule ("at least that many, and fewer
-than excluded") says exactly what a picture must hold. Held out, in every task and in every training
-picture: a color for each shape, two pairs of shapes, a number for three shapes, a fifth of the
-relations; of a single object, which has nothing to combine, a fifth of the wordings.
+than excluded") says exactly what a picture must hold. Held out: a color for each shape, two plain pairs
+of shapes, a number for three shapes, a fifth of the relations; of a single object, which has nothing to
+combine, a fifth of the wordings.
 """
 
 import itertools
@@ -68,32 +68,33 @@ def _included(request: Request) -> dict:
 
 
 def color_is_held_out(shape: str, color: str) -> bool:
-    """One color for each shape is never seen in training."""
+    """One color for each shape is never named with it in training."""
     return list(COLORS).index(color) == (2 * SHAPES.index(shape) + 1) % len(COLORS)
 
 
 def pair_is_held_out(first: str, second: str) -> bool:
-    """Square with ring, and triangle with cross, are never seen together in training."""
+    """Square and ring, and triangle and cross, are never asked for as a plain pair in training."""
     return (SHAPES.index(first) + SHAPES.index(second)) % 5 == 0
 
 
 def count_is_held_out(shape: str, count: int) -> bool:
-    """Three circles, two triangles and four rings are never seen in training."""
+    """Three circles, two triangles and four rings are never asked for in training, nor seen."""
     return (shape, count) in {("circle", 3), ("triangle", 2), ("ring", 4)}
 
 
 def relation_is_held_out(subject: str, relation: str, other: str) -> bool:
-    """A fifth of (subject, relation, other) is never seen in training."""
+    """A fifth of (subject, relation, other) is never asked for in training."""
     return (SHAPES.index(subject) + 2 * SHAPES.index(other) + RELATIONS.index(relation)) % 5 == 0
 
 
 def is_held_out(requests: tuple[Request, ...]) -> bool:
-    """Whether any part of what is asked for is held out."""
+    """Whether what is asked for is a combination that training never asks for."""
     first, *rest = requests
+    plain = all(request.color is None and request.relation is None for request in requests)
     return (
         any(r.color is not None and color_is_held_out(r.shape, r.color) for r in requests)
         or count_is_held_out(first.shape, first.count)
-        or any(pair_is_held_out(first.shape, other.shape) for other in rest)
+        or (plain and any(pair_is_held_out(first.shape, other.shape) for other in rest))
         or any(r.relation and relation_is_held_out(r.shape, r.relation, first.shape) for r in rest)
     )
 
@@ -108,7 +109,7 @@ def _contents(task: str) -> list[tuple[str, tuple[Request, ...]]]:
         return [(f"a {a} and a {b}", (Request(a), Request(b))) for a, b in pairs]
     if task == "counting":
         return [
-            (f"{word} {_plural(shape)}", (Request(shape, count),))
+            (f"{word} {plural(shape)}", (Request(shape, count),))
             for shape in SHAPES
             for count, word in NUMBERS.items()
         ]
@@ -129,7 +130,8 @@ def _contents(task: str) -> list[tuple[str, tuple[Request, ...]]]:
     raise ValueError(f"unknown task {task!r}: use one of {', '.join(TASKS)}")
 
 
-def _plural(shape: str) -> str:
+def plural(shape: str) -> str:
+    """The word for several of a shape."""
     return shape + ("es" if shape == "cross" else "s")
 
 
