@@ -12,8 +12,10 @@ SHORT = {
     "two_object": "two",
     "counting": "count",
     "position": "place",
-    "color_attr": "attrib.",
-}
+    "color_attr": "attr",
+    "overall": "mean",
+    "pairwise": "pair",
+}  # as narrow as a terminal needs
 
 
 @dataclass(frozen=True)
@@ -61,22 +63,22 @@ def keys(lines: list[Row], field: str) -> list[str]:
 
 
 def table(report: dict[str, Any]) -> Table:
-    """The report as a table for the terminal, about 100 characters wide."""
+    """The report as a table for the terminal, 80 characters wide with six tasks; shares in percent."""
     lines = rows(report)
     tasks, spreads = keys(lines, "score"), keys(lines, "spread")
-    drawn = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    drawn = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
     drawn.add_column("", no_wrap=True)
     for task in tasks:
         style = "bold" if task == "overall" else None
         drawn.add_column(SHORT.get(task, task), justify="right", style=style)
-    drawn.add_column("s/image", justify="right")
+    drawn.add_column("time", justify="right")
     for name in spreads:
-        drawn.add_column(f"+-{name}", justify="right", style="dim")
+        drawn.add_column(SHORT.get(name, name), justify="right", style="dim")
     for row in lines:
         cells = [
-            *(share(row.score.get(task)) for task in tasks),
+            *(percent(row.score.get(task)) for task in tasks),
             duration(row.seconds),
-            *(share(row.spread.get(name)) for name in spreads),
+            *(percent(row.spread.get(name)) for name in spreads),
         ]
         drawn.add_row(row.name, *cells, style="green" if row.name == "student@1" else None)
     return drawn
@@ -87,6 +89,14 @@ def share(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
+def percent(value: float | None) -> str:
+    """A share of 1 as a percentage with one digit after the point."""
+    return "-" if value is None else f"{100 * value:.1f}"
+
+
 def duration(seconds: float | None) -> str:
-    """Seconds with three significant digits."""
-    return "-" if seconds is None else f"{seconds:#.3g}"
+    """Seconds, or milliseconds below one, with three digits."""
+    if seconds is None:
+        return "-"
+    value, unit = (seconds, "s") if seconds >= 1 else (1000 * seconds, "ms")
+    return f"{value:.{max(0, 2 - len(str(int(value))) + 1)}f} {unit}"
