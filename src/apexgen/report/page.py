@@ -77,7 +77,7 @@ def headline(lines: list[Row]) -> dict[str, Any] | None:
         "student": student,
         "teacher": teacher,
         "undistilled": named.get("teacher@1"),
-        "quality": f"{100 * quality:.0f} %",
+        "quality": f"{100 * quality:.0f}%",
         "speed": f"{speed:.0f}" if speed else None,
     }
 

@@ -8,7 +8,7 @@ from rich import box
 from rich.table import Table
 
 SHORT = {
-    "single_object": "single",
+    "single_object": "one",
     "two_object": "two",
     "counting": "count",
     "position": "place",
@@ -66,7 +66,7 @@ def table(report: dict[str, Any]) -> Table:
     """The report as a table for the terminal, 80 characters wide with six tasks; shares in percent."""
     lines = rows(report)
     tasks, spreads = keys(lines, "score"), keys(lines, "spread")
-    drawn = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+    drawn = Table(box=box.SIMPLE_HEAD, padding=0, show_edge=False)
     drawn.add_column("", no_wrap=True)
     for task in tasks:
         style = "bold" if task == "overall" else None
@@ -90,8 +90,8 @@ def share(value: float | None) -> str:
 
 
 def percent(value: float | None) -> str:
-    """A share of 1 as a percentage with one digit after the point."""
-    return "-" if value is None else f"{100 * value:.1f}"
+    """A share of 1 as a percentage with three digits."""
+    return "-" if value is None else f"{100 * value:#.3g}".rstrip(".")
 
 
 def duration(seconds: float | None) -> str:
