@@ -73,6 +73,7 @@ MISTAKES = {
     "train.steps = 0": ["demo", "--folder", "new", "train.steps=0"],
     "train.steps = -4": ["demo", "--folder", "new", "train.steps=-4"],
     "guidance": ["demo", "--folder", "new", "objective.guidence=3.0"],
+    "rank and targets are of a LoRA": ["demo", "--folder", "new", "model.tune=full", "model.rank=8"],
     "no such folder": ["demo", "--folder", "new", "model.path=missing"],
     "is not a diffusers pipeline": ["demo", "--folder", "new", "model.path=."],
     "no such run file": ["train", "missing.toml"],

@@ -38,23 +38,26 @@ def save(folder: Path, state: State, config: str, keep: int) -> Path:
     """
     target = folder / f"step-{state.step:08d}"
     partial = folder / f".partial-{state.step:08d}"
-    shutil.rmtree(partial, ignore_errors=True)
+    for left in folder.glob(".partial-*"):  # by a run that was killed while saving
+        shutil.rmtree(left, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
         save_file(_contiguous(state.weights), partial / "student.safetensors")
         save_file(_contiguous(state.average), partial / "average.safetensors")
-        torch.save({"optimizer": state.optimizer, "step": state.step}, partial / "optimizer.pt")
+        with (partial / "optimizer.pt").open("wb") as file:
+            torch.save({"optimizer": state.optimizer, "step": state.step}, file)
         (partial / "config.toml").write_text(config)
         _write_manifest(partial)
         shutil.rmtree(target, ignore_errors=True)
         partial.rename(target)
     except BaseException as error:
         shutil.rmtree(partial, ignore_errors=True)
-        if "No space left" in str(error) and not isinstance(error, OSError):  # safetensors and torch wrap it
+        if _disk_is_full(error):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target)) from error
         raise
     _sync(folder)
-    for old in checkpoints(folder)[:-keep]:
+    reached = [path for path in checkpoints(folder) if path.name <= target.name]
+    for old in reached[:-keep]:  # later ones are broken, else the run had gone on from them
         shutil.rmtree(old)
     return target
 
@@ -92,6 +95,8 @@ def find_fault(path: Path) -> str | None:
     try:
         manifest = json.loads((path / MANIFEST).read_text())
     except (OSError, ValueError):
+        manifest = None
+    if not isinstance(manifest, dict) or not manifest:
         return f"no readable {MANIFEST}"
     for name, expected in manifest.items():
         if not (path / name).is_file():
@@ -99,6 +104,15 @@ def find_fault(path: Path) -> str | None:
         if _digest(path / name) != expected:
             return f"{name} has changed or was cut short"
     return None
+
+
+def _disk_is_full(error: BaseException | None) -> bool:
+    """Whether a full disk is behind an error: safetensors says so in words, torch hides it behind its own."""
+    while error is not None:
+        if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error):
+            return True
+        error = error.__context__
+    return False
 
 
 def _contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 
 class _Table(BaseModel):
@@ -19,9 +19,19 @@ class Model(_Table):
 
     path: str = "scenes"  # a diffusers pipeline folder; "scenes" is the embedded one
     tune: Literal["lora", "full"] = "lora"
-    rank: int = Field(32, ge=1)  # of the LoRA
+    rank: int | None = Field(None, ge=1)  # of the LoRA; 32 unless given
     targets: tuple[str, ...] = ()  # names of linear modules; empty: the family's own
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 where the device is fast in it
+
+
+    @model_validator(mode="before")
+    @classmethod
+    def _resolve_rank(cls, table: Any) -> Any:
+        if not isinstance(table, dict) or table.get("tune", "lora") == "lora":
+            return {"rank": 32} | table if isinstance(table, dict) else table
+        if "rank" in table or table.get("targets"):
+            raise ValueError('rank and targets are of a LoRA; remove them, or write tune = "lora"')
+        return table
 
 
 class Data(_Table):
@@ -55,7 +65,7 @@ class Run(_Table):
 
     folder: str = "runs/unnamed"
     objective: dict[str, Any] = Field(default_factory=lambda: {"name": "apex"})
-    model: Model = Model()
+    model: Model = Field(default_factory=lambda: Model.model_validate({}))
     data: Data = Data()
     train: Train = Train()
 
@@ -113,6 +123,8 @@ def _explain(error: ValidationError) -> str:
     first = error.errors()[0]
     places = [str(place) for place in first["loc"]]
     key = ".".join(places)
+    if first["type"] == "value_error":
+        return f"{key}: {first['msg'].removeprefix('Value error, ')}"
     if first["type"] != "extra_forbidden":
         return f"{key} = {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}"
     names = _valid_names(places[:-1])

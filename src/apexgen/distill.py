@@ -44,7 +44,7 @@ def _precision(wanted: str, device: str) -> torch.dtype | None:
 
 def open_student(run: Run, backbone: Backbone) -> Student:
     """The student the run describes, untrained."""
-    return Student(backbone, run.model.tune, run.model.rank, run.model.targets, run.train.seed)
+    return Student(backbone, run.model.tune, run.model.rank or 0, run.model.targets, run.train.seed)
 
 
 def distill(run: Run, console: Console) -> tuple[Trainer, float]:

@@ -30,8 +30,8 @@ def train_text(encoder: Any, tokenizer: Any, steps: int, seed: int, report: Call
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps)
     for step in range(steps):
         rows = [torch.randint(len(group[0]), (PER_TASK,), generator=generator) for group in groups]
-        parts = zip(*[[part[chosen] for part in group] for group, chosen in zip(groups, rows, strict=True)], strict=True)
-        ids, mask, words, answers = (torch.cat(part) for part in parts)
+        drawn = [[part[chosen] for part in group] for group, chosen in zip(groups, rows, strict=True)]
+        ids, mask, words, answers = (torch.cat(parts) for parts in zip(*drawn, strict=True))
         states = encoder(ids, attention_mask=mask)[0]
         row = torch.arange(len(ids))
         end = of_end(states[row, mask.sum(1) - 1]).unflatten(1, (2, -1))
