@@ -1,0 +1,217 @@
+"""A checkpoint is whole or absent, whatever stops the writer; what is damaged is named and passed over."""
+
+import json
+import os
+import pickle
+import resource
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from apexgen.checkpoint import MANIFEST, State, checkpoints, load, load_latest, save
+
+
+def state(step, size=8):
+    weights = {"a": torch.randn(size, size), "b": torch.randn(size).bfloat16()}
+    average = {name: tensor + 1 for name, tensor in weights.items()}
+    parameter = torch.nn.Parameter(torch.randn(size))
+    optimizer = torch.optim.AdamW([parameter])
+    parameter.square().sum().backward()
+    optimizer.step()
+    return State(step, weights, average, optimizer.state_dict())
+
+
+def same(one, other):
+    """Bitwise equality of nested tables."""
+    if isinstance(one, torch.Tensor):
+        return one.dtype == other.dtype and torch.equal(one, other)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(same, one, other))
+    return one == other
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_what_is_saved_comes_back_bitwise(tmp_path):
+    saved = state(7)
+    path = save(tmp_path, saved, "seed = 3\n", keep=2)
+    assert same(vars(load(path)), vars(saved))
+    assert same(vars(load_latest(tmp_path, pytest.fail)), vars(saved))
+    assert (path / "config.toml").read_text() == "seed = 3\n"
+
+
+def test_a_transposed_weight_is_saved_as_it_reads(tmp_path):
+    turned = torch.arange(6.0).reshape(2, 3).T
+    path = save(tmp_path, State(1, {"a": turned}, {"a": turned}, {}), "", keep=1)
+    assert torch.equal(load(path).weights["a"], turned)
+
+
+def test_only_the_newest_are_kept(tmp_path):
+    for step in (1, 5, 10, 20, 100):
+        save(tmp_path, state(step), "", keep=3)
+    assert names(tmp_path) == ["step-00000010", "step-00000020", "step-00000100"]
+
+
+def test_what_was_just_saved_is_kept_although_later_ones_are_broken(tmp_path):
+    for step in (10, 20, 30):
+        save(tmp_path, state(step), "", keep=3)
+    for step in (20, 30):
+        (tmp_path / f"step-{step:08d}" / "optimizer.pt").unlink()
+    saved = state(15)
+    save(tmp_path, saved, "", keep=1)
+    assert same(vars(load_latest(tmp_path, lambda line: None)), vars(saved))
+
+
+def test_there_is_nothing_to_load_in_a_new_run(tmp_path):
+    assert load_latest(tmp_path / "none", pytest.fail) is None
+
+
+def cut_short(path):
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def flip_a_bit(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("damage", [cut_short, flip_a_bit, os.unlink])
+@pytest.mark.parametrize(
+    "file", ["student.safetensors", "average.safetensors", "optimizer.pt", "config.toml", MANIFEST]
+)
+def test_a_damaged_file_is_named_and_the_checkpoint_before_is_used(tmp_path, file, damage):
+    before = state(1)
+    save(tmp_path, before, "steps = 2\n", keep=2)
+    broken = save(tmp_path, state(2), "steps = 2\n", keep=2)
+    if file == MANIFEST and damage is flip_a_bit:
+        pytest.skip("a manifest with another digest is the case of a changed file")
+    damage(broken / file)
+    lines = []
+    assert same(vars(load_latest(tmp_path, lines.append)), vars(before))
+    assert len(lines) == 1 and broken.name in lines[0] and file in lines[0] and "\n" not in lines[0]
+    with pytest.raises(ValueError, match="is broken"):
+        load(broken)
+
+
+@pytest.mark.parametrize("manifest", ["", "[]", "null", "{}", '{"../x": 1', "5"])
+def test_any_manifest_that_lists_nothing_is_a_fault(tmp_path, manifest):
+    path = save(tmp_path, state(1), "", keep=1)
+    (path / MANIFEST).write_text(manifest)
+    with pytest.raises(ValueError, match="no readable manifest"):
+        load(path)
+
+
+class Evil:
+    def __reduce__(self):
+        return (os.mkdir, ("executed",))
+
+
+def test_no_code_in_a_checkpoint_is_run(tmp_path, monkeypatch):
+    from apexgen import checkpoint
+
+    monkeypatch.chdir(tmp_path)
+    path = save(tmp_path / "run", state(1), "", keep=1)
+    torch.save({"optimizer": Evil(), "step": 1}, path / "optimizer.pt")
+    (path / MANIFEST).unlink()
+    checkpoint._write_manifest(path)
+    with pytest.raises(pickle.UnpicklingError):
+        load(path)
+    assert not (tmp_path / "executed").exists()
+
+
+SAVE_FOREVER = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+from test_checkpoint import save, state
+for step in range(1, 10_000):
+    save(Path(sys.argv[1]), state(step, size=256), "seed = 0", keep=2)
+    print(step, flush=True)
+"""
+
+
+def test_a_kill_in_the_middle_leaves_the_previous_checkpoint_whole(tmp_path):
+    here = os.path.dirname(__file__)
+    command = [sys.executable, "-c", SAVE_FOREVER, str(tmp_path / "run"), here]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
+        for _ in range(3):
+            done = int(writer.stdout.readline())
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline and not list((tmp_path / "run").glob(".partial-*/*")):
+            pass  # the writer is between two saves
+        os.kill(writer.pid, signal.SIGKILL)
+        done = int((writer.stdout.read().split() or [done])[-1])
+    assert 1 <= len(checkpoints(tmp_path / "run")) <= 3
+    loaded = load_latest(tmp_path / "run", pytest.fail)
+    assert loaded.step in (done, done + 1)  # killed before or after a rename; never less than was reported
+    assert loaded.weights["a"].shape == (256, 256)
+    save(tmp_path / "run", state(20_000), "", keep=1)
+    assert names(tmp_path / "run") == ["step-00020000"]
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(folder)]
+    try:
+        mounted = subprocess.run(command, capture_output=True, check=False).returncode == 0
+    except FileNotFoundError:
+        mounted = False
+    if not mounted:
+        pytest.skip("mounting a small disk needs root")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+@pytest.mark.parametrize("big", ["weights", "average", "optimizer"])
+def test_a_full_disk_is_an_oserror_and_changes_nothing(small_disk, big):
+    before = state(1)
+    save(small_disk, before, "", keep=1)
+    too_much = {name: {"a": torch.randn(8)} for name in ("weights", "average", "optimizer")}
+    too_much[big] = {"a": torch.randn(1024, 512)}
+    with pytest.raises(OSError, match="No space left"):
+        save(small_disk, State(2, **too_much), "", keep=1)
+    assert names(small_disk) == ["step-00000001"]
+    assert same(vars(load_latest(small_disk, pytest.fail)), vars(before))
+
+
+SAVE_TOO_MUCH = """
+import resource, signal, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+from test_checkpoint import State, save, torch
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536))
+big = {"a": torch.randn(512, 512)}
+parts = {name: big if name == sys.argv[3] else {} for name in ("weights", "average", "optimizer")}
+try:
+    save(Path(sys.argv[1]), State(2, **parts), "", keep=1)
+except Exception as error:
+    sys.exit(7)
+"""
+
+
+@pytest.mark.skipif(not hasattr(resource, "RLIMIT_FSIZE"), reason="no limit on file sizes here")
+@pytest.mark.parametrize("big", ["weights", "average", "optimizer"])
+def test_a_file_that_can_not_be_written_changes_nothing(tmp_path, big):
+    before = state(1)
+    save(tmp_path, before, "", keep=1)
+    command = [sys.executable, "-c", SAVE_TOO_MUCH, str(tmp_path), os.path.dirname(__file__), big]
+    assert subprocess.run(command, check=False).returncode == 7
+    assert names(tmp_path) == ["step-00000001"]
+    assert same(vars(load_latest(tmp_path, pytest.fail)), vars(before))
+
+
+def test_the_manifest_names_every_file(tmp_path):
+    path = save(tmp_path, state(1), "", keep=1)
+    assert {*json.loads((path / MANIFEST).read_text()), MANIFEST} == set(names(path))
