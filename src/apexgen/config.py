@@ -23,7 +23,6 @@ class Model(_Table):
     targets: tuple[str, ...] = ()  # names of linear modules; empty: the family's own
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 where the device is fast in it
 
-
     @model_validator(mode="before")
     @classmethod
     def _resolve_rank(cls, table: Any) -> Any:

@@ -19,6 +19,7 @@ from apexgen.report import picture_grid
 from apexgen.scenes.pipeline import FOLDER
 from apexgen.student import Student
 from apexgen.train import Trainer, train
+from apexgen.velocities import guided
 
 PREVIEW_STEPS = 16  # of the teacher's column in previews
 
@@ -126,7 +127,9 @@ class _Preview:
         self.prompts = [trainer.corpus.prompts[row] for row in trainer.corpus.rows[chosen].tolist()]
         self.noise = draw_noise(range(count), trainer.shape)
         student = trainer.student
-        self.teacher = make_pictures(student.backbone, student.teacher, self.condition, self.noise, PREVIEW_STEPS)
+        guidance = getattr(trainer.objective, "guidance", 1.0)
+        teacher = guided(student.teacher, trainer.corpus.null, guidance)
+        self.teacher = make_pictures(student.backbone, teacher, self.condition, self.noise, PREVIEW_STEPS)
 
     def draw(self, step: int) -> None:
         student = self.trainer.student

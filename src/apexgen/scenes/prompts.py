@@ -109,9 +109,7 @@ def _contents(task: str) -> list[tuple[str, tuple[Request, ...]]]:
         return [(f"a {a} and a {b}", (Request(a), Request(b))) for a, b in pairs]
     if task == "counting":
         return [
-            (f"{word} {plural(shape)}", (Request(shape, count),))
-            for shape in SHAPES
-            for count, word in NUMBERS.items()
+            (f"{word} {plural(shape)}", (Request(shape, count),)) for shape in SHAPES for count, word in NUMBERS.items()
         ]
     if task == "colors":
         return [(f"a {color} {shape}", (Request(shape, color=color),)) for color, shape in colored]

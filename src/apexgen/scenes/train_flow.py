@@ -19,14 +19,14 @@ from apexgen.scenes.prompts import draw_captions
 if TYPE_CHECKING:
     from apexgen.scenes.build import Recipe
 
-OBJECTIVE = FlowMatching(logit_mean=0.9, logit_deviation=1.2)  # times near noise, where the layout is decided
+OBJECTIVE = FlowMatching(logit_mean=1.2, logit_deviation=1.2)  # times near noise, where the layout is decided
 SHARES = {  # of the pictures: the tasks that are learnt last get the most
-    "single_object": 0.05,
-    "two_object": 0.20,
-    "counting": 0.24,
-    "colors": 0.10,
-    "position": 0.23,
-    "color_attr": 0.18,
+    "single_object": 0.03,
+    "two_object": 0.17,
+    "counting": 0.23,
+    "colors": 0.09,
+    "position": 0.28,
+    "color_attr": 0.20,
 }
 CAPTION_DROPOUT = 0.1  # for guidance
 CLIP, WARMUP = 1.0, 200
