@@ -17,6 +17,8 @@ from apexgen.scenes.score import is_correct, parse, summarize
 from apexgen.scenes.spread import spread
 from apexgen.velocities import Velocity
 
+SINGLE = ("single_object", "colors")  # the tasks of one figure, whose places and sizes are free
+
 
 @dataclass(frozen=True)
 class Examination:
@@ -42,6 +44,8 @@ class Examination:
 
         Seconds are of sampling and decoding, in batches of 64; the prompts' encoding is not in them.
         """
+        first = slice(0, 64)
+        make_pictures(backbone, velocity, self.condition.select(first), self.noise[first], 1)  # warm up
         began = time.perf_counter()
         pictures = make_pictures(backbone, velocity, self.condition, self.noise, steps)
         seconds = (time.perf_counter() - began) / len(pictures)
@@ -52,8 +56,9 @@ class Examination:
         found = [parse(picture) for picture in pictures]
         records = [caption.metadata() for caption in self.captions]
         correct = [is_correct(figures, record) for figures, record in zip(found, records, strict=True)]
-        prompts = [caption.text for caption in self.captions]
-        return {"score": summarize(records, correct), "spread": spread(found, prompts)}
+        alone = [index for index, caption in enumerate(self.captions) if caption.task in SINGLE]
+        varied = spread([found[index] for index in alone], [self.captions[index].text for index in alone])
+        return {"score": summarize(records, correct), "spread": varied}
 
     def judge_data(self, seed: int) -> dict[str, Any]:
         """The same for freshly drawn true pictures: what the best model could reach."""

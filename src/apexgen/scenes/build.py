@@ -34,7 +34,7 @@ class Recipe:
     autoencoder_pictures: int = 12_000
     autoencoder_steps: int = 3_000
     autoencoder_batch: int = 32
-    text_steps: int = 800
+    text_steps: int = 2_400
     flow_pictures: int = 60_000
     flow_steps: int = 14_000
     flow_decay_steps: int = 4_000  # the last ones, in which the learning rate falls to zero
