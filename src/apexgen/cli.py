@@ -76,6 +76,7 @@ def sample(
 def build(
     folder: Annotated[Path, typer.Argument(help="Where the pipeline is written.")],
     overrides: Overrides = None,
+    start: Annotated[Path | None, typer.Option("--from", help="A pipeline folder whose transformer goes on.")] = None,
 ) -> None:
     """Train the embedded pipeline from nothing: autoencoder, text encoder, transformer. Hours on a CPU; resumes.
 
@@ -83,7 +84,7 @@ def build(
     """
     from apexgen.scenes.build import build_pipeline
 
-    score = build_pipeline(folder, overrides or [], console)
+    score = build_pipeline(folder, overrides or [], start, console)
     console.print_json(json.dumps(score))
 
 

@@ -27,6 +27,10 @@ class Sana(Backbone):
         "attn2.to_out.0",
         "ff.conv_inverted",
         "ff.conv_point",
+        "caption_projection.linear_1",
+        "caption_projection.linear_2",
+        "time_embed.linear",
+        "proj_out",
     )
     scheduler_config: ClassVar[dict[str, Any]] = {"shift": 1.0, "num_train_timesteps": 1000}
 

@@ -16,6 +16,7 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
+from apexgen.backbones.diffusion import open_pipeline
 from apexgen.generate import to_tensor
 from apexgen.scenes import pipeline as parts
 from apexgen.scenes.draw import draw_pictures
@@ -59,40 +60,44 @@ def parse_recipe(overrides: Sequence[str]) -> Recipe:
     return recipe
 
 
-def build_pipeline(folder: Path, overrides: Sequence[str], console: Console) -> dict[str, Any]:
-    """Train every part and write the pipeline folder, whole or not at all; returns its recipe."""
+def build_pipeline(folder: Path, overrides: Sequence[str], start: Path | None, console: Console) -> dict[str, Any]:
+    """Train every part and write the pipeline folder, whole or not at all; returns its recipe.
+
+    start: a pipeline folder of the same parts; its autoencoder and text encoder are kept, its transformer goes on.
+    Raises ValueError when the target exists, or for a setting that is unknown or out of range.
+    """
     recipe = parse_recipe(overrides)
     if folder.exists():
         raise ValueError(f"{folder} exists already; name another folder, or remove it")
+    begun = open_pipeline(start) if start else None
     work = folder.with_name(f"{folder.name}-work")
     work.mkdir(parents=True, exist_ok=True)
-    vae = _stage(
-        work / "vae",
-        parts.new_autoencoder(),
-        lambda net: train_autoencoder(net, recipe, console.print),
-    )
-    tokenizer = parts.new_tokenizer()
-    text = parts.new_text_encoder(len(tokenizer))
-    text = _stage(
-        work / "text",
-        text,
-        lambda net: train_text(net, tokenizer, recipe.text_steps, recipe.seed, console.print),
-    )
-    pipeline = parts.assemble(vae, tokenizer, text, parts.new_transformer())
+    pipeline = begun or _untrained_transformer(recipe, work, console.print)
     train_flow(pipeline, recipe, work, console.print)
     _write(pipeline, recipe, folder)
     return asdict(recipe)
 
 
+def _untrained_transformer(recipe: Recipe, work: Path, report: Report) -> Any:
+    """A pipeline whose autoencoder and text encoder are trained, from the work folder if they are there."""
+    vae = _stage(work / "vae.pt", parts.new_autoencoder(), lambda net: train_autoencoder(net, recipe, report))
+    tokenizer = parts.new_tokenizer()
+    text = _stage(
+        work / "text.pt",
+        parts.new_text_encoder(len(tokenizer)),
+        lambda net: train_text(net, tokenizer, recipe.text_steps, recipe.seed, report),
+    )
+    return parts.assemble(vae, tokenizer, text, parts.new_transformer())
+
+
 def _stage(path: Path, network: Any, train: Callable[[Any], None]) -> Any:
     """The trained network of a stage, from the work folder if it is there."""
-    file = path.with_suffix(".pt")
-    if file.is_file():
-        network.load_state_dict(torch.load(file, weights_only=True))
+    if path.is_file():
+        network.load_state_dict(torch.load(path, weights_only=True))
     else:
         train(network)
-        torch.save(network.state_dict(), file.with_suffix(".partial"))
-        os.replace(file.with_suffix(".partial"), file)
+        torch.save(network.state_dict(), path.with_suffix(".partial"))
+        os.replace(path.with_suffix(".partial"), path)
     return network.eval().requires_grad_(False)
 
 
@@ -103,6 +108,8 @@ def _write(pipeline: Any, recipe: Recipe, folder: Path) -> None:
     pipeline.transformer.half()
     pipeline.vae.half()
     pipeline.save_pretrained(partial)
+    index = partial / "model_index.json"  # the tokenizer's name in transformers 5 is unknown to transformers 4
+    index.write_text(index.read_text().replace("TokenizersBackend", "PreTrainedTokenizerFast"))
     (partial / "recipe.json").write_text(json.dumps(asdict(recipe), indent=1) + "\n")
     partial.rename(folder)
 
