@@ -37,8 +37,8 @@ class Recipe:
     autoencoder_batch: int = 32
     text_steps: int = 2_400
     flow_pictures: int = 60_000
-    flow_steps: int = 14_000
-    flow_decay_steps: int = 4_000  # the last ones, in which the learning rate falls to zero
+    flow_steps: int = 10_800
+    flow_decay_steps: int = 3_300  # the last ones, in which the learning rate falls to zero
     flow_batch: int = 64
     flow_learning_rate: float = 1.5e-3
 
