@@ -11,13 +11,14 @@ from apexgen.config import Run, dump_run, load_run, validate
 
 RUNS = {
     "default": {},
-    "full": {
+    "every table": {
         "folder": "runs/a b",
         "objective": {"name": "apex", "form": "mix", "shift": [-1.0, 0.5], "anchor": "data"},
-        "model": {"path": "x/y", "tune": "full", "targets": ["to_q", "to_k"], "precision": "bfloat16"},
+        "model": {"path": "x/y", "tune": "lora", "rank": 8, "targets": ["to_q", "to_k"], "precision": "bfloat16"},
         "data": {"source": 'a "quoted" \\ path', "limit": 5},
         "train": {"steps": 3, "learning_rate": 1e-05, "betas": [0.0, 0.999], "seed": -4},
     },
+    "full tuning": {"model": {"tune": "full"}},
 }
 
 
@@ -40,6 +41,11 @@ def test_a_run_written_and_read_back_is_equal(tmp_path, table):
     file.write_text(dump_run(run))
     assert load_run(file) == run
     assert dump_run(load_run(file)) == dump_run(run)
+
+
+def test_a_lora_has_a_rank_and_full_tuning_has_none():
+    assert validate({}).model.rank == 32
+    assert validate({"model": {"tune": "full"}}).model.rank is None
 
 
 def test_without_a_file_there_are_the_defaults():

@@ -81,7 +81,7 @@ def test_a_few_steps_fit_the_fake_field(tmp_path):
     draw = made.objective.draw((8, *made.shape), torch.Generator().manual_seed(5))
 
     def measure():
-        return {loss.name: float(loss.value) for loss in made.objective.terms(made.student.nets(), batch, draw, 0)}
+        return {loss.name: loss.value.item() for loss in made.objective.terms(made.student.nets(), batch, draw, 0)}
 
     before = measure()
     for _ in range(15):
