@@ -57,7 +57,7 @@ def train(
 def sample(
     folder: Annotated[Path, typer.Argument(help="A run's folder.")],
     prompt: Annotated[list[str], typer.Option("-p", "--prompt", help="What to draw; may be repeated.")],
-    out: Annotated[Path, typer.Option(help="Where the picture is written: a grid, one column a prompt.")] = Path(
+    out: Annotated[Path, typer.Option(help="Where the picture is written: a grid, one row a prompt.")] = Path(
         "sample.png"
     ),
     steps: Annotated[int, typer.Option(help="Network evaluations.")] = 1,
@@ -84,8 +84,8 @@ def build(
     """
     from apexgen.scenes.build import build_pipeline
 
-    score = build_pipeline(folder, overrides or [], start, console)
-    console.print_json(json.dumps(score))
+    recipe = build_pipeline(folder, overrides or [], start, console)
+    console.print_json(json.dumps(recipe))
 
 
 def main() -> None:

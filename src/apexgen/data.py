@@ -1,5 +1,6 @@
 """Encoded records in, batches out: which record comes at which step is a function of the seed alone."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -7,6 +8,13 @@ from torch import Tensor
 
 from apexgen.condition import Condition
 from apexgen.objectives.base import Batch
+
+
+def index_prompts(prompts: Sequence[str]) -> tuple[list[str], Tensor]:
+    """The distinct prompts, sorted, and each prompt's row among them, (N,) int64."""
+    distinct = sorted(set(prompts))
+    place = {prompt: row for row, prompt in enumerate(distinct)}
+    return distinct, torch.tensor([place[prompt] for prompt in prompts])
 
 
 @dataclass(frozen=True)

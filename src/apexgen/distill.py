@@ -14,11 +14,11 @@ from apexgen.backbones.diffusion import load_backbone
 from apexgen.config import Run, dump_run, load_run
 from apexgen.encode import check_prompts, encode
 from apexgen.generate import draw_noise, make_pictures
-from apexgen.objectives import build_objective
 from apexgen.report import picture_grid
+from apexgen.sample import uniform_grid
 from apexgen.scenes.pipeline import FOLDER
 from apexgen.student import Student
-from apexgen.train import Trainer, train
+from apexgen.train import Trainer, open_objective, train
 from apexgen.velocities import guided
 
 PREVIEW_STEPS = 16  # of the teacher's column in previews
@@ -54,8 +54,7 @@ def distill(run: Run, console: Console) -> tuple[Trainer, float]:
     Writes config.toml, metrics.jsonl, samples/ and checkpoints/ in the run's folder.
     Raises ValueError, before anything is written, for a plan that can't work.
     """
-    fields = dict(run.objective)
-    objective = build_objective(str(fields.pop("name", "apex")), fields)
+    objective = open_objective(run)
     folder = Path(run.folder)
     _check_same_run(run, folder)
     backbone = open_backbone(run)
@@ -148,8 +147,7 @@ def sample_run(folder: Path, prompts: list[str], steps: int, seed: int, out: Pat
     steps < 1.
     """
     prompts = check_prompts(prompts, "--prompt")
-    if steps < 1:
-        raise ValueError(f"--steps must be at least 1, got {steps}; write --steps 1")
+    uniform_grid(steps)  # refuses steps < 1 before anything is opened
     if not (folder / "config.toml").is_file():
         raise ValueError(f"{folder} is no run's folder: it has no config.toml; make one with: apexgen demo")
     run = load_run(folder / "config.toml")

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from apexgen.backbones.base import Backbone
 from apexgen.config import Data
-from apexgen.data import Corpus
+from apexgen.data import Corpus, index_prompts
 from apexgen.generate import to_tensor
 
 CHUNK = 256  # prompts or pictures encoded at once
@@ -27,10 +27,8 @@ def encode(data: Data, backbone: Backbone, pictures: bool) -> Corpus:
     Raises ValueError for a source that is missing, empty, or without pictures where they are needed.
     """
     prompts, images = _read(data, pictures)
-    distinct = sorted(set(prompts))
-    place = {prompt: row for row, prompt in enumerate(distinct)}
+    distinct, rows = index_prompts(prompts)
     conditions = backbone.encode_text_in_chunks(distinct, CHUNK)
-    rows = torch.tensor([place[prompt] for prompt in prompts])
     null = backbone.encode_text([""])
     return Corpus(distinct, conditions, rows, null, encode_pictures(backbone, images) if images else None)
 

@@ -3,15 +3,14 @@
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from apexgen import checkpoint
+from apexgen.backbones.base import fast_attention
 from apexgen.config import Run, dump_run
 from apexgen.data import Corpus
 from apexgen.objectives import Batch, Draw, Nets, Objective, build_objective
@@ -30,8 +29,7 @@ class Trainer:
     seconds_before: float = 0.0  # training time of the parts before this one
 
     def __post_init__(self) -> None:
-        fields = dict(self.run.objective)
-        self.objective: Objective = build_objective(str(fields.pop("name", "apex")), fields)
+        self.objective = open_objective(self.run)
         settings = self.run.train
         self.optimizer = torch.optim.AdamW(
             self.student.weights.values(),
@@ -86,6 +84,12 @@ class Trainer:
         self.step = state.step
 
 
+def open_objective(run: Run) -> Objective:
+    """The objective a run describes. ValueError for an unknown name or field."""
+    fields = dict(run.objective)
+    return build_objective(str(fields.pop("name", "apex")), fields)
+
+
 def descend(objective: Objective, nets: Nets, batch: Batch, draw: Draw, step: int) -> dict[str, float]:
     """Add the gradient of every term, one after another, so that one graph at a time is held; returns the logs."""
     logs: dict[str, float] = {}
@@ -101,18 +105,8 @@ def rate(step: int, steps: int, warmup: int) -> float:
     return min((step + 1) / (warmup + 1), (steps - step) / max(steps - warmup, 1))
 
 
-@contextmanager
-def fast_attention(device: torch.device) -> Iterator[None]:
-    """On a CPU, the backward pass of torch's fused attention costs several times the plain one for short texts."""
-    if device.type != "cpu":
-        yield
-        return
-    with sdpa_kernel(SDPBackend.MATH):
-        yield
-
-
 def train(trainer: Trainer, folder: Path, on_step: Callable[[int, dict[str, float]], None]) -> float:
-    """Train to the run's last step, resuming from the folder's newest whole checkpoint; returns seconds spent here.
+    """Train from the trainer's step to the run's last; returns seconds spent here.
 
     Writes metrics.jsonl and checkpoints/. `on_step` is called after each step with its number and what it logged.
     """

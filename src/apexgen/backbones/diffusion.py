@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 if TYPE_CHECKING:
-    from .base import Backbone
+    from apexgen.backbones.base import Backbone
 
 BACKBONES = {"SanaPipeline": "apexgen.backbones.sana:Sana"}  # pipeline class -> "module:Class", imported on use
 FLOW_SCHEDULERS = ("FlowMatch", "SCM")  # how names of flow-matching schedulers begin

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from apexgen.backbones.base import Backbone
+from apexgen.backbones.base import Backbone, fast_attention
 from apexgen.backbones.sana import Sana
-from apexgen.data import Corpus
+from apexgen.data import Corpus, index_prompts
 from apexgen.generate import to_tensor
 from apexgen.objectives import FlowMatching, Nets
 from apexgen.scenes.draw import draw_pictures
@@ -50,7 +50,6 @@ def train_flow(pipeline: Any, recipe: "Recipe", work: Path, report: Callable[[st
     )
     done = _restore(work / "flow.pt", network, average, optimizer)
     nets = Nets(student=backbone, teacher=backbone, ema=backbone)
-    torch.backends.cuda.enable_flash_sdp(False)  # its backward pass is slow on CPUs for short texts
     for step in range(done, recipe.flow_steps):
         for group in optimizer.param_groups:
             group["lr"] = recipe.flow_learning_rate * _rate(step, recipe)
@@ -77,8 +76,9 @@ def _fit(nets: Nets, corpus: Corpus, recipe: "Recipe", step: int, shape: tuple[i
     dropped = torch.rand(recipe.flow_batch, generator=generator) < CAPTION_DROPOUT
     batch = type(batch)(batch.c.drop(dropped, batch.null), batch.null, batch.x)
     draw = OBJECTIVE.draw((recipe.flow_batch, *shape), generator)
-    (loss,) = OBJECTIVE.terms(nets, batch, draw, step)
-    loss.value.backward()
+    with fast_attention(draw.noises[0].device):
+        (loss,) = OBJECTIVE.terms(nets, batch, draw, step)
+        loss.value.backward()
     return loss.value.item()
 
 
@@ -90,17 +90,13 @@ def _corpus(backbone: Backbone, recipe: "Recipe", path: Path) -> Corpus:
     """Latents of freshly drawn scenes; kept in the work folder."""
     counts = {task: round(share * recipe.flow_pictures) for task, share in SHARES.items()}
     captions = draw_captions(counts, held_out=False, seed=1)
-    prompts = [caption.text for caption in captions]
-    distinct = sorted(set(prompts))
-    place = {prompt: row for row, prompt in enumerate(distinct)}
+    distinct, rows = index_prompts([caption.text for caption in captions])
     if not path.is_file():
         latents = [
             backbone.encode_image(to_tensor(draw_pictures(captions[start : start + CHUNK], seed=start)))
             for start in range(0, len(captions), CHUNK)
         ]
-        torch.save(torch.cat(latents), path.with_suffix(".partial"))
-        os.replace(path.with_suffix(".partial"), path)
-    rows = torch.tensor([place[prompt] for prompt in prompts])
+        save_whole(torch.cat(latents), path)
     conditions = backbone.encode_text_in_chunks(distinct, CHUNK)
     return Corpus(distinct, conditions, rows, backbone.encode_text([""]), torch.load(path, weights_only=True))
 
@@ -112,7 +108,12 @@ def _save(path: Path, step: int, network: Any, average: list[Tensor], optimizer:
         "average": average,
         "optimizer": optimizer.state_dict(),
     }
-    torch.save(state, path.with_suffix(".partial"))
+    save_whole(state, path)
+
+
+def save_whole(content: Any, path: Path) -> None:
+    """torch.save under another name, then rename: the file is complete or absent."""
+    torch.save(content, path.with_suffix(".partial"))
     os.replace(path.with_suffix(".partial"), path)
 
 
