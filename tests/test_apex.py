@@ -188,6 +188,20 @@ def test_the_anchor_on_data_is_flow_matching():
     torch.testing.assert_close(anchor.value, flow_loss.value)
 
 
+@pytest.mark.parametrize("anchor", ["teacher", "data"])
+def test_a_shared_anchor_is_that_of_the_first_rows(anchor):
+    """The anchor on a quarter of eight is the anchor on two; the other terms see the whole batch."""
+    networks, one = nets(), batch(8)
+    drawn = draw(Apex(anchor=anchor), 8)
+    fake, quarter = Apex(anchor=anchor, anchor_share=0.25).terms(networks, one, drawn, 0)
+    few = Draw(tuple(noise[:2] for noise in drawn.noises), tuple(t[:2] for t in drawn.times))
+    rows = Batch(one.c.select(slice(2)), one.null, one.x[:2])
+    _, expected = Apex(anchor=anchor).terms(networks, rows, few, 0)
+    torch.testing.assert_close(quarter.value, expected.value)
+    whole, _ = Apex(anchor=anchor).terms(networks, one, drawn, 0)
+    torch.testing.assert_close(fake.value, whole.value)
+
+
 @pytest.mark.parametrize("form", ["kl", "mix"])
 def test_times_are_drawn_between_their_bounds(form, generator):
     for t in Apex(form=form, time_low=0.3, time_high=0.4).draw((500, 3, 4, 4), generator).times:

@@ -18,7 +18,7 @@ from apexgen.scenes.prompts import (
     relation_is_held_out,
 )
 from apexgen.scenes.score import Found, is_correct, parse, relations, score, summarize
-from apexgen.scenes.spread import spread
+from apexgen.scenes.spread import color_variety, spread
 from apexgen.scenes.world import COLORS, RELATIONS, SHAPES, SIZE, Figure, Scene, render
 
 DARK = (0.1, 0.1, 0.1)
@@ -308,3 +308,12 @@ def test_spread_is_that_of_the_figures():
     measured = spread([*found, [], [at(9, 9), at(-9, 9)]])
     assert measured["x"] == pytest.approx(0.1, rel=0.1) and measured["y"] == pytest.approx(0.05, rel=0.1)
     assert spread([]) == {"x": 0.0, "y": 0.0, "size": 0.0, "pairwise": 0.0}
+
+
+def test_color_variety_counts_pairs_of_pictures_that_differ():
+    one_of_each = [[at(0.5, 0.5, color=color)] for color in COLORS]
+    assert color_variety(one_of_each) == 1.0
+    assert color_variety([one_of_each[0]] * 5) == 0.0
+    assert color_variety([*one_of_each[:2], one_of_each[0], []]) == pytest.approx(2 / 3)  # of three pairs, one is equal
+    assert color_variety(one_of_each * 200) == pytest.approx(5 / 6, abs=1e-3)
+    assert color_variety([]) == color_variety([[], one_of_each[0]]) == 0.0

@@ -14,7 +14,7 @@ from apexgen.generate import draw_noise, make_pictures
 from apexgen.scenes.draw import draw_pictures
 from apexgen.scenes.prompts import Caption, draw_captions
 from apexgen.scenes.score import is_correct, parse, summarize
-from apexgen.scenes.spread import spread
+from apexgen.scenes.spread import color_variety, spread
 from apexgen.velocities import Velocity
 
 SINGLE = ("single_object", "colors")  # the tasks of one figure, whose places and sizes are free
@@ -52,12 +52,18 @@ class Examination:
         return self.judge(pictures) | {"seconds_per_image": seconds}, pictures
 
     def judge(self, pictures: Sequence[np.ndarray] | np.ndarray) -> dict[str, Any]:
-        """The score (each task and "overall") and the spread of places and sizes of some pictures of the captions."""
+        """The score (each task and "overall") and the spread of places, sizes and colors of pictures of the captions."""
         found = [parse(picture) for picture in pictures]
         records = [caption.metadata() for caption in self.captions]
         correct = [is_correct(figures, record) for figures, record in zip(found, records, strict=True)]
         alone = [index for index, caption in enumerate(self.captions) if caption.task in SINGLE]
         varied = spread([found[index] for index in alone], [self.captions[index].text for index in alone])
+        uncolored = [
+            figures
+            for figures, caption in zip(found, self.captions, strict=True)
+            if all(request.color is None for request in caption.requests)
+        ]
+        varied["color"] = color_variety(uncolored)
         return {"score": summarize(records, correct), "spread": varied}
 
     def judge_data(self, seed: int) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from apexgen.objectives.base import Batch, Draw, Loss, Nets, Objective, pictures
 from apexgen.objectives.check import one_of, unused, within
 from apexgen.velocities import guided
 
-ONLY_KL = ("real", "guidance", "warmup", "kl_weight", "anchor_weight", "clamp", "redraw")
+ONLY_KL = ("real", "guidance", "warmup", "kl_weight", "anchor_weight", "anchor_share", "clamp", "redraw")
 ONLY_MIX = ("mix", "mix_weight", "fake_gradient")
 
 
@@ -44,6 +44,7 @@ class Apex(Objective):
     warmup: int = 150  # first steps without the KL term, while the fake field is learnt
     kl_weight: float = 1.0
     anchor_weight: float = 1.0  # at 0 nothing holds the shared weights: a control only
+    anchor_share: float = 1.0  # share of the batch that the anchor sees; the field is held by few
     clamp: float = 1.0  # largest |v_fake - v_real| that moves a sample
     redraw: bool = False  # True: one more forward, and the peak memory of flow matching
     mix: float = 0.5  # lambda of Eq. 22
@@ -63,6 +64,7 @@ class Apex(Objective):
         for name in ("warmup", "kl_weight", "anchor_weight", "mix_weight"):
             within(self, name, 0)
         within(self, "fake_weight", 1e-6 if self.form == "kl" else 0)
+        within(self, "anchor_share", 1e-6, 1)
         within(self, "guidance", 1)
         within(self, "clamp", 1e-6)
         within(self, "mix", 0, 1)
@@ -94,7 +96,8 @@ class Apex(Objective):
         x = pictures(batch) if self.anchor == "data" else None
         return kl_terms(
             nets.student, real, c, c_fake, x, draw,
-            fake_weight=self.fake_weight, anchor_weight=self.anchor_weight,
+            fake_weight=self.fake_weight,
+            anchor_weight=self.anchor_weight, anchor_share=self.anchor_share,
             kl_weight=0.0 if step < self.warmup else self.kl_weight,
             clamp=self.clamp, redraw=self.redraw,
         )  # fmt: skip

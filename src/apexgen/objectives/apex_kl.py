@@ -31,6 +31,7 @@ def kl_terms(
     *,
     fake_weight: float,
     anchor_weight: float,
+    anchor_share: float,
     kl_weight: float,
     clamp: float,
     redraw: bool,
@@ -57,11 +58,13 @@ def kl_terms(
     gap = v_fake - v_real  # Eq. 13 in velocities, by Eq. 38
     logs = {"gap": gap.abs().mean()}
 
+    held = slice(max(1, round(anchor_share * len(w))))  # the first rows of the batch
     if x is None:
-        anchor = mean_square(student(x_t, t, t, c), v_real)
+        x_held, target = x_t, v_real
     else:
-        anchor = mean_square(student(interpolate(x, z, t), t, t, c), velocity(x, z))  # Eq. 4
-    yield Loss("anchor", anchor_weight * anchor, logs)
+        x_held, target = interpolate(x, z, t), velocity(x, z)  # Eq. 4
+    v_held = student(x_held[held], t[held], t[held], c.select(held))
+    yield Loss("anchor", anchor_weight * mean_square(v_held, target[held]), logs)
 
     if generates:
         if redraw:

@@ -1,6 +1,6 @@
 """How varied figures are: what a score cannot see, such as every circle in the same place."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 import numpy as np
@@ -33,3 +33,15 @@ def spread(found: Sequence[list[Found]], prompts: Sequence[str] | None = None) -
     distances = np.concatenate([pdist([figure.center for figure in g]) for g in groups.values()])
     pairwise = distances.mean() if distances.size else 0.0
     return {"x": float(x), "y": float(y), "size": float(size), "pairwise": float(pairwise)}
+
+
+def color_variety(found: Sequence[list[Found]]) -> float:
+    """How often two pictures differ in color: 1 - sum n_k (n_k - 1) / (N (N - 1)), n_k pictures of color k.
+
+    Of pictures whose prompts leave the color open; the data's is 5/6, one color for all is 0. A picture's color is
+    its first figure's; pictures without a figure do not count. Unbiased (Simpson, 1949); 0 below two pictures.
+    """
+    counts = Counter(figures[0].color for figures in found if figures)
+    total = counts.total()
+    same = sum(count * (count - 1) for count in counts.values())
+    return 1 - same / (total * (total - 1)) if total > 1 else 0.0
