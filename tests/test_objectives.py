@@ -11,7 +11,14 @@ import torch
 from apexgen import objectives
 from apexgen.objectives import OBJECTIVES, build_objective
 from apexgen.objectives.apex import Apex
+from apexgen.objectives.consistency import Consistency
+from apexgen.objectives.ctm import Ctm
 from apexgen.objectives.flow_matching import FlowMatching
+from apexgen.objectives.lcm import Lcm
+from apexgen.objectives.mean_flow import MeanFlow
+from apexgen.objectives.rcgm import Rcgm
+from apexgen.objectives.shortcut import Shortcut
+from apexgen.objectives.twin_flow import TwinFlow
 from fields import batch, draw, gradient, kept_gradient, nets, terms
 
 SETTINGS = {
@@ -25,6 +32,20 @@ SETTINGS = {
     "kl student": Apex(warmup=0, anchor="data", real="student"),
     "mix": Apex(form="mix"),
     "mix fake gradient": Apex(form="mix", fake_gradient=True),
+    "consistency": Consistency(),
+    "consistency on data": Consistency(real="data"),
+    "consistency in phases": Consistency(phases=4),
+    "sCM": Consistency(form="continuous", tangent_warmup=1),
+    "sCM by differences": Consistency(form="continuous", difference=1e-3),
+    "lcm": Lcm(),
+    "ctm": Ctm(),
+    "ctm on data": Ctm(real="data", solver_steps=3),
+    "mean_flow": MeanFlow(),
+    "mean_flow on data": MeanFlow(real="data", equal_share=0.0),
+    "rcgm": Rcgm(),
+    "shortcut": Shortcut(),
+    "twin_flow": TwinFlow(),
+    "twin_flow by condition": TwinFlow(told_by="condition", guidance=2.0),
 }
 every_setting = pytest.mark.parametrize("objective", SETTINGS.values(), ids=SETTINGS.keys())
 
@@ -135,6 +156,6 @@ def test_fields_reach_the_objective():
 
 def test_every_objective_links_its_paper():
     for module in pkgutil.iter_modules(objectives.__path__):
-        if module.name not in ("base", "check"):
+        if module.name not in ("base", "check", "path"):
             loaded = importlib.import_module(f"apexgen.objectives.{module.name}")
             assert "https://arxiv.org/abs/" in loaded.__doc__, module.name

@@ -12,9 +12,9 @@ from rich.console import Console
 from apexgen.config import Run, load_run
 from apexgen.distill import base_folder, distill, peak_memory_bytes
 from apexgen.evaluate.scenes import Examination
-from apexgen.export.diffusers import compare, export_student
+from apexgen.export.diffusers import compare, export_student, refuse_second_time
 from apexgen.report import table, write_report
-from apexgen.train import Trainer
+from apexgen.train import Trainer, open_objective
 from apexgen.velocities import guided
 
 TEACHER_STEPS, TEACHER_GUIDANCE = 50, 3.0
@@ -27,6 +27,7 @@ CONFIG = Path(__file__).with_name("demo.toml")
 def run_demo(folder: Path, overrides: Sequence[str], ablate: bool, per_task: int, console: Console) -> dict[str, Any]:
     """Run the demo in a folder and return its report; the same call goes on from where it was stopped."""
     run = load_run(CONFIG, [f"folder={folder}", *overrides])
+    refuse_second_time(open_objective(run).needs_second_time)
     trainer, seconds = distill(run, console)
     mixed = distill(ablation(run), console)[0] if ablate else None
     console.print("scoring on held-out prompts")

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from apexgen import checkpoint
 from apexgen.backbones.base import Backbone
 from apexgen.backbones.diffusion import load_backbone
+from apexgen.backbones.two_times import give_second_time
 from apexgen.config import Run, dump_run, load_run
 from apexgen.encode import check_prompts, encode
 from apexgen.generate import draw_noise, make_pictures
@@ -44,7 +45,9 @@ def _precision(wanted: str, device: str) -> torch.dtype | None:
 
 
 def open_student(run: Run, backbone: Backbone) -> Student:
-    """The student the run describes, untrained."""
+    """The student the run describes, untrained; with a second time where the objective needs one."""
+    if open_objective(run).needs_second_time:
+        give_second_time(backbone, run.train.seed)
     return Student(backbone, run.model.tune, run.model.rank or 0, run.model.targets, run.train.seed)
 
 

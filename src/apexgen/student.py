@@ -50,6 +50,8 @@ class Student:
         network = backbone.network
         if mode == "lora":
             self._add_adapter(seed)
+            if backbone.second is not None:
+                backbone.second.requires_grad_(True)
         else:
             self._original = {name: weight.detach().clone() for name, weight in network.named_parameters()}
             network.requires_grad_(True)
@@ -69,11 +71,11 @@ class Student:
         return Nets(student=self.backbone, teacher=self.teacher, ema=self.ema)
 
     def teacher(self, x: Tensor, t: Tensor, r: Tensor, c: Condition) -> Tensor:
-        """The velocity the student started from."""
+        """The velocity the student started from; it knows one time, so r is not read."""
         if self.mode == "full":
-            return self._reweighted(self._original)(x, t, r, c)
+            return self._reweighted(self._original)(x, t, t, c)
         with self._adapter_off():
-            return self.backbone(x, t, r, c)
+            return self.backbone(x, t, t, c)
 
     def ema(self, x: Tensor, t: Tensor, r: Tensor, c: Condition) -> Tensor:
         """The velocity of the averaged weights."""

@@ -36,3 +36,24 @@ def guided(velocity: Velocity, null: Condition, scale: float) -> Velocity:
         return v_null + scale * (v_c - v_null)
 
     return field
+
+
+def along_flow(
+    velocity: Velocity, x: Tensor, t: Tensor, r: Tensor, c: Condition, v: Tensor, difference: float
+) -> tuple[Tensor, Tensor]:
+    """u = velocity(x, t, r, c), and its derivative along the flow at fixed r, du/dt = (v . d_x + d_t) u.
+
+    difference 0: forward mode, exact, in one pass. Otherwise a finite difference over 2 h, h = difference, which any
+    network allows: (u(x + h v, t + h) - u(x - h v, t - h)) / 2h, cut to one side where it would pass time 1 or r.
+    u carries its graph; the derivative carries none. Where t = r = 1 the difference is 0.
+    Geng et al., Mean Flows, https://arxiv.org/abs/2505.13447, Eq. 8.
+    """
+    if difference == 0:
+        tangents = v.to(x.dtype), torch.ones_like(t)
+        u, slope = torch.func.jvp(lambda x, t: velocity(x, t, r, c), (x, t), tangents)[:2]
+        return u, slope.detach()
+    low, high = torch.maximum(t - difference, r), (t + difference).clamp(max=1)
+    with torch.no_grad():
+        rise = velocity(x + (high - t) * v, high, r, c) - velocity(x + (low - t) * v, low, r, c)
+        slope = rise / (high - low).clamp(min=torch.finfo(t.dtype).tiny)
+    return velocity(x, t, r, c), slope

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from apexgen.backbones.two_times import SecondTime
 from apexgen.condition import Condition
 
 
@@ -25,8 +26,8 @@ def fast_attention(device: torch.device) -> Iterator[None]:
 class Backbone(ABC):
     """One family of pretrained pipelines behind apexgen's conventions.
 
-    As a function (x, t, r, c) -> v it is a Velocity: t = 0 is data, t = 1 noise, v = z - x. A stock network has no
-    second time, so r is ignored by the families that have none; `objectives` never ask them for r < t.
+    As a function (x, t, r, c) -> v it is a Velocity: t = 0 is data, t = 1 noise, v = z - x. A stock network ignores
+    r; `give_second_time` makes it read it.
     """
 
     lora_targets: ClassVar[tuple[str, ...]]  # names of the linear modules that a LoRA adapts
@@ -36,6 +37,7 @@ class Backbone(ABC):
         self.pipeline = pipeline
         self.network: Any = pipeline.transformer
         self.precision: torch.dtype | None = None  # autocast inside the network; None: as its weights are
+        self.second: SecondTime | None = None  # where the network reads r; a stock one does not
         for module in (pipeline.transformer, pipeline.vae, pipeline.text_encoder):
             module.eval().requires_grad_(False)
 
@@ -46,6 +48,8 @@ class Backbone(ABC):
 
     def __call__(self, x: Tensor, t: Tensor, r: Tensor, c: Condition) -> Tensor:
         """The velocity at x (B, C, H, W), times (B, 1, 1, 1) in [0, 1] float32, condition of B rows; like x."""
+        if self.second is not None:
+            self.second.tell(t, r)
         with torch.autocast(x.device.type, dtype=self.precision, enabled=self.precision is not None):
             return self.velocity(x, t, c).to(x.dtype)
 

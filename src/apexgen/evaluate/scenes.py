@@ -52,7 +52,7 @@ class Examination:
         return self.judge(pictures) | {"seconds_per_image": seconds}, pictures
 
     def judge(self, pictures: Sequence[np.ndarray] | np.ndarray) -> dict[str, Any]:
-        """The score (each task and "overall") and the spread of places, sizes and colors of pictures of the captions."""
+        """The score (each task and "overall") of pictures of the captions, and how varied they are."""
         found = [parse(picture) for picture in pictures]
         records = [caption.metadata() for caption in self.captions]
         correct = [is_correct(figures, record) for figures, record in zip(found, records, strict=True)]

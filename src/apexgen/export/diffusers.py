@@ -21,7 +21,11 @@ LORA_FILE = "pytorch_lora_weights.safetensors"
 
 
 def export_student(student: Student, base: Path, target: Path) -> Path:
-    """Write the averaged student to the folder `target`, whole or not at all; returns it."""
+    """Write the averaged student to the folder `target`, whole or not at all; returns it.
+
+    ValueError for a student with a second time, which no stock pipeline can tell its network.
+    """
+    refuse_second_time(student.backbone.second is not None)
     partial = target.with_name(f".partial-{target.name}")
     shutil.rmtree(partial, ignore_errors=True)
     try:
@@ -38,6 +42,15 @@ def export_student(student: Student, base: Path, target: Path) -> Path:
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return target
+
+
+def refuse_second_time(has_one: bool) -> None:
+    """ValueError for a student that a stock pipeline could not open."""
+    if has_one:
+        raise ValueError(
+            "the objective needs a second time, which no stock pipeline knows: use apexgen train and apexgen sample, "
+            'or write objective.name = "apex"'
+        )
 
 
 def _write_lora(student: Student, folder: Path) -> None:

@@ -5,11 +5,25 @@ from collections.abc import Mapping
 from apexgen.objectives.apex import Apex
 from apexgen.objectives.base import Batch, Draw, Loss, Nets, Objective
 from apexgen.objectives.check import defaults, line, nearest
+from apexgen.objectives.consistency import Consistency
+from apexgen.objectives.ctm import Ctm
 from apexgen.objectives.flow_matching import FlowMatching
+from apexgen.objectives.lcm import Lcm
+from apexgen.objectives.mean_flow import MeanFlow
+from apexgen.objectives.rcgm import Rcgm
+from apexgen.objectives.shortcut import Shortcut
+from apexgen.objectives.twin_flow import TwinFlow
 
 OBJECTIVES: dict[str, type[Objective]] = {
     "apex": Apex,
+    "consistency": Consistency,
+    "ctm": Ctm,
     "flow_matching": FlowMatching,
+    "lcm": Lcm,
+    "mean_flow": MeanFlow,
+    "rcgm": Rcgm,
+    "shortcut": Shortcut,
+    "twin_flow": TwinFlow,
 }
 
 __all__ = ["OBJECTIVES", "Batch", "Draw", "Loss", "Nets", "Objective", "build_objective"]

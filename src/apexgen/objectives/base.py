@@ -59,6 +59,11 @@ class Objective(ABC):
     def needs_pictures(self) -> bool:
         """Whether `terms` reads Batch.x; where not, prompts are all the data needed."""
 
+    @property
+    def needs_second_time(self) -> bool:
+        """Whether the network must read r; a stock one does not."""
+        return False
+
     @abstractmethod
     def draw(self, shape: tuple[int, ...], generator: Generator) -> Draw:
         """The noises and times of one step for latents of the given shape, batch first."""
@@ -85,3 +90,13 @@ def pictures(batch: Batch) -> Tensor:
 def mean_square(a: Tensor, b: Tensor) -> Tensor:
     """The mean over all elements of (a - b)^2."""
     return (a - b).square().mean()
+
+
+def robust(error: Tensor, power: float, floor: float) -> Tensor:
+    """The mean over samples of m sg(m + floor)^-power, m the mean square of a sample's error.
+
+    power 0 is the mean square; 1/2 acts like the error's norm, 1 like its logarithm, so that large errors count less.
+    Geng et al., https://arxiv.org/abs/2505.13447, Eq. 22, with means in place of sums.
+    """
+    m = error.square().flatten(1).mean(1)
+    return (m * (m.detach() + floor) ** -power).mean()

@@ -1,0 +1,66 @@
+"""What objectives that learn jumps along the flow share: whose flow it is, and where on it they stand."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Generator, Tensor
+
+from apexgen.flow import interpolate, logit_normal_times, normal, velocity
+from apexgen.objectives.base import Batch, Draw, Nets, Objective, pictures
+from apexgen.objectives.check import one_of, unused, within
+from apexgen.velocities import guided
+
+
+@dataclass(frozen=True)
+class PathObjective(Objective):
+    """An objective on x_t = (1 - t) x + t z, with t = sigmoid(N(mean, deviation^2))."""
+
+    # Whose velocity carries x_t: the frozen teacher's, guided, or z - x of the picture at hand, right on average.
+    real: Literal["teacher", "data"] = "teacher"
+    guidance: float = 1.0  # classifier-free guidance of the teacher
+    logit_mean: float = 0.0
+    logit_deviation: float = 1.0
+
+    def __post_init__(self) -> None:
+        one_of(self, "real", ("teacher", "data"))
+        if self.real == "data":
+            unused(self, ("guidance",), 'real = "data"')
+        within(self, "guidance", 1)
+        within(self, "logit_deviation", 1e-6)
+
+    @property
+    def needs_pictures(self) -> bool:
+        return True
+
+    def draw(self, shape: tuple[int, ...], generator: Generator) -> Draw:
+        t = logit_normal_times(shape[0], self.logit_mean, self.logit_deviation, generator, ndim=len(shape))
+        return Draw(noises=(normal(shape, generator),), times=(t, *self.second_times(t, generator)))
+
+    def second_times(self, t: Tensor, generator: Generator) -> tuple[Tensor, ...]:
+        """The further times of a step, drawn below t; none unless an objective says so."""
+        return ()
+
+    def start(self, batch: Batch, z: Tensor, t: Tensor) -> Tensor:
+        """The point x_t between the batch's pictures and the noise z."""
+        return interpolate(pictures(batch), z, t)
+
+    @torch.no_grad()
+    def velocity(self, nets: Nets, batch: Batch, z: Tensor, x_t: Tensor, t: Tensor, r: Tensor) -> Tensor:
+        """The velocity that carries x_t from t to r; with r = t, the flow's at t.
+
+        A stock teacher knows one time only: a step of its velocity is Euler's.
+        """
+        if self.real == "data":
+            return velocity(pictures(batch), z)
+        return guided(nets.teacher, batch.null, self.guidance)(x_t, t, r, batch.c)
+
+
+def uniform_below(t: Tensor, generator: Generator) -> Tensor:
+    """r ~ U(0, t), for each t."""
+    return t * torch.rand(t.shape, generator=generator, device=generator.device)
+
+
+def chosen(t: Tensor, share: float, generator: Generator) -> Tensor:
+    """A boolean for each t, true with probability `share`: any batch size does."""
+    return torch.rand(t.shape, generator=generator, device=generator.device) < share

@@ -1,0 +1,103 @@
+"""A second time given to a stock network: silent at the start and at r = t, read elsewhere, trained with the LoRA."""
+
+import pytest
+import torch
+
+from apexgen import checkpoint
+from apexgen.backbones.base import fast_attention
+from apexgen.backbones.two_times import give_second_time
+from apexgen.config import load_run
+from apexgen.demo import run_demo
+from apexgen.distill import open_student
+from apexgen.encode import encode
+from apexgen.objectives import OBJECTIVES
+from apexgen.student import Student
+from apexgen.train import Trainer, open_objective
+from apexgen.velocities import along_flow
+from small import backbone, inputs, perturb
+
+
+@pytest.fixture(params=["lora", "full"])
+def student(request):
+    net = backbone()
+    give_second_time(net)
+    return Student(net, request.param, rank=4)
+
+
+@torch.no_grad()
+def test_at_the_start_it_changes_nothing_whatever_r_is(student):
+    x, t, c = inputs(student.backbone)
+    expected = backbone()(x, t, t, c)
+    for r in (t, t / 2, torch.zeros_like(t), -t):
+        for velocity in (student.backbone, student.teacher, student.ema):
+            assert torch.equal(velocity(x, t, r, c), expected)
+
+
+@torch.no_grad()
+def test_once_trained_r_is_read_and_at_equal_times_only_the_adapter_speaks(student):
+    x, t, c = inputs(student.backbone)
+    student.backbone.second.last.weight.normal_()
+    assert torch.equal(student.backbone(x, t, t, c), backbone()(x, t, t, c))
+    assert not torch.allclose(student.backbone(x, t, t / 2, c), student.backbone(x, t, t, c), atol=1e-3)
+
+
+@torch.no_grad()
+def test_the_teacher_stays_the_pretrained_model_and_reads_one_time(student):
+    x, t, c = inputs(student.backbone)
+    perturb(student)
+    assert torch.equal(student.teacher(x, t, t / 2, c), backbone()(x, t, t, c))
+
+
+def test_its_weights_are_the_students_and_are_given_once():
+    net = backbone()
+    give_second_time(net)
+    second = net.second
+    give_second_time(net)
+    assert net.second is second
+    assert "second_time.last.weight" in Student(net, "lora", rank=4).weights
+    assert "second_time.last.weight" not in Student(backbone(), "lora", rank=4).weights
+
+
+def test_forward_mode_passes_the_real_network_and_agrees_with_differences():
+    net = backbone()
+    give_second_time(net)
+    with torch.no_grad():
+        net.second.last.weight.normal_(std=0.1)
+    x, t, c = inputs(net)
+    v = torch.ones_like(x)
+    with fast_attention(x.device):
+        _, exact = along_flow(net, x, t, t / 2, c, v, 0.0)
+        _, close = along_flow(net, x, t, t / 2, c, v, 1e-4)
+    assert (close - exact).norm() < 0.02 * exact.norm()
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_every_objective_trains_the_real_pipeline_and_comes_back_from_its_checkpoint(name, tmp_path):
+    warmup = ["objective.warmup=1"] if name == "apex" else []
+    settings = ["data.limit=12", "train.steps=3", "train.batch=2", f"objective.name={name}", *warmup]
+    run = load_run(None, settings)
+    net, objective = backbone(), open_objective(run)
+    made = Trainer(
+        run, open_student(run, net), encode(run.data, net, objective.needs_pictures), net.latent_shape()
+    )  # fmt: skip
+    before = {key: weight.detach().clone() for key, weight in made.student.weights.items()}
+    for _ in range(3):
+        made.advance()
+    assert any(not torch.equal(before[key], weight) for key, weight in made.student.weights.items())
+    assert (net.second is not None) == objective.needs_second_time
+    checkpoint.save(tmp_path, made.state(), "", keep=1)
+    again = open_student(run, backbone())
+    saved = checkpoint.load_latest(tmp_path, pytest.fail)
+    again.load(saved.weights, saved.average)
+    x, t, c = inputs(net)
+    with torch.no_grad():
+        assert torch.equal(again.ema(x, t, t / 2, c), made.student.ema(x, t, t / 2, c))
+
+
+def test_the_demo_refuses_before_it_begins_what_no_stock_pipeline_could_open(tmp_path, monkeypatch):
+    path = tmp_path / "two.toml"
+    path.write_text('[objective]\nname = "mean_flow"\n')
+    monkeypatch.setattr("apexgen.demo.CONFIG", path)
+    with pytest.raises(ValueError, match=r'needs a second time.*objective.name = "apex"'):
+        run_demo(tmp_path / "new", [], False, 1, None)
+    assert not (tmp_path / "new").exists()
