@@ -8,45 +8,13 @@ from dataclasses import replace
 import pytest
 import torch
 
+import golden
 from apexgen import objectives
-from apexgen.objectives import OBJECTIVES, build_objective
+from apexgen.objectives import OBJECTIVES, Batch, Nets, build_objective
 from apexgen.objectives.apex import Apex
-from apexgen.objectives.consistency import Consistency
-from apexgen.objectives.ctm import Ctm
-from apexgen.objectives.flow_matching import FlowMatching
-from apexgen.objectives.lcm import Lcm
-from apexgen.objectives.mean_flow import MeanFlow
-from apexgen.objectives.rcgm import Rcgm
-from apexgen.objectives.shortcut import Shortcut
-from apexgen.objectives.twin_flow import TwinFlow
 from fields import batch, draw, gradient, kept_gradient, nets, terms
+from settings import SETTINGS
 
-SETTINGS = {
-    "flow_matching": FlowMatching(),
-    "kl": Apex(warmup=0),
-    "kl warm-up": Apex(warmup=10),
-    "kl redraw": Apex(warmup=0, redraw=True),
-    "kl guided": Apex(warmup=0, guidance=2.0),
-    "kl data": Apex(warmup=0, anchor="data"),
-    "kl ema": Apex(warmup=0, anchor="data", real="ema"),
-    "kl student": Apex(warmup=0, anchor="data", real="student"),
-    "mix": Apex(form="mix"),
-    "mix fake gradient": Apex(form="mix", fake_gradient=True),
-    "consistency": Consistency(),
-    "consistency on data": Consistency(real="data"),
-    "consistency in phases": Consistency(phases=4),
-    "sCM": Consistency(form="continuous", tangent_warmup=1),
-    "sCM by differences": Consistency(form="continuous", difference=1e-3),
-    "lcm": Lcm(),
-    "ctm": Ctm(),
-    "ctm on data": Ctm(real="data", solver_steps=3),
-    "mean_flow": MeanFlow(),
-    "mean_flow on data": MeanFlow(real="data", equal_share=0.0),
-    "rcgm": Rcgm(),
-    "shortcut": Shortcut(),
-    "twin_flow": TwinFlow(),
-    "twin_flow by condition": TwinFlow(told_by="condition", guidance=2.0),
-}
 every_setting = pytest.mark.parametrize("objective", SETTINGS.values(), ids=SETTINGS.keys())
 
 
@@ -159,3 +127,32 @@ def test_every_objective_links_its_paper():
         if module.name not in ("base", "check", "path"):
             loaded = importlib.import_module(f"apexgen.objectives.{module.name}")
             assert "https://arxiv.org/abs/" in loaded.__doc__, module.name
+
+
+@every_setting
+def test_bfloat16_autocast_is_finite(objective):
+    """The wrapper casts as a backbone does: half precision inside, the latents' own outside."""
+    networks, one = Nets(*(network.float() for network in vars(nets()).values())), batch()
+
+    def half(network):
+        def velocity(x, t, r, c):
+            with torch.autocast("cpu", torch.bfloat16):
+                return network(x, t, r, c).float()
+
+        return velocity
+
+    cast = Nets(half(networks.student), half(networks.teacher), half(networks.ema))
+    single = Batch(one.c.to(torch.float32), one.null.to(torch.float32), one.x.float())
+    for loss in objective.terms(cast, single, objective.draw(single.x.shape, torch.Generator().manual_seed(0)), 0):
+        loss.value.backward()
+        assert loss.value.isfinite()
+    assert kept_gradient(networks.student).isfinite().all()
+
+
+@every_setting
+def test_ten_golden_losses(objective, request):
+    """What each setting has been worth since it was proven; `python tests/golden.py` writes them anew."""
+    name = request.node.callspec.id
+    torch.testing.assert_close(
+        torch.tensor(golden.losses(objective)), torch.tensor(golden.read()[name]), rtol=1e-5, atol=1e-7
+    )

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from apexgen import checkpoint
 from apexgen.backbones.base import fast_attention
@@ -69,6 +70,17 @@ def test_forward_mode_passes_the_real_network_and_agrees_with_differences():
         _, exact = along_flow(net, x, t, t / 2, c, v, 0.0)
         _, close = along_flow(net, x, t, t / 2, c, v, 1e-4)
     assert (close - exact).norm() < 0.02 * exact.norm()
+
+
+def test_a_kernel_without_a_forward_mode_costs_one_warning():
+    net = backbone()
+    x, t, c = inputs(net)
+    v = torch.ones_like(x)
+    with sdpa_kernel(SDPBackend.FLASH_ATTENTION), pytest.warns(UserWarning, match=r"write difference = 0.001") as told:
+        fallen = along_flow(net, x, t, t, c, v, 0.0)
+        assert len(told) == 1
+        asked = along_flow(net, x, t, t, c, v, 1e-3)
+    assert all(torch.equal(a, b) for a, b in zip(fallen, asked, strict=True))
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)

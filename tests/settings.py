@@ -1,0 +1,38 @@
+"""Every objective, in the settings that change its terms: a new one joins all tests by a line here."""
+
+from apexgen.objectives.apex import Apex
+from apexgen.objectives.consistency import Consistency
+from apexgen.objectives.ctm import Ctm
+from apexgen.objectives.flow_matching import FlowMatching
+from apexgen.objectives.lcm import Lcm
+from apexgen.objectives.mean_flow import MeanFlow
+from apexgen.objectives.rcgm import Rcgm
+from apexgen.objectives.shortcut import Shortcut
+from apexgen.objectives.twin_flow import TwinFlow
+
+SETTINGS = {
+    "flow_matching": FlowMatching(),
+    "kl": Apex(warmup=0),
+    "kl warm-up": Apex(warmup=10),
+    "kl redraw": Apex(warmup=0, redraw=True),
+    "kl guided": Apex(warmup=0, guidance=2.0),
+    "kl data": Apex(warmup=0, anchor="data"),
+    "kl ema": Apex(warmup=0, anchor="data", real="ema"),
+    "kl student": Apex(warmup=0, anchor="data", real="student"),
+    "mix": Apex(form="mix"),
+    "mix fake gradient": Apex(form="mix", fake_gradient=True),
+    "consistency": Consistency(),
+    "consistency on data": Consistency(real="data"),
+    "consistency in phases": Consistency(phases=4),
+    "sCM": Consistency(form="continuous", tangent_warmup=1),
+    "sCM by differences": Consistency(form="continuous", difference=1e-3),
+    "lcm": Lcm(),
+    "ctm": Ctm(),
+    "ctm on data": Ctm(real="data", solver_steps=3),
+    "mean_flow": MeanFlow(),
+    "mean_flow on data": MeanFlow(real="data", equal_share=0.0),
+    "rcgm": Rcgm(),
+    "shortcut": Shortcut(),
+    "twin_flow": TwinFlow(),
+    "twin_flow by condition": TwinFlow(told_by="condition", guidance=2.0),
+}
