@@ -8,7 +8,6 @@ from torch import Tensor
 
 from apexgen.condition import Condition
 
-
 FALLBACK = 1e-3  # half width of a difference: a tenth off at random weights, where 1e-4 drowns in half precision
 
 
