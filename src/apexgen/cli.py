@@ -72,6 +72,26 @@ def sample(
     console.print(str(sample_run(folder, prompt, steps, seed, out)))
 
 
+@app.command()
+def compare(
+    world: Annotated[str, typer.Option(help="ring or checkerboard.")] = "ring",
+    objectives: Annotated[
+        list[str] | None, typer.Option(help="A contestant; may be repeated. All unless given.")
+    ] = None,
+    budget: Annotated[float, typer.Option(help="Network evaluations of a batch; a backward counts two.")] = 25_000,
+    seeds: Annotated[int, typer.Option(help="Trainings of each contestant.")] = 3,
+    teacher_steps: Annotated[int, typer.Option(help="Steps of flow matching that make the teacher.")] = 4_000,
+    folder: Annotated[Path, typer.Option(help="Where the report is written.")] = Path("apexgen-compare"),
+) -> None:
+    """Train objectives from one teacher at one budget, and compare them by steps of sampling.
+
+    Example: apexgen compare --world ring --objectives apex --objectives mean_flow --seeds 3
+    """
+    import apexgen.compare
+
+    apexgen.compare.compare(world, objectives or [], budget, seeds, teacher_steps, folder, console)
+
+
 @scenes.command()
 def build(
     folder: Annotated[Path, typer.Argument(help="Where the pipeline is written.")],
