@@ -1,5 +1,6 @@
 """The embedded pipeline can be made from nothing: small steps of every stage, resumed, opened by stock diffusers."""
 
+import copy
 import json
 
 import numpy as np
@@ -10,14 +11,16 @@ from rich.console import Console
 from apexgen.backbones.diffusion import load_backbone
 from apexgen.generate import draw_noise, make_pictures
 from apexgen.scenes.build import Recipe, build_pipeline, parse_recipe
-from apexgen.scenes.pipeline import FOLDER, new_text_encoder, new_tokenizer
+from apexgen.scenes.pipeline import FOLDER, new_autoencoder, new_text_encoder, new_tokenizer
 from apexgen.scenes.prompts import captions
+from apexgen.scenes.train_autoencoder import train_decoder
 from apexgen.scenes.train_text import codes, encode_captions, mismatch, train_text
 
 SMALL = [
     "autoencoder_pictures=12",
     "autoencoder_steps=2",
     "autoencoder_batch=2",
+    "decoder_steps=2",
     "text_steps=2",
     "flow_pictures=100",
     "flow_steps=2",
@@ -33,6 +36,15 @@ def test_every_stage_leaves_a_pipeline_that_draws(tmp_path):
     assert picture.shape == (1, 64, 64, 3) and np.isfinite(picture).all()
     with pytest.raises(ValueError, match="exists already"):
         build_pipeline(tmp_path / "tiny", SMALL, None, Console(quiet=True))
+
+
+def test_the_decoders_own_training_leaves_the_latents_what_they_are():
+    vae = new_autoencoder()
+    before = copy.deepcopy(vae)
+    train_decoder(vae, parse_recipe(SMALL), lambda line: None)
+    for part, same in (("encoder", True), ("decoder", False)):
+        old, new = (torch.cat([w.flatten() for w in getattr(net, part).parameters()]) for net in (before, vae))
+        assert torch.equal(old, new) == same, part
 
 
 def test_a_build_from_a_pipeline_keeps_its_codecs_and_moves_its_transformer(tmp_path):

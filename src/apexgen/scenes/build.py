@@ -13,13 +13,10 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from torch import Tensor
 
 from apexgen.backbones.diffusion import open_pipeline
-from apexgen.generate import to_tensor
 from apexgen.scenes import pipeline as parts
-from apexgen.scenes.draw import draw_pictures
-from apexgen.scenes.prompts import draw_captions
+from apexgen.scenes.train_autoencoder import train_autoencoder, train_decoder
 from apexgen.scenes.train_flow import save_whole, train_flow
 from apexgen.scenes.train_text import train_text
 
@@ -34,10 +31,11 @@ class Recipe:
     autoencoder_pictures: int = 12_000
     autoencoder_steps: int = 3_000
     autoencoder_batch: int = 32
+    decoder_steps: int = 2_500
     text_steps: int = 2_400
     flow_pictures: int = 60_000
-    flow_steps: int = 10_800
-    flow_decay_steps: int = 3_300  # the last ones, in which the learning rate falls to zero
+    flow_steps: int = 20_500
+    flow_decay_steps: int = 3_500  # the last ones, in which the learning rate falls to zero
     flow_batch: int = 64
     flow_learning_rate: float = 1.5e-3
 
@@ -79,7 +77,7 @@ def build_pipeline(folder: Path, overrides: Sequence[str], start: Path | None, c
 
 def _untrained_transformer(recipe: Recipe, work: Path, report: Report) -> Any:
     """A pipeline whose autoencoder and text encoder are trained, from the work folder if they are there."""
-    vae = _stage(work / "vae.pt", parts.new_autoencoder(), lambda net: train_autoencoder(net, recipe, report))
+    vae = _stage(work / "vae.pt", parts.new_autoencoder(), lambda net: _train_codec(net, recipe, report))
     tokenizer = parts.new_tokenizer()
     text = _stage(
         work / "text.pt",
@@ -87,6 +85,11 @@ def _untrained_transformer(recipe: Recipe, work: Path, report: Report) -> Any:
         lambda net: train_text(net, tokenizer, recipe.text_steps, recipe.seed, report),
     )
     return parts.assemble(vae, tokenizer, text, parts.new_transformer())
+
+
+def _train_codec(vae: Any, recipe: Recipe, report: Report) -> None:
+    train_autoencoder(vae, recipe, report)
+    train_decoder(vae, recipe, report)
 
 
 def _stage(path: Path, network: Any, train: Callable[[Any], None]) -> Any:
@@ -110,37 +113,3 @@ def _write(pipeline: Any, recipe: Recipe, folder: Path) -> None:
     index.write_text(index.read_text().replace("TokenizersBackend", "PreTrainedTokenizerFast"))
     (partial / "recipe.json").write_text(json.dumps(asdict(recipe), indent=1) + "\n")
     partial.rename(folder)
-
-
-def train_autoencoder(vae: Any, recipe: Recipe, report: Report) -> None:
-    """Fit pictures through latents of mean 0, deviation 1, uncorrelated, and readable under noise of deviation 0.1.
-
-    L = |y - x| + (y - x)^2 + 0.05 (mean^2 + (deviation - 1)^2 + 0.5 covariance^2), y decoded from z + 0.1 noise: a flow
-    starts from such noise, and its small errors should not show.
-    """
-    generator = torch.Generator().manual_seed(recipe.seed)
-    captions = draw_captions(recipe.autoencoder_pictures // 6, held_out=False, seed=1)
-    pictures = to_tensor(draw_pictures(captions, seed=recipe.seed))
-    optimizer = torch.optim.AdamW(vae.parameters(), lr=3e-3, weight_decay=0.0)
-    steps = recipe.autoencoder_steps
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=steps, pct_start=0.1)
-    for step in range(steps):
-        x = pictures[torch.randint(len(pictures), (recipe.autoencoder_batch,), generator=generator)]
-        with torch.autocast("cpu", torch.bfloat16):
-            z = vae.encode(x).latents.float()
-            y = vae.decode(z + 0.1 * torch.randn(z.shape, generator=generator)).sample.float()
-        fit = (y - x).abs().mean() + (y - x).square().mean()
-        optimizer.zero_grad()
-        (fit + 0.05 * _moments(z)).backward()
-        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        if step % 100 == 0:
-            report(f"autoencoder {step}/{steps}: {fit.item():.4f}")
-
-
-def _moments(z: Tensor) -> Tensor:
-    covariance = torch.cov(z.transpose(0, 1).flatten(1))
-    across = covariance - torch.diag(covariance.diagonal())
-    mean, deviation = z.mean((0, 2, 3)), z.std((0, 2, 3))
-    return mean.square().mean() + (deviation - 1).square().mean() + 0.5 * across.square().mean()
