@@ -22,7 +22,7 @@ class Field(nn.Module):
 
 
 def nets():
-    return Nets(*(Field().double() for _ in range(3)))
+    return Nets(*(Field().double() for _ in range(4)))
 
 
 def batch(n=4):
@@ -40,9 +40,17 @@ def terms(objective, networks, one, step=0, seed=0):
     return objective.terms(networks, one, draw(objective, len(one.c), seed), step)
 
 
-def gradient(value, network):
-    return torch.cat([g.flatten() for g in torch.autograd.grad(value, list(network.parameters()))])
+def gradient(value, *networks):
+    """Of all parameters, flat; zero where the value does not read one."""
+    weights = parameters(networks)
+    found = torch.autograd.grad(value, weights, allow_unused=True)
+    return torch.cat([(torch.zeros_like(w) if g is None else g).flatten() for w, g in zip(weights, found, strict=True)])
 
 
-def kept_gradient(network):
-    return torch.cat([p.grad.flatten() for p in network.parameters()])
+def kept_gradient(*networks):
+    """What backward has left on all parameters, flat; zero where it left nothing."""
+    return torch.cat([(torch.zeros_like(w) if w.grad is None else w.grad).flatten() for w in parameters(networks)])
+
+
+def parameters(networks):
+    return [weight for network in networks for weight in network.parameters()]

@@ -3,6 +3,7 @@
 from apexgen.objectives.apex import Apex
 from apexgen.objectives.consistency import Consistency
 from apexgen.objectives.ctm import Ctm
+from apexgen.objectives.dmd import Dmd
 from apexgen.objectives.flow_matching import FlowMatching
 from apexgen.objectives.lcm import Lcm
 from apexgen.objectives.mean_flow import MeanFlow
@@ -29,6 +30,9 @@ SETTINGS = {
     "lcm": Lcm(),
     "ctm": Ctm(),
     "ctm on data": Ctm(real="data", solver_steps=3),
+    "dmd": Dmd(warmup=0),
+    "dmd warm-up": Dmd(),
+    "dmd plain": Dmd(warmup=0, normalise=False, guidance=2.0),
     "mean_flow": MeanFlow(),
     "mean_flow on data": MeanFlow(real="data", equal_share=0.0),
     "rcgm": Rcgm(),

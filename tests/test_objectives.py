@@ -39,18 +39,21 @@ def test_every_batch_size_is_finite(objective, n):
         assert loss.value.ndim == 0 and loss.value.isfinite()
         loss.value.backward()
         assert all(not log.requires_grad and log.isfinite() for log in loss.logs.values())
-    assert kept_gradient(networks.student).isfinite().all()
+    assert kept_gradient(networks.student, networks.fake).isfinite().all()
 
 
 @every_setting
 def test_the_gradient_reaches_the_student_only(objective):
+    """Or, of a term called fake, the fake network only, where the objective has one."""
     networks = nets()
     for loss in terms(objective, networks, batch()):
-        networks.student.zero_grad()
+        for network in vars(networks).values():
+            network.zero_grad()
         loss.value.backward()
-        assert kept_gradient(networks.student).abs().sum() > 0, loss.name
-    for frozen in (networks.teacher, networks.ema):
-        assert all(p.grad is None for p in frozen.parameters())
+        learner = networks.fake if objective.needs_fake_network and loss.name == "fake" else networks.student
+        assert kept_gradient(learner).abs().sum() > 0, loss.name
+        for network in {*vars(networks).values()} - {learner}:
+            assert all(p.grad is None for p in network.parameters()), loss.name
 
 
 @every_setting
@@ -60,7 +63,8 @@ def test_the_terms_share_no_graph(objective):
     for loss in terms(objective, networks, one):
         loss.value.backward()
     total = sum(loss.value for loss in terms(objective, networks, one))
-    torch.testing.assert_close(kept_gradient(networks.student), gradient(total, networks.student))
+    both = networks.student, networks.fake
+    torch.testing.assert_close(kept_gradient(*both), gradient(total, *both))
 
 
 @every_setting
@@ -141,12 +145,12 @@ def test_bfloat16_autocast_is_finite(objective):
 
         return velocity
 
-    cast = Nets(half(networks.student), half(networks.teacher), half(networks.ema))
+    cast = Nets(*(half(network) for network in vars(networks).values()))
     single = Batch(one.c.to(torch.float32), one.null.to(torch.float32), one.x.float())
     for loss in objective.terms(cast, single, objective.draw(single.x.shape, torch.Generator().manual_seed(0)), 0):
         loss.value.backward()
         assert loss.value.isfinite()
-    assert kept_gradient(networks.student).isfinite().all()
+    assert kept_gradient(networks.student, networks.fake).isfinite().all()
 
 
 @every_setting

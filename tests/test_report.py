@@ -19,7 +19,7 @@ def entry(score, seconds):
     return {
         "score": dict.fromkeys(TASKS, score),
         "seconds_per_image": seconds,
-        "spread": {"x": 0.2, "y": 0.19, "size": 0.04, "pairwise": 0.36},
+        "spread": {"x": 0.2, "y": 0.19, "size": 0.04, "pairwise": 0.36, "color": 0.81},
     }
 
 

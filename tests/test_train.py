@@ -76,7 +76,8 @@ def test_the_rate_rises_then_falls_to_zero():
 
 def test_a_few_steps_fit_the_fake_field(tmp_path):
     """On one fixed draw the fake term must fall, and the anchor keep the real field where it was."""
-    made = trainer(tmp_path, "train.steps=40", "train.warmup=0", "train.batch=8", "objective.warmup=40")
+    whole = ("objective.warmup=40", "objective.anchor_share=1.0")
+    made = trainer(tmp_path, "train.steps=40", "train.warmup=0", "train.batch=8", *whole)
     batch = made.corpus.batch(0, 8, seed=5)
     draw = made.objective.draw((8, *made.shape), torch.Generator().manual_seed(5))
 

@@ -85,17 +85,17 @@ def test_a_kernel_without_a_forward_mode_costs_one_warning():
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_every_objective_trains_the_real_pipeline_and_comes_back_from_its_checkpoint(name, tmp_path):
-    warmup = ["objective.warmup=1"] if name == "apex" else []
+    warmup = ["objective.warmup=1"] if name in ("apex", "dmd") else []
     settings = ["data.limit=12", "train.steps=3", "train.batch=2", f"objective.name={name}", *warmup]
     run = load_run(None, settings)
     net, objective = backbone(), open_objective(run)
     made = Trainer(
         run, open_student(run, net), encode(run.data, net, objective.needs_pictures), net.latent_shape()
     )  # fmt: skip
-    before = {key: weight.detach().clone() for key, weight in made.student.weights.items()}
+    before = {key: weight.detach().clone() for key, weight in made.student.trained.items()}
     for _ in range(3):
         made.advance()
-    assert any(not torch.equal(before[key], weight) for key, weight in made.student.weights.items())
+    assert any(not torch.equal(before[key], weight) for key, weight in made.student.trained.items())
     assert (net.second is not None) == objective.needs_second_time
     checkpoint.save(tmp_path, made.state(), "", keep=1)
     again = open_student(run, backbone())

@@ -45,10 +45,11 @@ def _precision(wanted: str, device: str) -> torch.dtype | None:
 
 
 def open_student(run: Run, backbone: Backbone) -> Student:
-    """The student the run describes, untrained; with a second time where the objective needs one."""
-    if open_objective(run).needs_second_time:
-        give_second_time(backbone, run.train.seed)
-    return Student(backbone, run.model.tune, run.model.rank or 0, run.model.targets, run.train.seed)
+    """The student the run describes, untrained; with the second time or the fake weights that its objective needs."""
+    objective, model, seed = open_objective(run), run.model, run.train.seed
+    if objective.needs_second_time:
+        give_second_time(backbone, seed)
+    return Student(backbone, model.tune, model.rank or 0, model.targets, seed, objective.needs_fake_network)
 
 
 def distill(run: Run, console: Console) -> tuple[Trainer, float]:

@@ -1,7 +1,8 @@
 """One network, three velocities: the student that trains, the teacher it came from, the student's average.
 
 LoRA: the teacher is the same weights with the adapter off. Full tuning: the teacher is a frozen copy of the tensors.
-The average is a dict of tensors run through the same module, so there is never a second network.
+The average is a dict of tensors run through the same module, so there is never a second network; nor is there for an
+objective that wants one to learn the student's samples: its weights are one more such dict, and they train.
 """
 
 from collections.abc import Iterator
@@ -43,6 +44,7 @@ class Student:
         rank: int,
         targets: tuple[str, ...] = (),
         seed: int = 0,
+        with_fake: bool = False,
     ) -> None:
         self.backbone, self.mode, self.rank = backbone, mode, rank
         self.targets = targets or backbone.lora_targets
@@ -57,6 +59,9 @@ class Student:
             network.requires_grad_(True)
         self.weights = {name: weight for name, weight in network.named_parameters() if weight.requires_grad}
         self.average = {name: weight.detach().clone() for name, weight in self.weights.items()}
+        copies = {name: weight.detach().clone().requires_grad_() for name, weight in self.weights.items()}
+        self._fake = copies if with_fake else {}
+        self.trained = self.weights | {f"fake.{name}": weight for name, weight in self._fake.items()}
 
     def _add_adapter(self, seed: int) -> None:
         from peft import LoraConfig
@@ -68,7 +73,7 @@ class Student:
 
     def nets(self) -> Nets:
         """The three velocities, for an objective."""
-        return Nets(student=self.backbone, teacher=self.teacher, ema=self.ema)
+        return Nets(self.backbone, self.teacher, self.ema, self.fake if self._fake else None)
 
     def teacher(self, x: Tensor, t: Tensor, r: Tensor, c: Condition) -> Tensor:
         """The velocity the student started from; it knows one time, so r is not read."""
@@ -80,6 +85,10 @@ class Student:
     def ema(self, x: Tensor, t: Tensor, r: Tensor, c: Condition) -> Tensor:
         """The velocity of the averaged weights."""
         return self._reweighted(self.average)(x, t, r, c)
+
+    def fake(self, x: Tensor, t: Tensor, r: Tensor, c: Condition) -> Tensor:
+        """The velocity of the weights that learn the student's samples."""
+        return self._reweighted(self._fake)(x, t, r, c)
 
     def _reweighted(self, weights: dict[str, Tensor]) -> Backbone:
         backbone = copy(self.backbone)
@@ -104,19 +113,19 @@ class Student:
     def averaged(self) -> Iterator[None]:
         """Inside, the network's own weights are the averaged ones: for sampling and for export."""
         kept = {name: weight.detach().clone() for name, weight in self.weights.items()}
-        self._copy(self.average)
+        _copy(self.average, self.weights)
         try:
             yield
         finally:
-            self._copy(kept)
+            _copy(kept, self.weights)
 
     def load(self, weights: dict[str, Tensor], average: dict[str, Tensor]) -> None:
         """Take over saved tensors of the same names and shapes."""
-        self._copy(weights)
-        for name, tensor in self.average.items():
-            tensor.copy_(average[name])
+        _copy(weights, self.trained)
+        _copy(average, self.average)
 
-    @torch.no_grad()
-    def _copy(self, source: dict[str, Tensor]) -> None:
-        for name, weight in self.weights.items():
-            weight.copy_(source[name])
+
+@torch.no_grad()
+def _copy(source: dict[str, Tensor], target: dict[str, Tensor]) -> None:
+    for name, tensor in target.items():
+        tensor.copy_(source[name])

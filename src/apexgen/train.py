@@ -32,7 +32,7 @@ class Trainer:
         self.objective = open_objective(self.run)
         settings = self.run.train
         self.optimizer = torch.optim.AdamW(
-            self.student.weights.values(),
+            self.student.trained.values(),
             lr=settings.learning_rate,
             betas=settings.betas,
             weight_decay=0.0,
@@ -48,7 +48,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = settings.learning_rate * rate(self.step, settings.steps, settings.warmup)
         logs = descend(self.objective, self.student.nets(), batch, draw, self.step)
-        norm = torch.nn.utils.clip_grad_norm_(self.student.weights.values(), settings.clip)
+        norm = torch.nn.utils.clip_grad_norm_(self.student.trained.values(), settings.clip)
         logs |= {
             "gradient_norm": float(norm),
             "learning_rate": self.optimizer.param_groups[0]["lr"],
@@ -70,11 +70,11 @@ class Trainer:
 
     def state(self) -> checkpoint.State:
         """What a checkpoint holds."""
-        return checkpoint.State(self.step, self.student.weights, self.student.average, self.optimizer.state_dict())
+        return checkpoint.State(self.step, self.student.trained, self.student.average, self.optimizer.state_dict())
 
     def restore(self, state: checkpoint.State) -> None:
         """Go on from a checkpoint. ValueError when it is of another student."""
-        if state.weights.keys() != self.student.weights.keys():
+        if state.weights.keys() != self.student.trained.keys():
             raise ValueError(
                 f"the checkpoint at step {state.step} holds other weights than this run trains; give a new folder, or "
                 "the model.tune, model.rank and model.targets it was made with"

@@ -54,7 +54,7 @@ def steps_within(budget: float, objective: Objective, world: Points) -> tuple[in
 def evaluations_per_step(objective: Objective, world: Points) -> float:
     """The arithmetic of one step after every warm-up, in forwards of its batch, counted operation by operation."""
     network = PointNetwork()
-    nets = Nets(copy.deepcopy(network), network, network)
+    nets = Nets(copy.deepcopy(network), network, network, copy.deepcopy(network))
     labels, x = world.data(BATCH, torch.Generator().manual_seed(0))
     batch, drawn = Batch(condition(labels), NULL, x), objective.draw(x.shape, torch.Generator().manual_seed(0))
     t = torch.ones(BATCH, 1)
@@ -71,9 +71,9 @@ def evaluations_per_step(objective: Objective, world: Points) -> float:
 def train(objective: Objective, world: Points, start: PointNetwork, steps: int, seed: int) -> PointNetwork:
     """A copy of the network trained by an objective, averaged on the way; the network itself is the teacher."""
     generator = torch.Generator().manual_seed(seed)
-    student, average = copy.deepcopy(start), copy.deepcopy(start)
-    nets = Nets(student, start, average)
-    optimizer = torch.optim.Adam(student.parameters(), RATE, betas=(0.9, 0.99))
+    student, average, fake = (copy.deepcopy(start) for _ in range(3))
+    nets = Nets(student, start, average, fake)
+    optimizer = torch.optim.Adam([*student.parameters(), *fake.parameters()], RATE, betas=(0.9, 0.99))
     for step in range(steps):
         optimizer.param_groups[0]["lr"] = RATE * rate(step, steps, 0)
         labels, x = world.data(BATCH, generator)

@@ -4,6 +4,7 @@ from apexgen.compare.contest import Contestant
 from apexgen.objectives.apex import Apex
 from apexgen.objectives.consistency import Consistency
 from apexgen.objectives.ctm import Ctm
+from apexgen.objectives.dmd import Dmd
 from apexgen.objectives.flow_matching import FlowMatching
 from apexgen.objectives.lcm import Lcm
 from apexgen.objectives.mean_flow import MeanFlow
@@ -22,6 +23,8 @@ CONTESTANTS: dict[str, Contestant] = {
     "rcgm": Contestant(Rcgm()),
     "twin_flow": Contestant(TwinFlow()),
     "twin_flow-condition": Contestant(TwinFlow(told_by="condition")),
+    "dmd": Contestant(Dmd()),
+    "dmd-plain": Contestant(Dmd(normalise=False)),
     "apex": Contestant(Apex()),
     "apex-data": Contestant(Apex(anchor="data")),
     "apex-no-shift": Contestant(Apex(shift_scale=1.0)),

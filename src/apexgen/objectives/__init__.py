@@ -7,6 +7,7 @@ from apexgen.objectives.base import Batch, Draw, Loss, Nets, Objective
 from apexgen.objectives.check import defaults, line, nearest
 from apexgen.objectives.consistency import Consistency
 from apexgen.objectives.ctm import Ctm
+from apexgen.objectives.dmd import Dmd
 from apexgen.objectives.flow_matching import FlowMatching
 from apexgen.objectives.lcm import Lcm
 from apexgen.objectives.mean_flow import MeanFlow
@@ -18,6 +19,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "apex": Apex,
     "consistency": Consistency,
     "ctm": Ctm,
+    "dmd": Dmd,
     "flow_matching": FlowMatching,
     "lcm": Lcm,
     "mean_flow": MeanFlow,

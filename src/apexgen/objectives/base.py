@@ -27,11 +27,12 @@ class Batch:
 
 @dataclass(frozen=True)
 class Nets:
-    """Three velocities; only the student's parameters ever receive a gradient."""
+    """Three velocities; only the student's parameters ever receive a gradient, and the fake's where there is one."""
 
     student: Velocity
     teacher: Velocity
     ema: Velocity
+    fake: Velocity | None = None  # a second network, for objectives that need one: the flow of the student's samples
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,11 @@ class Objective(ABC):
     @property
     def needs_second_time(self) -> bool:
         """Whether the network must read r; a stock one does not."""
+        return False
+
+    @property
+    def needs_fake_network(self) -> bool:
+        """Whether `terms` trains Nets.fake, a second network; a LoRA of its own on the same weights will do."""
         return False
 
     @abstractmethod

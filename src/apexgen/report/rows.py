@@ -10,11 +10,13 @@ from rich.table import Table
 SHORT = {
     "single_object": "one",
     "two_object": "two",
-    "counting": "count",
-    "position": "place",
+    "counting": "cnt",
+    "colors": "col",
+    "position": "pos",
     "color_attr": "attr",
     "overall": "mean",
     "pairwise": "pair",
+    "color": "hue",
 }  # as narrow as a terminal needs
 
 
@@ -71,13 +73,13 @@ def table(report: dict[str, Any]) -> Table:
     for task in tasks:
         style = "bold" if task == "overall" else None
         drawn.add_column(SHORT.get(task, task), justify="right", style=style)
-    drawn.add_column("time", justify="right")
+    drawn.add_column("ms", justify="right")  # a picture
     for name in spreads:
         drawn.add_column(SHORT.get(name, name), justify="right", style="dim")
     for row in lines:
         cells = [
             *(percent(row.score.get(task)) for task in tasks),
-            duration(row.seconds),
+            "-" if row.seconds is None else f"{1000 * row.seconds:#.3g}".rstrip("."),
             *(percent(row.spread.get(name)) for name in spreads),
         ]
         drawn.add_row(row.name, *cells, style="green" if row.name == "student@1" else None)
