@@ -114,7 +114,7 @@ def test_rcgm_of_order_one_is_mean_flow_by_a_small_difference(real):
     rcgm = Rcgm(order=1, difference=1e-4, real=real)
     z = torch.randn(4, 3, 4, 4).double()
     x_t = rcgm.start(one, z, t)
-    v = rcgm.velocity(networks, one, z, x_t, t, t)
+    v = rcgm.real_velocity(networks, one, z, x_t, t, t)
     u, slope = along_flow(networks.student, x_t, t, r, one.c, v, 0.0)
     expected = v - (t - r) * slope - u  # Mean Flows, Eq. 6
     torch.testing.assert_close(rcgm.residual(networks, one, x_t, t, r, v, u), expected, rtol=1e-3, atol=1e-3)

@@ -59,7 +59,7 @@ class Consistency(PathObjective):
         (z,), (t,) = draw.noises, draw.times
         x_t, e = self.start(batch, z, t), self.edge(t)
         s = t - (t - e) * 0.5 ** min(1 + step // self.stage_steps, self.stages)  # ECT with n(t) = 1
-        x_s = flow.step(x_t, self.velocity(nets, batch, z, x_t, t, s), t, s)
+        x_s = flow.step(x_t, self.real_velocity(nets, batch, z, x_t, t, s), t, s)
         with torch.no_grad():
             goal = flow.step(x_s, nets.student(x_s, s, e, batch.c), s, e)
         f = flow.step(x_t, nets.student(x_t, t, e, batch.c), t, e)
@@ -68,7 +68,7 @@ class Consistency(PathObjective):
     def _continuous(self, nets: Nets, batch: Batch, draw: Draw, step: int) -> Iterator[Loss]:
         (z,), (t,) = draw.noises, draw.times
         x_t, e = self.start(batch, z, t), self.edge(t)
-        v = self.velocity(nets, batch, z, x_t, t, t)
+        v = self.real_velocity(nets, batch, z, x_t, t, t)
         F, slope = along_flow(nets.student, x_t, t, e, batch.c, v, self.difference)
         share = min(1.0, step / self.tangent_warmup)
         g = v - F.detach() - share * (t - e) * slope  # df/dt, the tangent of sCM's Eq. 6

@@ -51,13 +51,13 @@ class Ctm(PathObjective):
         yield Loss("jump", robust((jump - goal) / (t - s).clamp(min=1e-4), self.power, self.floor))
 
         if self.flow_weight > 0:
-            v = self.velocity(nets, batch, z, x_t, t, t)
+            v = self.real_velocity(nets, batch, z, x_t, t, t)
             yield Loss("flow", self.flow_weight * mean_square(nets.student(x_t, t, t, batch.c), v))
 
     def _solve(self, nets: Nets, batch: Batch, z: Tensor, x_t: Tensor, t: Tensor, inner: Tensor) -> Tensor:
         now, x = t, x_t
         for k in range(1, self.solver_steps + 1):
             later = t + (inner - t) * (k / self.solver_steps)
-            x = flow.step(x, self.velocity(nets, batch, z, x, now, later), now, later)
+            x = flow.step(x, self.real_velocity(nets, batch, z, x, now, later), now, later)
             now = later
         return x

@@ -39,7 +39,7 @@ class Lcm(PathObjective):
         (z,), (t,) = draw.noises, draw.times
         s, zero = (t - 1 / self.grid).clamp(min=0), torch.zeros_like(t)
         x_t = self.start(batch, z, t)
-        x_s = flow.step(x_t, self.velocity(nets, batch, z, x_t, t, s), t, s)
+        x_s = flow.step(x_t, self.real_velocity(nets, batch, z, x_t, t, s), t, s)
         with torch.no_grad():
             goal = flow.endpoint(x_s, nets.ema(x_s, s, zero, batch.c), s)
         f = flow.endpoint(x_t, nets.student(x_t, t, zero, batch.c), t)

@@ -44,7 +44,7 @@ class MeanFlow(PathObjective):
     def terms(self, nets: Nets, batch: Batch, draw: Draw, step: int) -> Iterator[Loss]:
         (z,), (t, r) = draw.noises, draw.times
         x_t = self.start(batch, z, t)
-        v = self.velocity(nets, batch, z, x_t, t, t)
+        v = self.real_velocity(nets, batch, z, x_t, t, t)
         u, slope = along_flow(nets.student, x_t, t, r, batch.c, v, self.difference)  # Eq. 8
         target = v - (t - r) * slope  # Eq. 10, under sg
         yield Loss("mean_flow", robust(u - target, self.power, self.floor))  # Eq. 9 with Eq. 22

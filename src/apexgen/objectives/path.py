@@ -46,7 +46,7 @@ class PathObjective(Objective):
         return interpolate(pictures(batch), z, t)
 
     @torch.no_grad()
-    def velocity(self, nets: Nets, batch: Batch, z: Tensor, x_t: Tensor, t: Tensor, r: Tensor) -> Tensor:
+    def real_velocity(self, nets: Nets, batch: Batch, z: Tensor, x_t: Tensor, t: Tensor, r: Tensor) -> Tensor:
         """The velocity that carries x_t from t to r; with r = t, the flow's at t.
 
         A stock teacher knows one time only: a step of its velocity is Euler's.

@@ -59,7 +59,7 @@ class Rcgm(PathObjective):
     def terms(self, nets: Nets, batch: Batch, draw: Draw, step: int) -> Iterator[Loss]:
         (z,), (t, r) = draw.noises, draw.times
         x_t = self.start(batch, z, t)
-        v = self.velocity(nets, batch, z, x_t, t, torch.maximum(t - self.difference, r))
+        v = self.real_velocity(nets, batch, z, x_t, t, torch.maximum(t - self.difference, r))
         u = nets.student(x_t, t, r, batch.c)
         residual = self.residual(nets, batch, x_t, t, r, v, u.detach())
         goal = u.detach() + residual.clamp(-self.clamp, self.clamp) + 0 * residual  # 0 * inf is nan: none passes

@@ -42,7 +42,7 @@ class Shortcut(PathObjective):
     def terms(self, nets: Nets, batch: Batch, draw: Draw, step: int) -> Iterator[Loss]:
         (z,), (t, start, end) = draw.noises, draw.times
         x_t = self.start(batch, z, t)
-        v = self.velocity(nets, batch, z, x_t, t, t)
+        v = self.real_velocity(nets, batch, z, x_t, t, t)
         yield Loss("flow", mean_square(nets.student(x_t, t, t, batch.c), v))  # Eq. 5
 
         few = slice(max(1, round(self.bootstrap_share * len(t))))
