@@ -39,7 +39,8 @@ def test_the_difference_is_seen_when_the_weights_are_others(tmp_path):
     with safe_open(folder / LORA_FILE, framework="pt") as file:
         metadata = file.metadata()
     save_file(weights, folder / LORA_FILE, metadata=metadata)
-    assert compare(student, folder, FOLDER, PROMPTS, draw_noise([0, 1], (8, 8, 8)), 1) > 1e-2
+    difference = compare(student, folder, FOLDER, PROMPTS, draw_noise([0, 1], (8, 8, 8)), 4)
+    assert difference > 1e-2
 
 
 def test_the_lora_file_has_the_keys_that_load_everywhere(tmp_path):
