@@ -103,6 +103,17 @@ def test_a_contest_reports_all_who_took_part(tmp_path):
     assert not list(folder.glob(".partial*"))
 
 
+def test_a_stopped_contest_keeps_those_who_were_through(tmp_path):
+    class Stopping(Console):
+        def print(self, *objects, **options):
+            if str(objects[0]).startswith("mean_flow"):
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        compare("ring", ["lcm", "mean_flow"], 60, 1, 2, tmp_path, Stopping())
+    assert list(json.loads((tmp_path / "compare.json").read_text())) == ["teacher", "lcm"]
+
+
 def test_a_spread_is_written_where_there_is_one():
     assert spread([0.5, 0.01]) == "0.500 ± 0.010" and spread([0.5, 0.0]) == "0.500"
 

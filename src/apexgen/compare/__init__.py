@@ -27,8 +27,11 @@ def compare(
     _known("--world", [world], list(WORLDS))
     _known("--objectives", names, list(CONTESTANTS))
     chosen = {name: CONTESTANTS[name] for name in names or CONTESTANTS}
-    report = contest(WORLDS[world](), chosen, budget, range(1, seeds + 1), teacher_steps, console.print)
-    write(folder, report, f"One-step objectives on the {world}")
+
+    def keep(so_far: dict[str, Any]) -> None:
+        write(folder, so_far, f"One-step objectives on the {world}")
+
+    report = contest(WORLDS[world](), chosen, budget, range(1, seeds + 1), teacher_steps, console.print, keep)
     console.print(table(report))
     console.print(f"report: {folder / 'compare.html'}")
     return report

@@ -104,8 +104,11 @@ def contest(
     seeds: Sequence[int],
     teacher_steps: int,
     told: Callable[[str], None],
+    keep: Callable[[dict[str, Any]], None],
 ) -> dict[str, Any]:
     """Every contestant from the same teacher; the report: for each the mean and spread over seeds at each NFE.
+
+    `keep` is given the report so far after each contestant: a contest that is stopped has lost only the one it was at.
 
     The report's entries: {"steps", "evaluations_per_step", "seconds", "nfe": {"1": {"distance": [mean, deviation],
     "right": ..., "modes": ...}, ...}}. ValueError, before anything is trained, for a budget too small.
@@ -125,6 +128,7 @@ def contest(
         }
         first = report[name]["nfe"]["1"]
         told(f"{name}: distance {first['distance'][0]:.3f}, right {first['right'][0]:.2f} in one step")
+        keep(report)
     return report
 
 
