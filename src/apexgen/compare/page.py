@@ -8,6 +8,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from rich import box
 from rich.table import Table
 
+from apexgen.report.page import write_whole
+
 WIDTH, HEIGHT = 640, 320  # of the chart, in SVG units
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999999")  # told apart by all
 
@@ -47,9 +49,7 @@ def write(folder: Path, report: dict[str, Any], title: str) -> None:
         title=title, rows=ranked(report), lines=lines(report), width=WIDTH, height=HEIGHT
     )
     for name, content in (("compare.json", json.dumps(report, indent=1) + "\n"), ("compare.html", page)):
-        partial = folder / f".partial-{name}"
-        partial.write_text(content)
-        partial.rename(folder / name)
+        write_whole(folder / name, content.encode())
 
 
 def lines(report: dict[str, Any]) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from apexgen.condition import Condition
 from apexgen.flow import endpoint, interpolate, velocity
-from apexgen.objectives.base import Draw, Loss, mean_square
+from apexgen.objectives.base import Draw, Loss, clamped, mean_square
 from apexgen.velocities import Velocity
 
 
@@ -69,6 +69,5 @@ def kl_terms(
     if generates:
         if redraw:
             F_w = student(w, one, zero, c)
-        # 0 * inf is nan: an infinite gap must not pass as a finite push.
-        push = gap.clamp(-clamp, clamp) + 0 * gap
+        push = clamped(gap, clamp)
         yield Loss("kl", kl_weight * mean_square(F_w, F_w.detach() - push))

@@ -98,11 +98,16 @@ def mean_square(a: Tensor, b: Tensor) -> Tensor:
     return (a - b).square().mean()
 
 
-def robust(error: Tensor, power: float, floor: float) -> Tensor:
-    """The mean over samples of m sg(m + floor)^-power, m the mean square of a sample's error.
+def robust(error: Tensor, power: float, floor: float, weight: Tensor | float = 1.0) -> Tensor:
+    """The mean over samples of weight m sg(m + floor)^-power, m the mean square of a sample's error.
 
     power 0 is the mean square; 1/2 acts like the error's norm, 1 like its logarithm, so that large errors count less.
     Geng et al., https://arxiv.org/abs/2505.13447, Eq. 22, with means in place of sums.
     """
     m = error.square().flatten(1).mean(1)
-    return (m * (m.detach() + floor) ** -power).mean()
+    return (weight * m * (m.detach() + floor) ** -power).mean()
+
+
+def clamped(x: Tensor, bound: float) -> Tensor:
+    """x cut to [-bound, bound], with what is not finite left nan: 0 * inf is nan, so that no divergence is hidden."""
+    return x.clamp(-bound, bound) + 0 * x

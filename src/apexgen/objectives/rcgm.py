@@ -17,7 +17,7 @@ import torch
 from torch import Generator, Tensor
 
 from apexgen import flow
-from apexgen.objectives.base import Batch, Draw, Loss, Nets
+from apexgen.objectives.base import Batch, Draw, Loss, Nets, clamped, robust
 from apexgen.objectives.check import within
 from apexgen.objectives.path import PathObjective, chosen, uniform_below
 
@@ -62,8 +62,8 @@ class Rcgm(PathObjective):
         v = self.real_velocity(nets, batch, z, x_t, t, torch.maximum(t - self.difference, r))
         u = nets.student(x_t, t, r, batch.c)
         residual = self.residual(nets, batch, x_t, t, r, v, u.detach())
-        goal = u.detach() + residual.clamp(-self.clamp, self.clamp) + 0 * residual  # 0 * inf is nan: none passes
-        yield Loss("rcgm", self.weighted(u - goal, t, r))
+        goal = u.detach() + clamped(residual, self.clamp)
+        yield Loss("rcgm", robust(u - goal, 0.5, self.floor, self.weight(t, r)))
 
     @torch.no_grad()
     def residual(self, nets: Nets, batch: Batch, x_t: Tensor, t: Tensor, r: Tensor, v: Tensor, u: Tensor) -> Tensor:
@@ -77,8 +77,6 @@ class Rcgm(PathObjective):
         whole = (x_t - x - (t - r) * u) / short.clamp(min=torch.finfo(t.dtype).tiny)
         return torch.where(short > 0, whole, v - u)
 
-    def weighted(self, error: Tensor, t: Tensor, r: Tensor) -> Tensor:
-        """The robust error of each sample, weighted by 1 + tan((1 - (t - r)) pi / 2.5): 4.1 at r = t, 1 at one step."""
-        weight = (1 + torch.tan((1 - (t - r)) * math.pi / 2.5)).flatten()
-        m = error.square().flatten(1).mean(1)
-        return (weight * m * (m.detach() + self.floor) ** -0.5).mean()
+    def weight(self, t: Tensor, r: Tensor) -> Tensor:
+        """1 + tan((1 - (t - r)) pi / 2.5), for each sample: 4.1 at r = t, 1 at one step."""
+        return (1 + torch.tan((1 - (t - r)) * math.pi / 2.5)).flatten()

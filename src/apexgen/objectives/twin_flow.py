@@ -14,7 +14,7 @@ from torch import Generator, Tensor
 
 from apexgen import flow
 from apexgen.condition import Condition
-from apexgen.objectives.base import Batch, Draw, Loss, Nets, robust
+from apexgen.objectives.base import Batch, Draw, Loss, Nets, clamped, robust
 from apexgen.objectives.check import one_of, within
 from apexgen.objectives.rcgm import Rcgm
 from apexgen.velocities import Velocity
@@ -60,8 +60,7 @@ class TwinFlow(Rcgm):
         with torch.no_grad():
             x_s = flow.interpolate(flow.endpoint(w_again, F_w, one), z_again, s)
             gap = self.fake(nets.student, x_s, s, c) - nets.student(x_s, s, s, c)
-        push = gap.clamp(-self.clamp, self.clamp) + 0 * gap
-        goal = F_w.detach() - push
+        goal = F_w.detach() - clamped(gap, self.clamp)
         yield Loss("rectify", self.rectify_weight * robust(F_w - goal, 0.5, self.floor), {"gap": gap.abs().mean()})
 
     def fake(self, network: Velocity, x: Tensor, t: Tensor, c: Condition) -> Tensor:

@@ -32,9 +32,9 @@ def write_report(
     if columns:
         file = io.BytesIO()
         picture_grid(prompts, columns).save(file, "PNG")
-        _write(folder / "grid.png", file.getvalue())
-    _write(folder / "report.json", (json.dumps(report, indent=1) + "\n").encode())
-    _write(folder / "report.html", page.encode())
+        write_whole(folder / "grid.png", file.getvalue())
+    write_whole(folder / "report.json", (json.dumps(report, indent=1) + "\n").encode())
+    write_whole(folder / "report.html", page.encode())
 
 
 def render(folder: Path, report: dict[str, Any], columns: dict[str, np.ndarray], prompts: Sequence[str]) -> str:
@@ -115,7 +115,7 @@ def _data_url(picture: np.ndarray) -> str:
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
 
 
-def _write(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: bytes) -> None:
     """Write beside the file, then rename: a reader sees the old one or the new one."""
     partial = path.with_name(f".partial-{path.name}")
     try:
