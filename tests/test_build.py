@@ -13,7 +13,7 @@ from apexgen.generate import draw_noise, make_pictures
 from apexgen.scenes.build import Recipe, build_pipeline, parse_recipe
 from apexgen.scenes.pipeline import FOLDER, new_autoencoder, new_text_encoder, new_tokenizer
 from apexgen.scenes.prompts import captions
-from apexgen.scenes.train_autoencoder import train_decoder
+from apexgen.scenes.train_autoencoder import train_decoder, training_pictures
 from apexgen.scenes.train_text import codes, encode_captions, mismatch, train_text
 
 SMALL = [
@@ -41,7 +41,8 @@ def test_every_stage_leaves_a_pipeline_that_draws(tmp_path):
 def test_the_decoders_own_training_leaves_the_latents_what_they_are():
     vae = new_autoencoder()
     before = copy.deepcopy(vae)
-    train_decoder(vae, parse_recipe(SMALL), lambda line: None)
+    recipe = parse_recipe(SMALL)
+    train_decoder(vae, training_pictures(recipe), recipe, lambda line: None)
     for part, same in (("encoder", True), ("decoder", False)):
         old, new = (torch.cat([w.flatten() for w in getattr(net, part).parameters()]) for net in (before, vae))
         assert torch.equal(old, new) == same, part

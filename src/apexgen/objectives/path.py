@@ -13,20 +13,13 @@ from apexgen.velocities import guided
 
 
 @dataclass(frozen=True)
-class PathObjective(Objective):
-    """An objective on x_t = (1 - t) x + t z, with t = sigmoid(N(mean, deviation^2))."""
+class LogitNormal(Objective):
+    """An objective on pictures and one noise, at times t = sigmoid(N(logit_mean, logit_deviation^2))."""
 
-    # Whose velocity carries x_t: the frozen teacher's, guided, or z - x of the picture at hand, right on average.
-    real: Literal["teacher", "data"] = "teacher"
-    guidance: float = 1.0  # classifier-free guidance of the teacher
     logit_mean: float = 0.0
     logit_deviation: float = 1.0
 
     def __post_init__(self) -> None:
-        one_of(self, "real", ("teacher", "data"))
-        if self.real == "data":
-            unused(self, ("guidance",), 'real = "data"')
-        within(self, "guidance", 1)
         within(self, "logit_deviation", 1e-6)
 
     @property
@@ -40,6 +33,22 @@ class PathObjective(Objective):
     def second_times(self, t: Tensor, generator: Generator) -> tuple[Tensor, ...]:
         """The further times of a step, drawn below t; none unless an objective says so."""
         return ()
+
+
+@dataclass(frozen=True)
+class PathObjective(LogitNormal):
+    """An objective on x_t = (1 - t) x + t z, carried on by a real velocity."""
+
+    # Whose velocity carries x_t: the frozen teacher's, guided, or z - x of the picture at hand, right on average.
+    real: Literal["teacher", "data"] = "teacher"
+    guidance: float = 1.0  # classifier-free guidance of the teacher
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        one_of(self, "real", ("teacher", "data"))
+        if self.real == "data":
+            unused(self, ("guidance",), 'real = "data"')
+        within(self, "guidance", 1)
 
     def start(self, batch: Batch, z: Tensor, t: Tensor) -> Tensor:
         """The point x_t between the batch's pictures and the noise z."""

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from apexgen.backbones.diffusion import open_pipeline
 from apexgen.scenes import pipeline as parts
-from apexgen.scenes.train_autoencoder import train_autoencoder, train_decoder
+from apexgen.scenes.train_autoencoder import train_autoencoder, train_decoder, training_pictures
 from apexgen.scenes.train_flow import save_whole, train_flow
 from apexgen.scenes.train_text import train_text
 
@@ -88,8 +88,9 @@ def _untrained_transformer(recipe: Recipe, work: Path, report: Report) -> Any:
 
 
 def _train_codec(vae: Any, recipe: Recipe, report: Report) -> None:
-    train_autoencoder(vae, recipe, report)
-    train_decoder(vae, recipe, report)
+    pictures = training_pictures(recipe)
+    train_autoencoder(vae, pictures, recipe, report)
+    train_decoder(vae, pictures, recipe, report)
 
 
 def _stage(path: Path, network: Any, train: Callable[[Any], None]) -> Any:

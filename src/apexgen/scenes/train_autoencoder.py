@@ -16,7 +16,13 @@ if TYPE_CHECKING:
 NOISE, DECODER_NOISE = 0.1, 0.4  # deviation on the latents; the largest one on the decoder's
 
 
-def train_autoencoder(vae: Any, recipe: "Recipe", report: Callable[[str], None]) -> None:
+def training_pictures(recipe: "Recipe") -> Tensor:
+    """The pictures both stages train on, (N, 3, H, W) in [-1, 1]."""
+    captions = draw_captions(-(-recipe.autoencoder_pictures // 6), held_out=False, seed=1)
+    return to_tensor(draw_pictures(captions, seed=recipe.seed))
+
+
+def train_autoencoder(vae: Any, pictures: Tensor, recipe: "Recipe", report: Callable[[str], None]) -> None:
     """Fit pictures through latents of mean 0, deviation 1, uncorrelated, and readable under noise of deviation 0.1.
 
     L = |y - x| + (y - x)^2 + 0.05 (mean^2 + (deviation - 1)^2 + 0.5 covariance^2), y decoded from z + 0.1 noise: a flow
@@ -29,10 +35,10 @@ def train_autoencoder(vae: Any, recipe: "Recipe", report: Callable[[str], None])
             y = vae.decode(z + NOISE * torch.randn(z.shape, generator=generator)).sample.float()
         return _fit(y, x), 0.05 * _moments(z)
 
-    _descend("autoencoder", vae, loss, recipe, recipe.autoencoder_steps, 3e-3, report)
+    _descend("autoencoder", vae, loss, pictures, recipe, recipe.autoencoder_steps, 3e-3, report)
 
 
-def train_decoder(vae: Any, recipe: "Recipe", report: Callable[[str], None]) -> None:
+def train_decoder(vae: Any, pictures: Tensor, recipe: "Recipe", report: Callable[[str], None]) -> None:
     """Fit the decoder alone, the latents staying what they are, under noise of a deviation drawn from U(0, 0.4).
 
     A sampler's errors are larger than the first stage's noise; read through it, pictures should still be whole.
@@ -46,21 +52,20 @@ def train_decoder(vae: Any, recipe: "Recipe", report: Callable[[str], None]) -> 
             y = vae.decode(z + deviation * torch.randn(z.shape, generator=generator)).sample.float()
         return _fit(y, x), torch.zeros(())
 
-    _descend("decoder", vae.decoder, loss, recipe, recipe.decoder_steps, 2e-3, report)
+    _descend("decoder", vae.decoder, loss, pictures, recipe, recipe.decoder_steps, 2e-3, report)
 
 
 def _descend(
     name: str,
     network: Any,
     loss: Callable[[Tensor, Generator], tuple[Tensor, Tensor]],
+    pictures: Tensor,
     recipe: "Recipe",
     steps: int,
     learning_rate: float,
     report: Callable[[str], None],
 ) -> None:
     generator = torch.Generator().manual_seed(recipe.seed)
-    captions = draw_captions(-(-recipe.autoencoder_pictures // 6), held_out=False, seed=1)
-    pictures = to_tensor(draw_pictures(captions, seed=recipe.seed))
     optimizer = torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps, pct_start=0.1)
     for step in range(steps):
