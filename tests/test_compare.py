@@ -1,5 +1,6 @@
 """The contest: its worlds know their own data, its budget is counted, its report is whole, its mistakes cost a line."""
 
+import io
 import json
 
 import pytest
@@ -8,14 +9,21 @@ from rich.console import Console
 
 from apexgen.cli import main
 from apexgen.compare import compare
-from apexgen.compare.contest import evaluations_per_step, judge, pretrain, steps_within, train
-from apexgen.compare.contestants import CONTESTANTS
-from apexgen.compare.page import spread
+from apexgen.compare.contest import plan
+from apexgen.compare.cost import most_held
+from apexgen.compare.page import lines, ranked, spread, table
+from apexgen.compare.plan import SHIPPED, load_plan
+from apexgen.compare.plane import Plane
 from apexgen.compare.points import WORLDS, PointNetwork, Ring, condition
+from apexgen.compare.scenes import Scenes
 from apexgen.objectives import OBJECTIVES
 from apexgen.objectives.apex import Apex
 from apexgen.objectives.flow_matching import FlowMatching
 from apexgen.objectives.lcm import Lcm
+
+
+def ignored(step, average):
+    """What a training that nobody watches is watched by."""
 
 
 @pytest.fixture(params=WORLDS.values(), ids=WORLDS.keys())
@@ -68,39 +76,77 @@ def test_the_point_network_reads_the_second_time_only_once_it_has_learnt_to():
 )
 def test_a_step_costs_what_its_equations_say(objective, evaluations):
     """Within a percent: the gradient of a batch's own points is not needed."""
-    assert evaluations_per_step(objective, Ring()) == pytest.approx(evaluations, rel=0.01)
+    assert Plane(Ring(), 1).cost(objective).evaluations == pytest.approx(evaluations, rel=0.01)
+
+
+def test_what_backward_needs_is_counted_once_and_given_back():
+    """tanh keeps its result, the product both factors, one of them that same result: 2 tensors of 400 bytes."""
+    x, y = torch.randn(100, requires_grad=True), torch.randn(100)
+    run = lambda: (x.tanh() * y).sum().backward()  # noqa: E731
+    assert most_held(run, [x]) == 800
+    assert most_held(lambda: [run() for _ in range(3)], [x]) == 800, "a graph that is gone holds nothing"
+
+
+def test_a_redrawn_sample_brings_the_kl_form_down_to_the_memory_of_flow_matching():
+    held = [Plane(Ring(), 1).cost(one).held_bytes for one in (FlowMatching(), Apex(redraw=True), Apex())]
+    assert held[1] == pytest.approx(held[0], rel=0.05) and held[2] == pytest.approx(2 * held[0], rel=0.05)
 
 
 def test_training_is_reproducible_and_leaves_the_teacher_alone():
-    teacher = pretrain(Ring(), 3, seed=0)
-    before = [weight.clone() for weight in teacher.parameters()]
-    first, again, other = (train(FlowMatching(), Ring(), teacher, 3, seed) for seed in (1, 1, 2))
+    world = Plane(Ring(), 3)
+    before = [weight.clone() for weight in world.teacher.parameters()]
+    first, again, other = (world.train("", FlowMatching(), 3, seed, ignored) for seed in (1, 1, 2))
     for a, b, c, kept, now in zip(
-        first.parameters(), again.parameters(), other.parameters(), before, teacher.parameters(), strict=True
+        first.parameters(), again.parameters(), other.parameters(), before, world.teacher.parameters(), strict=True
     ):
         assert torch.equal(a, b) and torch.equal(kept, now)
         assert a.abs().max() == 0 or not torch.equal(a, c)
-    assert judge(Ring(), first, 2, renoises=True) == judge(Ring(), again, 2, renoises=True)
+    assert world.judge(first, 2, renoises=True) == world.judge(again, 2, renoises=True)
 
 
-def test_every_objective_has_a_contestant():
-    assert {type(one.objective) for one in CONTESTANTS.values()} == set(OBJECTIVES.values())
+@pytest.mark.parametrize("world", SHIPPED)
+def test_every_shipped_contest_is_whole(world):
+    """On points every objective takes part; in scenes those that a usual run would choose from."""
+    ready = load_plan(None, [], {"world": world}).objectives()
+    kinds = {type(one) for one in ready.values()}
+    assert kinds == set(OBJECTIVES.values()) if world != "scenes" else len(kinds) >= 7
 
 
 def test_a_contest_reports_all_who_took_part(tmp_path):
     folder, names = tmp_path / "new", ["lcm", "mean_flow"]
-    report = compare("checkerboard", names, 60, 2, 3, folder, Console(quiet=True))
+    wanted = load_plan(None, names, {"world": "checkerboard", "budget": 60, "seeds": 2, "teacher_steps": 3})
+    report = compare(wanted, folder, Console(quiet=True))
     assert json.loads((folder / "compare.json").read_text()) == report
     assert list(report) == ["teacher", *names]
-    for name in names:
-        steps, cost = steps_within(60, CONTESTANTS[name].objective, WORLDS["checkerboard"]())
-        assert report[name]["steps"] == steps == int(60 / cost)
-        assert set(report[name]["nfe"]) == {"1", "2", "4", "8", "16"}
+    world = Plane(WORLDS["checkerboard"](), 3)
+    for name, objective in wanted.objectives().items():
+        steps, cost = plan(world, objective, 60)
+        assert report[name]["steps"] == steps == int(60 / cost.evaluations)
+        assert list(map(int, report[name]["nfe"])) == list(world.evaluations)
         mean, deviation = report[name]["nfe"]["1"]["distance"]
         assert mean > 0 and deviation > 0
+        spent, last = list(report[name]["training"].items())[-1]
+        assert int(spent) == pytest.approx(60, abs=cost.evaluations + 1) and last == [mean, deviation]
     page = (folder / "compare.html").read_text()
     assert all(name in page for name in names) and "http" not in page
     assert not list(folder.glob(".partial*"))
+
+
+def test_a_contest_on_scenes_trains_real_pipelines_and_goes_on_where_it_was(tmp_path):
+    file = tmp_path / "small.toml"
+    file.write_text(
+        """world = "scenes"\nbudget = 20\nseeds = 1\nper_task = 1\nrecords = 12\ntrain = {batch = 2}
+        [contestants.kl]\nname = "apex"\nwarmup = 1\n[contestants.mean_flow]"""
+    )
+    wanted, folder = load_plan(file, [], {}), tmp_path / "contest"
+    report = compare(wanted, folder, Console(quiet=True))
+    assert report["kl"]["memory"] > 1.5 and 8 < report["kl"]["evaluations_per_step"] < 10, "frozen weights cost less"
+    assert set(report["kl"]["nfe"]["1"]) == {"score", "places", "colors"}
+    metrics = (folder / "kl-1" / "metrics.jsonl").read_text()
+    again = compare(wanted, folder, Console(quiet=True))
+    assert (folder / "kl-1" / "metrics.jsonl").read_text() == metrics, "nothing was trained twice"
+    for name in ("kl", "mean_flow"):
+        assert again[name]["nfe"] == report[name]["nfe"]
 
 
 def test_a_stopped_contest_keeps_those_who_were_through(tmp_path):
@@ -109,13 +155,42 @@ def test_a_stopped_contest_keeps_those_who_were_through(tmp_path):
             if str(objects[0]).startswith("mean_flow"):
                 raise KeyboardInterrupt
 
+    wanted = load_plan(None, ["lcm", "mean_flow"], {"budget": 60, "seeds": 1, "teacher_steps": 2})
     with pytest.raises(KeyboardInterrupt):
-        compare("ring", ["lcm", "mean_flow"], 60, 1, 2, tmp_path, Stopping())
+        compare(wanted, tmp_path, Stopping())
     assert list(json.loads((tmp_path / "compare.json").read_text())) == ["teacher", "lcm"]
 
 
+def test_the_best_in_one_step_comes_first_whichever_way_the_world_measures():
+    entry = lambda value: {"nfe": {"1": {"distance": [value, 0.0], "score": [value, 0.0]}}}  # noqa: E731
+    report = {"teacher": entry(0.5), "low": entry(0.1), "high": entry(0.9)}
+    assert [name for name, _ in ranked(report, Plane(Ring(), 1))] == ["teacher", "low", "high"]
+    assert [name for name, _ in ranked(report, Scenes.__new__(Scenes))] == ["teacher", "high", "low"]
+
+
+def test_a_chart_starts_at_zero_and_ends_at_the_largest():
+    chart = lines([("a", {1.0: 0.5, 4.0: 1.0}), ("b", {2.0: 0.0})])
+    assert (chart["across"], chart["top"]) == (4.0, 1.0)
+    assert [line["points"] for line in chart["lines"]] == ["160.0,160.0 640.0,0.0", "320.0,320.0"]
+
+
+def test_the_table_fits_a_terminal():
+    measured = {"distance": [0.123456, 0.01], "right": [0.5, 0.01], "modes": [1.0, 0.0]}
+    nfe = {"1": measured, "4": measured}
+    report = {"teacher": {"nfe": nfe}, "consistency-continuous": {"evaluations_per_step": 10, "memory": 2, "nfe": nfe}}
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(table(report, Plane(Ring(), 1)))
+    text = console.export_text()
+    assert (
+        "…" not in text
+        and "consistency-continuous" in text
+        and text.count("0.123±0.010") == 4
+        and "distance @4" in text
+    )
+
+
 def test_a_spread_is_written_where_there_is_one():
-    assert spread([0.5, 0.01]) == "0.500 ± 0.010" and spread([0.5, 0.0]) == "0.500"
+    assert spread([0.5, 0.01]) == "0.500±0.010" and spread([0.5, 0.0]) == "0.500"
 
 
 @pytest.mark.parametrize(
@@ -123,8 +198,10 @@ def test_a_spread_is_written_where_there_is_one():
     [
         (["--world", "rong"], "write --world ring"),
         (["--objectives", "mean_flo"], "write --objectives mean_flow"),
-        (["--budget", "0"], "--budget must be positive"),
-        (["--seeds", "0"], "write --seeds 1 or more"),
+        (["--budget", "0"], "budget = 0.0: input should be greater than 0"),
+        (["--seeds", "0"], "seeds = 0: input should be greater than or equal to 1"),
+        (["--world", "scenes", "--teacher-steps", "3"], 'teacher_steps has no effect with world = "scenes"'),
+        (["missing.toml"], "missing.toml: no such run file"),
         (["--objectives", "apex", "--budget", "500"], "whose warm-up is 150; write --budget 30"),
     ],
 )
@@ -135,3 +212,24 @@ def test_a_mistake_costs_a_line_and_nothing_is_trained(capsys, monkeypatch, tmp_
     told = capsys.readouterr().err.strip()
     assert stop.value.code == 2 and line in told and "\n" not in told
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    "text, line",
+    [
+        ("buget = 5\n[contestants.lcm]", "unknown key buget: did you mean budget?"),
+        ("[contestants.mine]\nname = 'apx'", 'contestants.mine: unknown objective "apx"; write name = "apex"'),
+        (
+            "[contestants.apex]\nwarm_up = 3",
+            'contestants.apex: objective "apex" has no field "warm_up"; write warmup = 3',
+        ),
+        ("per_task = 3\n[contestants.lcm]", 'per_task has no effect with world = "ring"; remove it'),
+        ("", "contestants is missing"),
+    ],
+)
+def test_a_mistake_in_a_file_names_its_key(tmp_path, text, line):
+    file = tmp_path / "contest.toml"
+    file.write_text('world = "ring"\nbudget = 5\n' + text)
+    with pytest.raises(ValueError) as error:
+        load_plan(file, [], {}).objectives()
+    assert line in str(error.value) and "\n" not in str(error.value)

@@ -2,24 +2,24 @@
 
 import pytest
 
-from apexgen.compare.contest import judge, pretrain, train
+from apexgen.compare.plane import Plane
 from apexgen.compare.points import Ring
 from apexgen.objectives.apex import Apex
 
 
 @pytest.fixture(scope="module")
-def teacher():
-    return pretrain(Ring(), 1500, seed=0)
+def ring():
+    return Plane(Ring(), 1500)
 
 
-def test_the_kl_form_finds_the_modes_in_one_step_and_the_mix_form_does_not(teacher):
-    many = judge(Ring(), teacher, 50, renoises=False)
+def test_the_kl_form_finds_the_modes_in_one_step_and_the_mix_form_does_not(ring):
+    many = ring.judge(ring.teacher, 50, renoises=False)
     assert many["distance"] < 0.15 and many["right"] > 0.8, "the teacher must know the ring"
-    one = judge(Ring(), teacher, 1, renoises=False)
+    one = ring.judge(ring.teacher, 1, renoises=False)
     assert one["distance"] > 0.9 and one["right"] < 0.05, "one step of the teacher is the conditional mean"
 
     kl, mix = (
-        judge(Ring(), train(Apex(form=form), Ring(), teacher, 1000, seed=1), 1, renoises=False)
+        ring.judge(ring.train(form, Apex(form=form), 1000, 1, lambda step, average: None), 1, renoises=False)
         for form in ("kl", "mix")
     )
     assert kl["distance"] < 0.3 and kl["right"] > 0.4

@@ -74,13 +74,16 @@ def sample(
 
 @app.command()
 def compare(
-    world: Annotated[str, typer.Option(help="ring or checkerboard.")] = "ring",
+    file: Annotated[
+        Path | None, typer.Argument(help="A contest's file, TOML; the world's usual one if not given.")
+    ] = None,
+    world: Annotated[str | None, typer.Option(help="ring, checkerboard or scenes.")] = None,
     objectives: Annotated[
         list[str] | None, typer.Option(help="A contestant; may be repeated. All unless given.")
     ] = None,
-    budget: Annotated[float, typer.Option(help="Network evaluations of a batch; a backward counts two.")] = 25_000,
-    seeds: Annotated[int, typer.Option(help="Trainings of each contestant.")] = 3,
-    teacher_steps: Annotated[int, typer.Option(help="Steps of flow matching that make the teacher.")] = 4_000,
+    budget: Annotated[float | None, typer.Option(help="Network evaluations of a batch; a backward counts two.")] = None,
+    seeds: Annotated[int | None, typer.Option(help="Trainings of each contestant.")] = None,
+    teacher_steps: Annotated[int | None, typer.Option(help="Steps that make the teacher of points.")] = None,
     folder: Annotated[Path, typer.Option(help="Where the report is written.")] = Path("apexgen-compare"),
 ) -> None:
     """Train objectives from one teacher at one budget, and compare them by steps of sampling.
@@ -88,8 +91,10 @@ def compare(
     Example: apexgen compare --world ring --objectives apex --objectives mean_flow --seeds 3
     """
     import apexgen.compare
+    from apexgen.compare.plan import load_plan
 
-    apexgen.compare.compare(world, objectives or [], budget, seeds, teacher_steps, folder, console)
+    changed = {"world": world, "budget": budget, "seeds": seeds, "teacher_steps": teacher_steps}
+    apexgen.compare.compare(load_plan(file, objectives or [], changed), folder, console)
 
 
 @scenes.command()

@@ -10,11 +10,11 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 
-class _Table(BaseModel):
+class Table(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class Model(_Table):
+class Model(Table):
     """The pretrained pipeline and what of it trains."""
 
     path: str = "scenes"  # a diffusers pipeline folder; "scenes" is the embedded one
@@ -33,7 +33,7 @@ class Model(_Table):
         return table
 
 
-class Data(_Table):
+class Data(Table):
     """Where prompts come from, and pictures for objectives that need them."""
 
     source: str = (
@@ -42,7 +42,7 @@ class Data(_Table):
     limit: int | None = Field(None, ge=1)  # use that many records only
 
 
-class Train(_Table):
+class Train(Table):
     """The optimisation."""
 
     steps: int = Field(1000, ge=1)
@@ -59,7 +59,7 @@ class Train(_Table):
     keep: int = Field(2, ge=1)  # newest checkpoints kept
 
 
-class Run(_Table):
+class Run(Table):
     """One run: everything that its folder's config.toml says."""
 
     folder: str = "runs/unnamed"
@@ -75,18 +75,20 @@ def load_run(path: str | Path | None, overrides: Sequence[str] = ()) -> Run:
     Raises ValueError, one line, for a missing or broken file, an unknown key (with the nearest valid one), or a value
     out of range.
     """
-    table: dict[str, Any] = {}
-    if path is not None:
-        file = Path(path)
-        if not file.is_file():
-            raise ValueError(f"{file}: no such run file")
-        try:
-            table = tomllib.loads(file.read_text())
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ValueError(f"{file} is not valid TOML: {error}") from None
+    table = read_table(Path(path)) if path is not None else {}
     for override in overrides:
         _apply(table, override)
     return validate(table)
+
+
+def read_table(file: Path) -> dict[str, Any]:
+    """The tables of a TOML file; ValueError, one line, where it is missing or broken."""
+    if not file.is_file():
+        raise ValueError(f"{file}: no such run file")
+    try:
+        return tomllib.loads(file.read_text())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{file} is not valid TOML: {error}") from None
 
 
 def validate(table: dict[str, Any]) -> Run:
@@ -94,7 +96,7 @@ def validate(table: dict[str, Any]) -> Run:
     try:
         return Run.model_validate(table)
     except ValidationError as error:
-        raise ValueError(_explain(error)) from None
+        raise ValueError(explain(error, Run)) from None
 
 
 def dump_run(run: Run) -> str:
@@ -118,22 +120,24 @@ def _apply(table: dict[str, Any], override: str) -> None:
     table[last] = value
 
 
-def _explain(error: ValidationError) -> str:
+def explain(error: ValidationError, of: type[BaseModel]) -> str:
+    """The first mistake pydantic found in a table of the given kind, as one line that names the key."""
     first = error.errors()[0]
     places = [str(place) for place in first["loc"]]
     key = ".".join(places)
     if first["type"] == "value_error":
         return f"{key}: {first['msg'].removeprefix('Value error, ')}"
+    if first["type"] == "missing":
+        return f"{key} is missing"
     if first["type"] != "extra_forbidden":
         return f"{key} = {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}"
-    names = _valid_names(places[:-1])
+    names = _valid_names(of, places[:-1])
     near = difflib.get_close_matches(places[-1], names, n=1, cutoff=0.4)
     hint = f"did you mean {'.'.join([*places[:-1], near[0]])}?" if near else f"valid: {', '.join(names)}"
     return f"unknown key {key}: {hint}"
 
 
-def _valid_names(parents: list[str]) -> list[str]:
-    model: type[BaseModel] = Run
+def _valid_names(model: type[BaseModel], parents: list[str]) -> list[str]:
     for parent in parents:
         annotation = model.model_fields[parent].annotation
         if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):

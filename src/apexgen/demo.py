@@ -88,7 +88,7 @@ def export(trainer: Trainer, target: Path) -> dict[str, float]:
     export_student(trainer.student, base, target)
     examination = Examination.draw(trainer.student.backbone, 1, EXAMINATION_SEED)
     prompts = [caption.text for caption in examination.captions]
-    differences = [compare(trainer.student, target, base, prompts, examination.noise, steps) for steps in (1, 4)]
+    differences = [compare(trainer.student, target, base, prompts, examination.noises[0], steps) for steps in (1, 4)]
     if max(differences) >= 1e-4:
         raise ValueError(f"{target}: the stock pipeline's pictures differ from ours by {max(differences):.2e}")
     return {"max_difference": max(differences)}

@@ -2,19 +2,25 @@
 
 import resource
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor
 
 from apexgen import checkpoint
 from apexgen.backbones.base import Backbone
 from apexgen.backbones.diffusion import load_backbone
 from apexgen.backbones.two_times import give_second_time
+from apexgen.condition import Condition
 from apexgen.config import Run, dump_run, load_run
+from apexgen.data import Corpus
 from apexgen.encode import check_prompts, encode
-from apexgen.generate import draw_noise, make_pictures
+from apexgen.generate import draw_noises, make_pictures
+from apexgen.objectives import Objective
 from apexgen.report import picture_grid
 from apexgen.sample import uniform_grid
 from apexgen.scenes.pipeline import FOLDER
@@ -22,7 +28,10 @@ from apexgen.student import Student
 from apexgen.train import Trainer, open_objective, train
 from apexgen.velocities import guided
 
-PREVIEW_STEPS = 16  # of the teacher's column in previews
+PREVIEW_STEPS, STUDENT_STEPS = 16, (1, 2, 4)  # of the columns in previews
+
+
+Watch = Callable[[Trainer], None]
 
 
 def base_folder(run: Run) -> Path:
@@ -52,8 +61,12 @@ def open_student(run: Run, backbone: Backbone) -> Student:
     return Student(backbone, model.tune, model.rank or 0, model.targets, seed, objective.needs_fake_network)
 
 
-def distill(run: Run, console: Console) -> tuple[Trainer, float]:
+def distill(
+    run: Run, console: Console, watch: Watch | None = None, corpus: Corpus | None = None
+) -> tuple[Trainer, float]:
     """Train a run to its last step, going on from its newest checkpoint; returns the trainer and the seconds it took.
+
+    `watch` is called with the trainer after every step; a corpus that is encoded already spares the run's own.
 
     Writes config.toml, metrics.jsonl, samples/ and checkpoints/ in the run's folder.
     Raises ValueError, before anything is written, for a plan that can't work.
@@ -62,8 +75,9 @@ def distill(run: Run, console: Console) -> tuple[Trainer, float]:
     folder = Path(run.folder)
     _check_same_run(run, folder)
     backbone = open_backbone(run)
-    with console.status("encoding prompts"):
-        corpus = encode(run.data, backbone, objective.needs_pictures)
+    if corpus is None:
+        with console.status("encoding prompts"):
+            corpus = encode(run.data, backbone, objective.needs_pictures)
     trainer = Trainer(run, open_student(run, backbone), corpus, backbone.latent_shape())
     saved = checkpoint.load_latest(folder / "checkpoints", console.print)
     if saved is not None:
@@ -71,7 +85,7 @@ def distill(run: Run, console: Console) -> tuple[Trainer, float]:
         console.print(f"going on from step {saved.step}")
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.toml").write_text(dump_run(run))
-    seconds = _train_with_progress(trainer, folder, console)
+    seconds = _train_with_progress(trainer, folder, console, watch)
     return trainer, seconds
 
 
@@ -91,7 +105,7 @@ def _check_same_run(run: Run, folder: Path) -> None:
                 )
 
 
-def _train_with_progress(trainer: Trainer, folder: Path, console: Console) -> float:
+def _train_with_progress(trainer: Trainer, folder: Path, console: Console, watch: Watch | None) -> float:
     settings = trainer.run.train
     columns = (
         TextColumn("{task.description}"),
@@ -115,6 +129,8 @@ def _train_with_progress(trainer: Trainer, folder: Path, console: Console) -> fl
             progress.update(task, completed=step, losses=shown, speed=f"{speed:.1f} it/s" if speed else "")
             if step % settings.preview_every == 0 or step == settings.steps:
                 preview.draw(step)
+            if watch is not None:
+                watch(trainer)
 
         return train(trainer, folder, on_step)
 
@@ -128,17 +144,18 @@ class _Preview:
         chosen = torch.linspace(0, len(trainer.corpus) - 1, count).long()
         self.condition = trainer.corpus.conditions.select(trainer.corpus.rows[chosen])
         self.prompts = [trainer.corpus.prompts[row] for row in trainer.corpus.rows[chosen].tolist()]
-        self.noise = draw_noise(range(count), trainer.shape)
+        self.noises = draw_noises(range(count), trainer.shape, max(STUDENT_STEPS))
         student = trainer.student
         guidance = getattr(trainer.objective, "guidance", 1.0)
         teacher = guided(student.teacher, trainer.corpus.null, guidance)
-        self.teacher = make_pictures(student.backbone, teacher, self.condition, self.noise, PREVIEW_STEPS)
+        self.teacher = make_pictures(student.backbone, teacher, self.condition, self.noises[0], PREVIEW_STEPS)
 
     def draw(self, step: int) -> None:
-        student = self.trainer.student
         columns = {f"teacher@{PREVIEW_STEPS}": self.teacher} | {
-            f"student@{steps}": make_pictures(student.backbone, student.ema, self.condition, self.noise, steps)
-            for steps in (1, 2, 4)
+            f"student@{steps}": draw_student(
+                self.trainer.objective, self.trainer.student, self.condition, self.noises[:steps]
+            )
+            for steps in STUDENT_STEPS
         }
         self.folder.mkdir(parents=True, exist_ok=True)
         picture_grid(self.prompts, columns).save(self.folder / f"step-{step:06d}.png")
@@ -161,10 +178,16 @@ def sample_run(folder: Path, prompts: list[str], steps: int, seed: int, out: Pat
     backbone = open_backbone(run)
     student = open_student(run, backbone)
     student.load(saved.weights, saved.average)
-    noise = draw_noise(range(seed, seed + len(prompts)), backbone.latent_shape())
-    pictures = make_pictures(backbone, student.ema, backbone.encode_text(prompts), noise, steps)
+    noises = draw_noises(range(seed, seed + len(prompts)), backbone.latent_shape(), steps)
+    pictures = draw_student(open_objective(run), student, backbone.encode_text(prompts), noises)
     picture_grid(prompts, {f"student@{steps}": pictures}).save(out)
     return out
+
+
+def draw_student(objective: Objective, student: Student, c: Condition, noises: Tensor) -> np.ndarray:
+    """Pictures of the averaged student in as many steps as there are noises for each condition, (steps, B, C, h, w)."""
+    fresh = noises[1:] if objective.renoises else None
+    return make_pictures(student.backbone, student.ema, c, noises[0], len(noises), fresh)
 
 
 def peak_memory_bytes() -> int:

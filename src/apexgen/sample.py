@@ -53,9 +53,15 @@ def renoise(velocity: Velocity, z: Tensor, c: Condition, times: Tensor, noises: 
 
 
 @torch.no_grad()
-def generate(velocity: Velocity, c: Condition, noise: Tensor, steps: int) -> Tensor:
-    """Latents from noise of the same shape, by Euler on the uniform grid; ValueError: steps < 1."""
-    return euler(velocity, noise, c, uniform_grid(steps))
+def generate(
+    velocity: Velocity, c: Condition, noise: Tensor, steps: int, fresh: Sequence[Tensor] | None = None
+) -> Tensor:
+    """Latents from noise of the same shape, on the uniform grid: by Euler, or by `renoise` with steps - 1 fresh noises.
+
+    ValueError: steps < 1.
+    """
+    grid = uniform_grid(steps)
+    return euler(velocity, noise, c, grid) if fresh is None else renoise(velocity, noise, c, grid, fresh)
 
 
 def _columns(times: Tensor, z: Tensor) -> list[Tensor]:

@@ -1,143 +1,133 @@
 """Objectives on equal terms: one teacher, one order of data, one budget of network evaluations, several seeds."""
 
-import copy
 import statistics
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
 
-import torch
-from torch.utils.flop_counter import FlopCounterMode
+from apexgen.compare.cost import Cost
+from apexgen.objectives import FlowMatching, Objective
+from apexgen.velocities import Velocity
 
-from apexgen import flow
-from apexgen.compare.points import NULL, PointNetwork, Points, condition
-from apexgen.objectives import Batch, Nets, Objective
-from apexgen.objectives.flow_matching import FlowMatching
-from apexgen.sample import euler, renoise, uniform_grid
-from apexgen.train import descend, rate
-
-BATCH, RATE, DECAY = 256, 1e-3, 0.99
-JUDGED = 4000  # points
-EVALUATIONS = (1, 2, 4, 8, 16)  # in sampling
+Judgement = dict[str, float]
+MARKS = (0.25, 0.5, 0.75)  # shares of a training after which one step is judged
 
 
-@dataclass(frozen=True)
-class Contestant:
-    """An objective in one setting, and how its students are sampled."""
+class World(ABC):
+    """Data, a teacher of it, and a judge; where contestants train."""
 
-    objective: Objective
-    renoises: bool = False  # a consistency model jumps to the data and back; others take straight steps
+    measures: ClassVar[dict[str, str]]  # what a judgement says, each with what it means; the first one decides
+    higher_is_better: ClassVar[bool]  # of the first measure
+    evaluations: ClassVar[tuple[int, ...]]  # steps of sampling at which a student is judged
+    teacher_evaluations: ClassVar[tuple[int, ...]]
+
+    @abstractmethod
+    def cost(self, objective: Objective) -> Cost:
+        """One training step of it after every warm-up."""
+
+    @abstractmethod
+    def train(
+        self, name: str, objective: Objective, steps: int, seed: int, watch: Callable[[int, Velocity], None]
+    ) -> Velocity:
+        """A student of the teacher; `watch` is given its average after every step."""
+
+    @abstractmethod
+    def judge(self, velocity: Velocity, steps: int, renoises: bool) -> Judgement:
+        """What is to be said of a velocity sampled in so many evaluations: a value for each measure."""
+
+    @property
+    @abstractmethod
+    def teacher(self) -> Velocity:
+        """What all students start from; trained on first use."""
 
 
-def pretrain(world: Points, steps: int, seed: int) -> PointNetwork:
-    """The teacher: flow matching from nothing."""
-    torch.manual_seed(seed)
-    return train(FlowMatching(), world, PointNetwork(), steps, seed)
-
-
-def steps_within(budget: float, objective: Objective, world: Points) -> tuple[int, float]:
+def plan(world: World, objective: Objective, budget: float) -> tuple[int, Cost]:
     """How many steps a budget of evaluations buys, and what each costs.
 
     ValueError where they do not reach past the objective's warm-up.
     """
-    cost = evaluations_per_step(objective, world)
-    steps, warmup = int(budget / cost), getattr(objective, "warmup", 0)
+    cost = world.cost(objective)
+    steps, warmup = int(budget / cost.evaluations), getattr(objective, "warmup", 0)
     if steps <= warmup:
         raise ValueError(
             f"--budget {budget:g} is {steps} steps of {type(objective).__name__}, whose warm-up is {warmup}; "
-            f"write --budget {2 * (warmup + 1) * cost:.0f}"
+            f"write --budget {2 * (warmup + 1) * cost.evaluations:.0f}"
         )
     return steps, cost
 
 
-def evaluations_per_step(objective: Objective, world: Points) -> float:
-    """The arithmetic of one step after every warm-up, in forwards of its batch, counted operation by operation."""
-    network = PointNetwork()
-    nets = Nets(copy.deepcopy(network), network, network, copy.deepcopy(network))
-    labels, x = world.data(BATCH, torch.Generator().manual_seed(0))
-    batch, drawn = Batch(condition(labels), NULL, x), objective.draw(x.shape, torch.Generator().manual_seed(0))
-    t = torch.ones(BATCH, 1)
-
-    def count(run: Callable[[], Any]) -> int:
-        with FlopCounterMode(display=False) as counter:
-            run()
-        return int(counter.get_total_flops())
-
-    step = count(lambda: descend(objective, nets, batch, drawn, 10**9))
-    return step / count(lambda: network(x, t, t, batch.c))
-
-
-def train(objective: Objective, world: Points, start: PointNetwork, steps: int, seed: int) -> PointNetwork:
-    """A copy of the network trained by an objective, averaged on the way; the network itself is the teacher."""
-    generator = torch.Generator().manual_seed(seed)
-    student, average, fake = (copy.deepcopy(start) for _ in range(3))
-    nets = Nets(student, start, average, fake)
-    optimizer = torch.optim.Adam([*student.parameters(), *fake.parameters()], RATE, betas=(0.9, 0.99))
-    for step in range(steps):
-        optimizer.param_groups[0]["lr"] = RATE * rate(step, steps, 0)
-        labels, x = world.data(BATCH, generator)
-        optimizer.zero_grad()
-        descend(objective, nets, Batch(condition(labels), NULL, x), objective.draw(x.shape, generator), step)
-        optimizer.step()
-        with torch.no_grad():
-            torch._foreach_lerp_(list(average.parameters()), list(student.parameters()), 1 - DECAY)
-    return average
-
-
-@torch.no_grad()
-def judge(world: Points, network: PointNetwork, steps: int, renoises: bool, seed: int = 99) -> dict[str, float]:
-    """What the world says of a network sampled in `steps` evaluations."""
-    generator = torch.Generator().manual_seed(seed)
-    labels, real = world.data(JUDGED, generator)
-    z = flow.normal((JUDGED, 2), generator)
-    fresh = [flow.normal((JUDGED, 2), generator) for _ in range(steps - 1)]
-    grid, c = uniform_grid(steps), condition(labels)
-    points = renoise(network, z, c, grid, fresh) if renoises else euler(network, z, c, grid)
-    return world.judge(points, labels, real)
-
-
 def contest(
-    world: Points,
-    contestants: dict[str, Contestant],
+    world: World,
+    contestants: Mapping[str, Objective],
     budget: float,
     seeds: Sequence[int],
-    teacher_steps: int,
     told: Callable[[str], None],
     keep: Callable[[dict[str, Any]], None],
 ) -> dict[str, Any]:
-    """Every contestant from the same teacher; the report: for each the mean and spread over seeds at each NFE.
+    """Every contestant from the same teacher; the report: for each the mean and deviation over seeds at each NFE.
 
     `keep` is given the report so far after each contestant: a contest that is stopped has lost only the one it was at.
 
-    The report's entries: {"steps", "evaluations_per_step", "seconds", "nfe": {"1": {"distance": [mean, deviation],
-    "right": ..., "modes": ...}, ...}}. ValueError, before anything is trained, for a budget too small.
+    The report's entries: {"steps", "evaluations_per_step", "memory", "seconds", "nfe": {"1": {measure: [mean,
+    deviation], ...}, ...}, "training": {evaluations: [mean, deviation]}}. memory: the bytes held for backward over
+    those of a step of flow matching; training: the deciding measure in one step, on the way.
+    ValueError, before anything is trained, for a budget too small.
     """
-    plans = {name: steps_within(budget, one.objective, world) for name, one in contestants.items()}
-    told(f"teacher: {teacher_steps} steps of flow matching")
-    teacher = pretrain(world, teacher_steps, seed=0)
-    report: dict[str, Any] = {"teacher": {"steps": teacher_steps, "nfe": _table([teacher], world, (1, 16, 50), False)}}
-    for name, one in contestants.items():
+    plans = {name: plan(world, objective, budget) for name, objective in contestants.items()}
+    least = world.cost(FlowMatching()).held_bytes
+    told("the teacher")
+    at_rest = {str(steps): _spread([world.judge(world.teacher, steps, False)]) for steps in world.teacher_evaluations}
+    report: dict[str, Any] = {"teacher": {"nfe": at_rest}}
+    for name, objective in contestants.items():
         (steps, cost), began = plans[name], time.perf_counter()
-        students = [train(one.objective, world, teacher, steps, seed) for seed in seeds]
+        taught = [_teach(world, name, objective, steps, seed) for seed in seeds]
         report[name] = {
             "steps": steps,
-            "evaluations_per_step": round(cost, 2),
-            "seconds": round((time.perf_counter() - began) / len(students), 1),
-            "nfe": _table(students, world, EVALUATIONS, one.renoises),
-        }
+            "evaluations_per_step": round(cost.evaluations, 2),
+            "memory": round(cost.held_bytes / least, 2),
+            "seconds": round((time.perf_counter() - began) / len(taught), 1),
+            "nfe": {
+                str(count): _spread([said[count] for said, _ in taught]) for count in world.evaluations
+            },
+            "training": _curve([curve for _, curve in taught], cost),
+        }  # fmt: skip
         first = report[name]["nfe"]["1"]
-        told(f"{name}: distance {first['distance'][0]:.3f}, right {first['right'][0]:.2f} in one step")
+        told(f"{name}: " + ", ".join(f"{key} {mean:.3f}" for key, (mean, _) in first.items()) + " in one step")
         keep(report)
     return report
 
 
-def _table(networks: list[PointNetwork], world: Points, evaluations: Sequence[int], renoises: bool) -> dict[str, Any]:
-    table = {}
-    for steps in evaluations:
-        said = [judge(world, network, steps, renoises) for network in networks]
-        table[str(steps)] = {
-            key: [statistics.mean(one[key] for one in said), statistics.pstdev(one[key] for one in said)]
-            for key in said[0]
-        }
-    return table
+def _teach(
+    world: World, name: str, objective: Objective, steps: int, seed: int
+) -> tuple[dict[int, Judgement], dict[int, float]]:
+    """One training: what the world says of the student at each NFE, and the deciding measure on the way.
+
+    A training that resumes has passed its early marks already; its curve begins later.
+    """
+    first = next(iter(world.measures))
+    curve: dict[int, float] = {}
+    marks = {max(1, round(share * steps)) for share in MARKS}
+
+    def watch(step: int, average: Velocity) -> None:
+        if step in marks:
+            curve[step] = world.judge(average, 1, objective.renoises)[first]
+
+    student = world.train(name, objective, steps, seed, watch)
+    said = {count: world.judge(student, count, objective.renoises) for count in world.evaluations}
+    return said, curve | {steps: said[1][first]}
+
+
+def _spread(said: Sequence[Judgement]) -> dict[str, list[float]]:
+    return {key: _mean([one[key] for one in said]) for key in said[0]}
+
+
+def _curve(curves: Sequence[dict[int, float]], cost: Cost) -> dict[str, list[float]]:
+    return {
+        str(round(step * cost.evaluations)): _mean([curve[step] for curve in curves if step in curve])
+        for step in sorted({step for curve in curves for step in curve})
+    }
+
+
+def _mean(values: Sequence[float]) -> list[float]:
+    return [statistics.mean(values), statistics.pstdev(values)]

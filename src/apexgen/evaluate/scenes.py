@@ -10,13 +10,14 @@ from torch import Tensor
 
 from apexgen.backbones.base import Backbone
 from apexgen.condition import Condition
-from apexgen.generate import draw_noise, make_pictures
+from apexgen.generate import draw_noises, make_pictures
 from apexgen.scenes.draw import draw_pictures
 from apexgen.scenes.prompts import Caption, draw_captions
 from apexgen.scenes.score import is_correct, parse, summarize
 from apexgen.scenes.spread import color_variety, spread
 from apexgen.velocities import Velocity
 
+MOST_STEPS = 16  # of jumps
 SINGLE = ("single_object", "colors")  # the tasks of one figure, whose places and sizes are free
 
 
@@ -26,7 +27,7 @@ class Examination:
 
     captions: list[Caption]
     condition: Condition
-    noise: Tensor
+    noises: Tensor  # (most steps, B, C, h, w): the first to start from, the others for `renoise`
 
     @classmethod
     def draw(cls, backbone: Backbone, per_task: int, seed: int) -> "Examination":
@@ -36,18 +37,21 @@ class Examination:
         return cls(
             captions,
             condition,
-            draw_noise(range(seed, seed + len(captions)), backbone.latent_shape()),
+            draw_noises(range(seed, seed + len(captions)), backbone.latent_shape(), MOST_STEPS),
         )
 
-    def sit(self, backbone: Backbone, velocity: Velocity, steps: int) -> tuple[dict[str, Any], np.ndarray]:
-        """Score, spread and seconds per image of a velocity sampled in `steps` Euler steps; and its pictures.
+    def sit(
+        self, backbone: Backbone, velocity: Velocity, steps: int, renoises: bool = False
+    ) -> tuple[dict[str, Any], np.ndarray]:
+        """Score, spread and seconds per image of a velocity in `steps` Euler steps, or jumps; and its pictures.
 
         Seconds are of sampling and decoding, in batches of 64; the prompts' encoding is not in them.
         """
-        first = slice(0, 64)
-        make_pictures(backbone, velocity, self.condition.select(first), self.noise[first], 1)  # warm up
+        first, noise = slice(0, 64), self.noises[0]
+        fresh = self.noises[1:steps] if renoises else None
+        make_pictures(backbone, velocity, self.condition.select(first), noise[first], 1)  # warm up
         began = time.perf_counter()
-        pictures = make_pictures(backbone, velocity, self.condition, self.noise, steps)
+        pictures = make_pictures(backbone, velocity, self.condition, noise, steps, fresh)
         seconds = (time.perf_counter() - began) / len(pictures)
         return self.judge(pictures) | {"seconds_per_image": seconds}, pictures
 

@@ -70,6 +70,11 @@ class Objective(ABC):
         """Whether `terms` trains Nets.fake, a second network; a LoRA of its own on the same weights will do."""
         return False
 
+    @property
+    def renoises(self) -> bool:
+        """Whether its students are sampled by jumps to the data and back, `renoise`; others take straight steps."""
+        return False
+
     @abstractmethod
     def draw(self, shape: tuple[int, ...], generator: Generator) -> Draw:
         """The noises and times of one step for latents of the given shape, batch first."""

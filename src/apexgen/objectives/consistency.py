@@ -48,6 +48,10 @@ class Consistency(PathObjective):
         within(self, "tangent_floor", 1e-12)
         within(self, "difference", 0, 0.1)
 
+    @property
+    def renoises(self) -> bool:
+        return self.phases == 1
+
     def edge(self, t: Tensor) -> Tensor:
         """The lower end of the phase that t in (0, 1] is in; a time on an edge belongs below it."""
         return ((t * self.phases).ceil() - 1).clamp(min=0) / self.phases

@@ -30,6 +30,10 @@ class Lcm(PathObjective):
         within(self, "grid", 1)
         within(self, "huber", 1e-6)
 
+    @property
+    def renoises(self) -> bool:
+        return True
+
     def draw(self, shape: tuple[int, ...], generator: Generator) -> Draw:
         column = (shape[0], *[1] * (len(shape) - 1))
         t = torch.randint(1, self.grid + 1, column, generator=generator, device=generator.device) / self.grid

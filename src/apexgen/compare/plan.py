@@ -1,0 +1,74 @@
+"""A contest's file: the world, the budget, and who takes part."""
+
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError, model_validator
+
+from apexgen.config import Table, explain, read_table
+from apexgen.objectives import Objective, build_objective
+from apexgen.objectives.check import nearest
+
+PLANES = ("ring", "checkerboard")
+SHIPPED = {"ring": "plane.toml", "checkerboard": "plane.toml", "scenes": "scenes.toml"}  # each world's usual contest
+
+
+class Plan(Table):
+    """One contest: everything that its file says."""
+
+    world: Literal["ring", "checkerboard", "scenes"]
+    budget: float = Field(gt=0)  # network evaluations of a batch; a backward counts two
+    seeds: int = Field(3, ge=1)  # trainings of each contestant
+    teacher_steps: int = Field(4_000, ge=1)  # of flow matching, in the worlds of points
+    records: int = Field(24_000, ge=1)  # training captions with a picture each, in scenes
+    per_task: int = Field(20, ge=1)  # held-out captions of each task, in scenes
+    train: dict[str, Any] = Field(default_factory=dict)  # batch, learning_rate ... of every run, in scenes
+    contestants: dict[str, dict[str, Any]] = Field(min_length=1)  # an objective's table; its name, where it has none
+
+    @model_validator(mode="after")
+    def _nothing_without_effect(self) -> "Plan":
+        idle = ("records", "per_task", "train") if self.world in PLANES else ("teacher_steps",)
+        for name in idle:
+            if name in self.model_fields_set:
+                raise ValueError(f'{name} has no effect with world = "{self.world}"; remove it')
+        return self
+
+    def objectives(self) -> dict[str, Objective]:
+        """The contestants, ready to train. ValueError, one line, names the contestant that is described wrongly."""
+        ready = {}
+        for name, table in self.contestants.items():
+            fields = {"name": name} | table
+            try:
+                ready[name] = build_objective(str(fields.pop("name")), fields)
+            except ValueError as error:
+                raise ValueError(f"contestants.{name}: {error}") from None
+        return ready
+
+
+def load_plan(file: Path | None, names: Sequence[str], changed: dict[str, Any]) -> Plan:
+    """A contest's file, or without one the shipped contest of changed["world"], with some of it changed.
+
+    names: the contestants who take part, all of them where empty; changed: keys of Plan, those that are None left out.
+    Raises ValueError, one line, for a file, key, value or contestant that is wrong.
+    """
+    changed = {key: value for key, value in changed.items() if value is not None}
+    world = changed.get("world", "ring")
+    if world not in SHIPPED:
+        raise ValueError(
+            f"unknown --world {world!r}: write --world {nearest(world, SHIPPED)}; valid: {', '.join(SHIPPED)}"
+        )
+    table = read_table(file or Path(str(files("apexgen.compare") / SHIPPED[world]))) | changed
+    there = table.get("contestants", {})
+    for name in names:
+        if name not in there:
+            raise ValueError(
+                f"unknown --objectives {name!r}: write --objectives {nearest(name, there)}; valid: {', '.join(there)}"
+            )
+    if names:
+        table["contestants"] = {name: there[name] for name in names}
+    try:
+        return Plan.model_validate(table)
+    except ValidationError as error:
+        raise ValueError(explain(error, Plan)) from None

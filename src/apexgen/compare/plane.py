@@ -1,0 +1,91 @@
+"""The worlds of points: small networks trained in seconds, judged by distance."""
+
+import copy
+from collections.abc import Callable
+from functools import cached_property
+from typing import ClassVar
+
+import torch
+
+from apexgen import flow
+from apexgen.compare.contest import Judgement, World
+from apexgen.compare.cost import Cost, arithmetic, most_held
+from apexgen.compare.points import NULL, PointNetwork, Points, condition
+from apexgen.objectives import Batch, FlowMatching, Nets, Objective
+from apexgen.sample import euler, renoise, uniform_grid
+from apexgen.train import descend, rate
+from apexgen.velocities import Velocity
+
+BATCH, RATE, DECAY = 256, 1e-3, 0.99
+JUDGED = 4000  # points
+
+
+class Plane(World):
+    """Points in the plane; the teacher is flow matching from nothing."""
+
+    measures: ClassVar[dict[str, str]] = {
+        "distance": "sliced Wasserstein-1 to the data, lower is better",
+        "right": "the share of points on a mode of their condition",
+        "modes": "the share of modes that hold at least half of what they should",
+    }
+    higher_is_better = False
+    evaluations = (1, 2, 4, 8, 20)
+    teacher_evaluations = (1, 20, 50)
+
+    def __init__(self, points: Points, teacher_steps: int) -> None:
+        self.points, self.teacher_steps = points, teacher_steps
+
+    @cached_property
+    def teacher(self) -> PointNetwork:
+        torch.manual_seed(0)
+        return self._fit(FlowMatching(), PointNetwork(), self.teacher_steps, 0, lambda step, average: None)
+
+    def cost(self, objective: Objective) -> Cost:
+        network = PointNetwork()
+        nets = Nets(copy.deepcopy(network), network, network, copy.deepcopy(network))
+        labels, x = self.points.data(BATCH, torch.Generator().manual_seed(0))
+        batch, draw = Batch(condition(labels), NULL, x), objective.draw(x.shape, torch.Generator().manual_seed(0))
+        t = torch.ones(BATCH, 1)
+        weights = [weight for net in vars(nets).values() for weight in net.parameters()]
+        forward = arithmetic(lambda: network(x, t, t, batch.c))
+        step = lambda: descend(objective, nets, batch, draw, 10**9)  # noqa: E731
+        return Cost(arithmetic(step) / forward, most_held(step, weights))
+
+    def train(
+        self, name: str, objective: Objective, steps: int, seed: int, watch: Callable[[int, Velocity], None]
+    ) -> PointNetwork:
+        return self._fit(objective, self.teacher, steps, seed, watch)
+
+    def _fit(
+        self,
+        objective: Objective,
+        start: PointNetwork,
+        steps: int,
+        seed: int,
+        watch: Callable[[int, Velocity], None],
+    ) -> PointNetwork:
+        """A copy of the network trained by an objective, averaged on the way; the network itself is the teacher."""
+        generator = torch.Generator().manual_seed(seed)
+        student, average, fake = (copy.deepcopy(start) for _ in range(3))
+        nets = Nets(student, start, average, fake)
+        optimizer = torch.optim.Adam([*student.parameters(), *fake.parameters()], RATE, betas=(0.9, 0.99))
+        for step in range(steps):
+            optimizer.param_groups[0]["lr"] = RATE * rate(step, steps, 0)
+            labels, x = self.points.data(BATCH, generator)
+            optimizer.zero_grad()
+            descend(objective, nets, Batch(condition(labels), NULL, x), objective.draw(x.shape, generator), step)
+            optimizer.step()
+            with torch.no_grad():
+                torch._foreach_lerp_(list(average.parameters()), list(student.parameters()), 1 - DECAY)
+            watch(step + 1, average)
+        return average
+
+    @torch.no_grad()
+    def judge(self, velocity: Velocity, steps: int, renoises: bool, seed: int = 99) -> Judgement:
+        generator = torch.Generator().manual_seed(seed)
+        labels, real = self.points.data(JUDGED, generator)
+        z = flow.normal((JUDGED, 2), generator)
+        fresh = [flow.normal((JUDGED, 2), generator) for _ in range(steps - 1)]
+        grid, c = uniform_grid(steps), condition(labels)
+        points = renoise(velocity, z, c, grid, fresh) if renoises else euler(velocity, z, c, grid)
+        return self.points.judge(points, labels, real)
