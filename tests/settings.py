@@ -18,6 +18,8 @@ SETTINGS = {
     "kl redraw": Apex(warmup=0, redraw=True),
     "kl guided": Apex(warmup=0, guidance=2.0),
     "kl data": Apex(warmup=0, anchor="data"),
+    "kl no fake": Apex(warmup=0, fake_weight=0.0),
+    "kl another prompt": Apex(warmup=0, fake_told="other"),
     "kl ema": Apex(warmup=0, anchor="data", real="ema"),
     "kl student": Apex(warmup=0, anchor="data", real="student"),
     "mix": Apex(form="mix"),

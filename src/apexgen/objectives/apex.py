@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import Generator
 
 from apexgen.flow import normal, uniform_times
@@ -34,9 +35,11 @@ class Apex(Objective):
     form: Literal["kl", "mix"] = "kl"
     shift_scale: float = -1.0  # a of Eq. 9; a = 1 with b = 0 is no shift, the control
     shift_bias: float = 0.0  # b of Eq. 9
+    # What tells the fake field apart: the shifted condition, or another prompt of the batch, a control.
+    fake_told: Literal["shifted", "other"] = "shifted"
     time_low: float = 0.02  # t ~ U(time_low, time_high)
     time_high: float = 0.98
-    fake_weight: float = 1.0  # lambda_p of Eq. 25
+    fake_weight: float = 1.0  # lambda_p of Eq. 25; at 0 nothing learns the fake field: a control only
     # What holds the velocity field in place; None is "teacher" (prompts only), in mix "data".
     anchor: Literal["teacher", "data"] | None = None
     real: Literal["teacher", "ema", "student"] = "teacher"  # whose field is v_real
@@ -53,6 +56,9 @@ class Apex(Objective):
 
     def __post_init__(self) -> None:
         one_of(self, "form", ("kl", "mix"))
+        one_of(self, "fake_told", ("shifted", "other"))
+        if self.fake_told == "other":
+            unused(self, ("shift_scale", "shift_bias"), 'fake_told = "other"')
         one_of(self, "real", ("teacher", "ema", "student"))
         if self.anchor is None:  # resolved, so that a saved configuration says what was done
             object.__setattr__(self, "anchor", "teacher" if self.form == "kl" else "data")
@@ -61,9 +67,8 @@ class Apex(Objective):
         if self.anchor == "teacher" and (self.form == "mix" or self.real != "teacher"):
             # A field anchored to itself is not held at all, and Eq. 25 reads pictures.
             raise ValueError('anchor = "teacher" needs form = "kl", real = "teacher"; write anchor = "data"')
-        for name in ("warmup", "kl_weight", "anchor_weight", "mix_weight"):
+        for name in ("warmup", "kl_weight", "anchor_weight", "mix_weight", "fake_weight"):
             within(self, name, 0)
-        within(self, "fake_weight", 1e-6 if self.form == "kl" else 0)
         within(self, "anchor_share", 1e-6, 1)
         within(self, "guidance", 1)
         within(self, "clamp", 1e-6)
@@ -85,7 +90,11 @@ class Apex(Objective):
         return Draw(noises=(w, z), times=times)
 
     def terms(self, nets: Nets, batch: Batch, draw: Draw, step: int) -> Iterator[Loss]:
-        c, c_fake = batch.c, batch.c.shift(self.shift_scale, self.shift_bias)  # Eq. 9
+        c = batch.c
+        if self.fake_told == "shifted":
+            c_fake = c.shift(self.shift_scale, self.shift_bias)  # Eq. 9
+        else:
+            c_fake = c.select(torch.arange(len(c)).roll(1))
         if self.form == "mix":
             return mix_terms(
                 nets.student, c, c_fake, pictures(batch), draw,

@@ -50,8 +50,8 @@ def kl_terms(
     x_t = interpolate(x_fake, z, t)  # Eq. 1, on the generated path
 
     v_fake = student(x_t, t, t, c_fake)
-    yield Loss("fake", fake_weight * mean_square(v_fake, velocity(x_fake, z)))  # Eq. 12
-
+    if fake_weight > 0:
+        yield Loss("fake", fake_weight * mean_square(v_fake, velocity(x_fake, z)))  # Eq. 12
     v_fake = v_fake.detach()  # only its value serves below
     with torch.no_grad():
         v_real = real(x_t, t, t, c)
