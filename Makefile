@@ -5,13 +5,21 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 TORCH := $(shell grep '^torch==' constraints.txt)
 
-.PHONY: demo test lint
+.PHONY: demo test ablations lint
 
 demo: $(READY)
 	$(BIN)/apexgen demo
 
 test: lint
 	$(BIN)/python -m pytest
+
+# Every contest of runs/ablations, anew; hours on two cores. Its tables go into docs/ablations.
+ablations: $(READY)
+	mkdir -p docs/ablations
+	for file in runs/ablations/*.toml; do \
+	  name=$$(basename $$file .toml); \
+	  $(BIN)/apexgen compare $$file --folder build/ablations/$$name && cp build/ablations/$$name/compare.md docs/ablations/$$name.md || exit 1; \
+	done
 
 lint: $(READY)
 	$(BIN)/ruff check .

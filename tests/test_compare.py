@@ -127,6 +127,8 @@ def test_a_contest_reports_all_who_took_part(tmp_path):
         assert mean > 0 and deviation > 0
         spent, last = list(report[name]["training"].items())[-1]
         assert int(spent) == pytest.approx(60, abs=cost.evaluations + 1) and last == [mean, deviation]
+    lines = (folder / "compare.md").read_text().splitlines()
+    assert len(lines) == 5 and {line.count("|") for line in lines} == {7}
     page = (folder / "compare.html").read_text()
     assert all(name in page for name in names) and "http" not in page
     assert not list(folder.glob(".partial*"))

@@ -1,4 +1,4 @@
-"""What a contest came to: a table for the terminal, compare.json, and one page that needs no other file."""
+"""What a contest came to: a table for the terminal and for documents, compare.json, and one page of its own."""
 
 import json
 from pathlib import Path
@@ -15,20 +15,35 @@ WIDTH, HEIGHT = 640, 320  # of a chart, in SVG units
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999999")  # told apart by all
 
 
-def table(report: dict[str, Any], world: World) -> Table:
-    """A line for each contestant, best in one step first; mean and deviation over seeds."""
+def cells(report: dict[str, Any], world: World) -> list[list[str]]:
+    """The table's header, then a line for each contestant, best in one step first; mean and deviation over seeds."""
     first, second, *_ = world.measures
-    drawn = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for name in ("", "cost", "memory", f"{first} @1", f"{second} @1", f"{first} @4"):
-        drawn.add_column(
-            name, justify="left" if not name else "right", no_wrap=True, min_width=11 if "@" in name else None
-        )
+    rows = [["", "cost", "memory", f"{first} @1", f"{second} @1", f"{first} @4"]]
     for name, entry in ranked(report, world):
         nfe = entry["nfe"]
         said = [nfe["1"][first], nfe["1"][second], nfe["4"][first] if "4" in nfe else None]
         costs = [f"{entry[key]:.1f}" if key in entry else "-" for key in ("evaluations_per_step", "memory")]
-        drawn.add_row(name, *costs, *(spread(measured) if measured else "-" for measured in said))
+        rows.append([name, *costs, *(spread(measured) if measured else "-" for measured in said)])
+    return rows
+
+
+def table(report: dict[str, Any], world: World) -> Table:
+    """The table for a terminal of 80 columns."""
+    header, *rows = cells(report, world)
+    drawn = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for name in header:
+        width = 11 if "@" in name else None  # of a mean and its deviation
+        drawn.add_column(name, justify="right" if name else "left", no_wrap=True, min_width=width)
+    for row in rows:
+        drawn.add_row(*row)
     return drawn
+
+
+def markdown(report: dict[str, Any], world: World) -> str:
+    """The table for a document."""
+    header, *rows = cells(report, world)
+    rule = ["---", *["---:"] * (len(header) - 1)]
+    return "".join(f"| {' | '.join(row)} |\n" for row in (header, rule, *rows))
 
 
 def ranked(report: dict[str, Any], world: World) -> list[tuple[str, dict[str, Any]]]:
@@ -46,7 +61,7 @@ def spread(measured: list[float]) -> str:
 
 
 def write(folder: Path, report: dict[str, Any], world: World) -> None:
-    """compare.json and compare.html in the folder, each whole or not at all."""
+    """compare.json, compare.md and compare.html in the folder, each whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
     pages = Environment(loader=PackageLoader("apexgen.compare", "."), autoescape=True, undefined=StrictUndefined)
     pages.filters["spread"] = spread
@@ -64,7 +79,12 @@ def write(folder: Path, report: dict[str, Any], world: World) -> None:
         world=type(world).__doc__, measures=world.measures, rows=ranked(report, world),
         charts={title: lines(curves) for title, curves in charts.items()}, width=WIDTH, height=HEIGHT,
     )  # fmt: skip
-    for name, content in (("compare.json", json.dumps(report, indent=1) + "\n"), ("compare.html", page)):
+    files = {
+        "compare.json": json.dumps(report, indent=1) + "\n",
+        "compare.md": markdown(report, world),
+        "compare.html": page,
+    }
+    for name, content in files.items():
         write_whole(folder / name, content.encode())
 
 
