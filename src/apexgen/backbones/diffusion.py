@@ -12,7 +12,11 @@ import torch
 if TYPE_CHECKING:
     from apexgen.backbones.base import Backbone
 
-BACKBONES = {"SanaPipeline": "apexgen.backbones.sana:Sana"}  # pipeline class -> "module:Class", imported on use
+BACKBONES = {  # pipeline class -> "module:Class", imported on use
+    "FluxPipeline": "apexgen.backbones.flux:Flux",
+    "SanaPipeline": "apexgen.backbones.sana:Sana",
+    "StableDiffusion3Pipeline": "apexgen.backbones.sd3:StableDiffusion3",
+}
 FLOW_SCHEDULERS = ("FlowMatch", "SCM")  # how names of flow-matching schedulers begin
 
 
