@@ -137,7 +137,126 @@ def new_schnell():
     return new_flux(guidance_embeds=False)
 
 
-BUILDERS = {"sd3": new_sd3, "flux": new_flux, "schnell": new_schnell}
+def new_qwen_tokenizer(template):
+    """One token a word, as the real one has for the words of the template."""
+    from tokenizers import pre_tokenizers
+    from transformers import Qwen2Tokenizer
+
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    empty = Qwen2Tokenizer(vocab={name: i for i, name in enumerate(special)}, merges=[])
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    return empty.train_new_from_iterator(
+        [template, " ".join(WORDS)], 1000, new_special_tokens=special, initial_alphabet=alphabet, show_progress=False
+    )
+
+
+def new_qwen():
+    from diffusers import AutoencoderKLQwenImage, QwenImagePipeline, QwenImageTransformer2DModel
+    from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+
+    vae = AutoencoderKLQwenImage(
+        base_dim=8, z_dim=4, dim_mult=[1, 1, 1, 1], num_res_blocks=1, latents_mean=[0.1, -0.2, 0.3, 0.0],
+        latents_std=[0.5, 1.5, 2.0, 0.8],
+    )  # fmt: skip
+    transformer = QwenImageTransformer2DModel(
+        in_channels=16,
+        out_channels=4,
+        num_layers=2,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=WIDTH,
+        axes_dims_rope=(8, 4, 4),
+    )
+    scheduler = FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, shift_terminal=0.02)
+    pipeline = QwenImagePipeline(scheduler, vae, None, None, transformer)
+    tokenizer = new_qwen_tokenizer(pipeline.prompt_template_encode.format("a"))
+    width, heads = {"hidden_size": WIDTH, "intermediate_size": WIDTH}, {"num_attention_heads": 2}
+    config = Qwen2_5_VLConfig(
+        text_config=width | heads | {
+            "num_hidden_layers": 2,
+            "num_key_value_heads": 1,
+            "vocab_size": len(tokenizer),
+            "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [1, 1, 2]},
+        },
+        vision_config=width | {"depth": 1, "num_heads": 2, "out_hidden_size": WIDTH},
+    )  # fmt: skip
+    pipeline.register_modules(text_encoder=Qwen2_5_VLForConditionalGeneration(config), tokenizer=tokenizer)
+    return pipeline
+
+
+def new_lumina2():
+    from diffusers import Lumina2Pipeline, Lumina2Transformer2DModel
+    from transformers import Gemma2Config, Gemma2Model, GemmaTokenizer
+
+    names = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "\u2581", *LETTERS]
+    tokenizer = GemmaTokenizer(vocab={name: i for i, name in enumerate(names)}, merges=[], model_max_length=256)
+    config = Gemma2Config(
+        vocab_size=len(names),
+        hidden_size=WIDTH,
+        intermediate_size=WIDTH,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=8,
+    )
+    transformer = Lumina2Transformer2DModel(
+        sample_size=8,
+        in_channels=4,
+        hidden_size=32,
+        num_layers=2,
+        num_refiner_layers=1,
+        num_attention_heads=2,
+        num_kv_heads=1,
+        multiple_of=16,
+        axes_dim_rope=(8, 4, 4),
+        cap_feat_dim=WIDTH,
+    )
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=6.0)
+    return Lumina2Pipeline(transformer, scheduler, new_vae(), Gemma2Model(config), tokenizer)
+
+
+def new_zimage():
+    from diffusers import ZImagePipeline, ZImageTransformer2DModel
+    from transformers import Qwen3Config, Qwen3Model
+
+    template = (
+        "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    tokenizer = new_qwen_tokenizer("<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\n")
+    tokenizer.chat_template = template
+    config = Qwen3Config(
+        vocab_size=len(tokenizer),
+        hidden_size=WIDTH,
+        intermediate_size=WIDTH,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=8,
+    )
+    transformer = ZImageTransformer2DModel(
+        in_channels=4,
+        dim=32,
+        n_layers=2,
+        n_refiner_layers=1,
+        n_heads=2,
+        n_kv_heads=2,
+        cap_feat_dim=WIDTH,
+        axes_dims=[8, 4, 4],
+        axes_lens=[1024, 64, 64],
+    )
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)
+    return ZImagePipeline(scheduler, new_vae(), Qwen3Model(config), tokenizer, transformer)
+
+
+BUILDERS = {
+    "sd3": new_sd3,
+    "flux": new_flux,
+    "schnell": new_schnell,
+    "qwen": new_qwen,
+    "lumina2": new_lumina2,
+    "zimage": new_zimage,
+}
 
 
 def build(family: str, folder: Path) -> Path:

@@ -23,6 +23,16 @@ def fast_attention(device: torch.device) -> Iterator[None]:
         yield
 
 
+def to_patches(latents: Tensor) -> Tensor:
+    """Latents (B, C, h, w) as one token a patch of 2 x 2, (B, h w / 4, 4 C)."""
+    return nn.functional.pixel_unshuffle(latents, 2).flatten(2).mT
+
+
+def from_patches(tokens: Tensor, height: int, width: int) -> Tensor:
+    """The latents (B, C, height, width) of patches: the inverse of to_patches."""
+    return nn.functional.pixel_shuffle(tokens.mT.unflatten(2, (height // 2, width // 2)), 2)
+
+
 def refuse_cut(prompts: Sequence[str], tokens: Sequence[Sequence[int]], longest: int) -> None:
     """ValueError for the first prompt whose tokens are more than the encoder takes."""
     for prompt, ids in zip(prompts, tokens, strict=True):
@@ -71,6 +81,11 @@ class Backbone(ABC):
     @abstractmethod
     def native_size(self) -> int:
         """Pixels a side of the pictures the network was trained at."""
+
+    @property
+    def channels(self) -> int:
+        """C of the latents."""
+        return int(self.pipeline.vae.config.latent_channels)
 
     @property
     def size_multiple(self) -> int:
@@ -127,7 +142,7 @@ class Backbone(ABC):
                     f"{self.family} wants a multiple of {multiple}{limit}; use {nearest}"
                 )
             sides.append(pixels // self.pipeline.vae_scale_factor)
-        return self.pipeline.vae.config.latent_channels, sides[0], sides[1]
+        return self.channels, sides[0], sides[1]
 
     def pack(self, latents: Tensor) -> Tensor:
         """Latents (B, C, h, w) as the stock pipeline takes and returns them."""

@@ -14,8 +14,11 @@ if TYPE_CHECKING:
 
 BACKBONES = {  # pipeline class -> "module:Class", imported on use
     "FluxPipeline": "apexgen.backbones.flux:Flux",
+    "Lumina2Pipeline": "apexgen.backbones.lumina2:Lumina2",
+    "QwenImagePipeline": "apexgen.backbones.qwen:QwenImage",
     "SanaPipeline": "apexgen.backbones.sana:Sana",
     "StableDiffusion3Pipeline": "apexgen.backbones.sd3:StableDiffusion3",
+    "ZImagePipeline": "apexgen.backbones.zimage:ZImage",
 }
 FLOW_SCHEDULERS = ("FlowMatch", "SCM")  # how names of flow-matching schedulers begin
 

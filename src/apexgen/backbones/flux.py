@@ -8,9 +8,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
-from apexgen.backbones.base import Backbone, refuse_cut
+from apexgen.backbones.base import Backbone, from_patches, refuse_cut, to_patches
 from apexgen.condition import Condition
 
 
@@ -54,7 +53,7 @@ class Flux(Backbone):
         rows, columns = (torch.arange(side // 2, device=x.device) for side in (height, width))
         guided = self.network.config.guidance_embeds
         patches = self.network(
-            hidden_states=self.pack(x),
+            hidden_states=to_patches(x),
             encoder_hidden_states=c.embeds,
             pooled_projections=c.pooled,
             timestep=t.flatten(),
@@ -63,10 +62,10 @@ class Flux(Backbone):
             txt_ids=torch.zeros(c.embeds.shape[1], 3, device=x.device),
             return_dict=False,
         )[0]
-        return pixel_shuffle(patches.mT.unflatten(2, (height // 2, width // 2)), 2)
+        return from_patches(patches, height, width)
 
     def pack(self, latents: Tensor) -> Tensor:
-        return pixel_unshuffle(latents, 2).flatten(2).mT
+        return to_patches(latents)
 
     @torch.no_grad()
     def encode_text(self, prompts: Sequence[str]) -> Condition:
