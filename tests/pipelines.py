@@ -245,6 +245,8 @@ def new_zimage():
         axes_dims=[8, 4, 4],
         axes_lens=[1024, 64, 64],
     )
+    for token in (transformer.x_pad_token, transformer.cap_pad_token):
+        torch.nn.init.normal_(token)  # empty memory before diffusers 0.39
     scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)
     return ZImagePipeline(scheduler, new_vae(), Qwen3Model(config), tokenizer, transformer)
 

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
+from PIL import Image
 
 from apexgen.backbones.base import fast_attention
-from apexgen.backbones.diffusion import BACKBONES, load_backbone, read_index
+from apexgen.backbones.diffusion import BACKBONES, load_backbone
 from apexgen.backbones.two_times import give_second_time
 from apexgen.condition import Condition
 from apexgen.config import load_run
@@ -16,7 +17,7 @@ from apexgen.export.diffusers import compare, export_student
 from apexgen.generate import draw_noise, make_pictures
 from apexgen.sample import generate
 from apexgen.student import Student
-from apexgen.train import Trainer
+from apexgen.train import Trainer, open_objective
 from apexgen.velocities import guided
 from pipelines import BUILDERS, SIZE, build
 from small import perturb
@@ -167,6 +168,35 @@ def test_a_second_time_is_silent_at_the_start_and_read_once_trained(folder, net)
         assert not torch.allclose(two(x, t, t / 2, c), expected, atol=1e-4)
 
 
+def short_trainer(net, folder, *settings):
+    for index, prompt in enumerate([SHORT, LONG, "a blue cross"]):
+        pixels = np.random.default_rng(index).integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{index}.png")
+        (folder / f"{index}.txt").write_text(prompt)
+    run = load_run(None, ["train.steps=3", "train.batch=1", f"data.source={folder}", *settings])
+    student, pictures = open_student(run, net), open_objective(run).needs_pictures
+    return Trainer(run, student, encode(run.data, net, pictures), net.latent_shape())
+
+
+@pytest.mark.parametrize("difference", [0, 1e-3])
+def test_an_objective_of_two_times_trains(folder, tmp_path, difference):
+    settings = ["objective.name=mean_flow", "objective.equal_share=0.0", f"objective.difference={difference}"]
+    trainer = short_trainer(opened(folder), tmp_path, *settings)
+    for _ in range(2):
+        trainer.advance()
+    assert trainer.student.backbone.second.last.weight.any()
+
+
+@torch.no_grad()
+def test_bfloat16_casts_on_its_way_in_and_out(folder, net):
+    x, t, c = inputs(net)
+    rough, exact = opened(folder), net(x, t, t, c)
+    rough.precision = torch.bfloat16
+    found = rough(x, t, t, c)
+    assert found.dtype == x.dtype
+    assert 0 < (found - exact).norm() < 0.1 * exact.norm()
+
+
 def gradients(net, student):
     x, t, c = inputs(net)
     with fast_attention(x.device):
@@ -190,11 +220,10 @@ def test_every_trained_weight_gets_a_gradient_checkpointed_or_not(folder):
 
 @pytest.mark.filterwarnings("error::UserWarning")
 def test_a_short_run_trains_exports_and_opens_in_the_stock_pipeline(folder, tmp_path):
-    (tmp_path / "prompts.txt").write_text(f"{SHORT}\n{LONG}\na blue cross\n")
-    settings = ["train.steps=3", "train.batch=1", "train.warmup=0", "train.learning_rate=0.05", "model.rank=2"]
-    run = load_run(None, [*settings, "objective.warmup=1", f"data.source={tmp_path / 'prompts.txt'}"])
     net = opened(folder)
-    trainer = Trainer(run, open_student(run, net), encode(run.data, net, pictures=False), net.latent_shape())
+    trainer = short_trainer(
+        net, tmp_path, "train.warmup=0", "train.learning_rate=0.05", "model.rank=2", "objective.warmup=1"
+    )
     for _ in range(3):
         trainer.advance()
     exported = export_student(trainer.student, folder, tmp_path / "export")
@@ -208,14 +237,39 @@ def test_a_short_run_trains_exports_and_opens_in_the_stock_pipeline(folder, tmp_
 
 
 def test_full_tuning_tolerates_what_gets_no_gradient(folder, tmp_path):
-    (tmp_path / "prompts.txt").write_text(f"{SHORT}\n")
-    run = load_run(
-        None, ["train.steps=1", "train.batch=1", 'model.tune="full"', f"data.source={tmp_path / 'prompts.txt'}"]
-    )
-    net = opened(folder)
-    trainer = Trainer(run, open_student(run, net), encode(run.data, net, pictures=False), net.latent_shape())
+    trainer = short_trainer(opened(folder), tmp_path, 'model.tune="full"')
     assert trainer.advance()["gradient_norm"] > 0
 
 
-def test_the_index_names_the_family(folder):
-    assert read_index(folder)["_class_name"] in BACKBONES
+def test_an_older_diffusers_is_refused_before_the_weights_are_opened(folders, monkeypatch):
+    monkeypatch.setattr("diffusers.__version__", "0.36.1")
+    monkeypatch.setattr("apexgen.backbones.diffusion.open_pipeline", pytest.fail)
+    with pytest.raises(ValueError, match=r"Qwen-Image needs diffusers 0\.37, here is 0\.36\.1; write: pip install"):
+        load_backbone(folders["qwen"])
+
+
+def test_stable_diffusion_3_without_its_t5_reads_with_clip(folders):
+    net = opened(folders["sd3"])
+    net.pipeline.text_encoder_3 = None
+    net.pipeline.scheduler = FlowMatchEulerDiscreteScheduler(**net.scheduler_config)
+    noise = draw_noise([0], net.latent_shape())
+    with torch.no_grad():
+        ours = generate(net, net.encode_text([SHORT]), noise, 2)
+    stock = net.pipeline(prompt=[SHORT], latents=noise, output_type="latent", **net.pipeline_arguments(2, 1.0)).images
+    torch.testing.assert_close(ours, stock, atol=1e-5, rtol=1e-5)
+    with pytest.raises(ValueError, match="at most 24"):
+        net.encode_text([LONG])
+
+
+def test_stable_diffusion_3_has_places_up_to_a_size(folders):
+    with pytest.raises(ValueError, match=r"width = 160: .* multiple of 16 up to 128; use 128"):
+        opened(folders["sd3"]).latent_shape(128, 160)
+
+
+def test_a_runs_size_that_the_family_does_not_allow_names_the_key(folders):
+    net = opened(folders["flux"])
+    net.size = 50
+    with pytest.raises(ValueError, match=r"model\.size = 50: FLUX\.1 wants a multiple of 16; use 48"):
+        net.latent_shape()
+    net.size = None
+    assert net.latent_shape() == (4, 128, 128)

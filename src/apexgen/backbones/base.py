@@ -49,6 +49,7 @@ class Backbone(ABC):
 
     family: ClassVar[str]  # its name in messages
     lora_targets: ClassVar[tuple[str, ...]]  # names of the linear modules that a LoRA adapts
+    oldest_diffusers: ClassVar[tuple[int, int]] = (0, 36)  # in which the family works as it should
     time_embedder: ClassVar[str]  # the network's module that makes a vector of its time
     scheduler_config: ClassVar[dict[str, Any]] = {"shift": 1.0, "num_train_timesteps": 1000}  # plain steps, exported
 
@@ -130,7 +131,7 @@ class Backbone(ABC):
         return vae.decode(latents / vae.config.scaling_factor + vae.config.shift_factor).sample
 
     def latent_shape(self, height: int | None = None, width: int | None = None) -> tuple[int, int, int]:
-        """(C, h, w) of a picture of this size in pixels, by default `size`. ValueError for one the family does not allow."""
+        """(C, h, w) of a picture of these pixels, by default of `size`; ValueError for a size the family can't draw."""
         multiple, largest, sides = self.size_multiple, self.largest_size, []
         for name, side in (("height", height), ("width", width)):
             pixels = side or self.size or self.native_size

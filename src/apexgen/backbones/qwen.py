@@ -4,7 +4,6 @@ A language model that reads the prompt inside a template, a mask, an autoencoder
 """
 
 from collections.abc import Sequence
-from inspect import signature
 from typing import Any
 
 import torch
@@ -18,6 +17,7 @@ class QwenImage(Backbone):
     """QwenImagePipeline: the network wants t and patches of 2 x 2 latents, and predicts z - x, which is ours."""
 
     family = "Qwen-Image"
+    oldest_diffusers = (0, 37)  # before, it attends to the padding of prompts
     time_embedder = "time_text_embed.timestep_embedder"
     max_tokens = 512
     lora_targets = (
@@ -35,11 +35,6 @@ class QwenImage(Backbone):
         "timestep_embedder.linear_2",
         "proj_out",
     )
-
-    def __init__(self, pipeline: Any) -> None:
-        if "max_txt_seq_len" not in signature(pipeline.transformer.pos_embed.forward).parameters:
-            raise ValueError("Qwen-Image attends to padding before diffusers 0.37; write: pip install -U diffusers")
-        super().__init__(pipeline)
 
     @property
     def lora_excluded(self) -> tuple[str, ...]:

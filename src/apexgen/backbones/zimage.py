@@ -18,6 +18,7 @@ class ZImage(Backbone):
     """ZImagePipeline: the network's time is 0 at noise and 1 at data, it predicts x - z, and takes lists of samples."""
 
     family = "Z-Image"
+    oldest_diffusers = (0, 38)  # before, it can't run in bfloat16 on float32 weights
     time_embedder = "t_embedder"
     native_size = 1024
     lora_targets = (

@@ -63,6 +63,7 @@ def _write_lora(student: Student, folder: Path) -> None:
         "lora_alpha": student.rank,
         # By their whole names: the family's short ones may fit a module that was left out.
         "target_modules": sorted({name.rpartition(".lora_")[0] for name in layers}),
+        "rank_pattern": {},  # diffusers 0.36 and 0.37 look for it
     }
     pipeline.save_lora_weights(
         folder,
