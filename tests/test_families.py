@@ -12,7 +12,7 @@ from apexgen.backbones.two_times import give_second_time
 from apexgen.condition import Condition
 from apexgen.config import load_run
 from apexgen.distill import open_student
-from apexgen.encode import encode
+from apexgen.encode import encode, encode_pictures
 from apexgen.export.diffusers import compare, export_student
 from apexgen.generate import draw_noise, make_pictures
 from apexgen.sample import generate
@@ -107,6 +107,9 @@ def test_neither_a_longer_neighbour_nor_padding_matters(net):
     alone = net.encode_text([SHORT])
     beside = net(x, t, t, c)[:1]
     torch.testing.assert_close(net(x[:1], t[:1], t[:1], alone), beside, atol=1e-5, rtol=1e-5)
+    chunks = net.encode_text_in_chunks([SHORT, LONG], 1)
+    assert torch.equal(chunks.mask, c.mask)
+    torch.testing.assert_close(net(x, t, t, chunks)[:1], beside, atol=1e-5, rtol=1e-5)
     hidden = ~c.mask.bool()
     noisy = Condition(torch.where(hidden[..., None], torch.randn_like(c.embeds), c.embeds), c.mask, c.pooled)
     torch.testing.assert_close(net(x, t, t, noisy)[:1], beside, atol=1e-5, rtol=1e-5)
@@ -273,3 +276,5 @@ def test_a_runs_size_that_the_family_does_not_allow_names_the_key(folders):
         net.latent_shape()
     net.size = None
     assert net.latent_shape() == (4, 128, 128)
+    with pytest.raises(ValueError, match=r"pictures are 64 x 64 pixels .*; write model\.size = 64"):
+        encode_pictures(net, [np.zeros((64, 64, 3), dtype=np.float32)])

@@ -36,6 +36,7 @@ def open_backbone(run: Run) -> Backbone:
     backbone = load_backbone(base_folder(run), device)
     backbone.precision = _precision(run.model.precision, device)
     backbone.size = run.model.size
+    backbone.latent_shape()  # refuses a size the family can't draw, before any work
     return backbone
 
 

@@ -12,6 +12,12 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from apexgen.backbones.two_times import SecondTime
 from apexgen.condition import Condition
 
+# What diffusers calls the linear modules that a LoRA adapts, by the end of their names.
+ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
+TEXT_ATTENTION = ("add_q_proj", "add_k_proj", "add_v_proj", "to_add_out")  # of a text stream beside the picture's
+FEED_FORWARD = ("net.0.proj", "net.2")
+TIME = ("timestep_embedder.linear_1", "timestep_embedder.linear_2")
+
 
 @contextmanager
 def fast_attention(device: torch.device) -> Iterator[None]:

@@ -9,7 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from apexgen.backbones.base import Backbone, from_patches, refuse_cut, to_patches
+from apexgen.backbones.base import (
+    ATTENTION,
+    FEED_FORWARD,
+    TEXT_ATTENTION,
+    TIME,
+    Backbone,
+    from_patches,
+    refuse_cut,
+    to_patches,
+)
 from apexgen.condition import Condition
 
 
@@ -17,27 +26,13 @@ class Flux(Backbone):
     """FluxPipeline: the network wants t and patches of 2 x 2 latents, and predicts z - x, which is ours.
 
     dev was distilled to read a guidance; it is told the same one always, in training and in the exported call.
+    In bfloat16 the network rounds its time too, in the stock pipeline as here.
     """
 
     family = "FLUX.1"
     time_embedder = "time_text_embed.timestep_embedder"
     guidance = 3.5  # what dev is told
-    lora_targets = (
-        "to_q",
-        "to_k",
-        "to_v",
-        "to_out.0",
-        "add_q_proj",
-        "add_k_proj",
-        "add_v_proj",
-        "to_add_out",
-        "net.0.proj",
-        "net.2",
-        "proj_mlp",
-        "timestep_embedder.linear_1",
-        "timestep_embedder.linear_2",
-        "proj_out",
-    )
+    lora_targets = (*ATTENTION, *TEXT_ATTENTION, *FEED_FORWARD, "proj_mlp", *TIME, "proj_out")
 
     @property
     def max_tokens(self) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from apexgen.backbones.base import Backbone, refuse_cut
+from apexgen.backbones.base import ATTENTION, TIME, Backbone, refuse_cut
 from apexgen.condition import Condition
 
 
@@ -19,15 +19,9 @@ class Lumina2(Backbone):
     family = "Lumina-Image 2.0"
     time_embedder = "time_caption_embed.timestep_embedder"
     lora_targets = (
-        "to_q",
-        "to_k",
-        "to_v",
-        "to_out.0",
-        "feed_forward.linear_1",
-        "feed_forward.linear_2",
-        "feed_forward.linear_3",
-        "timestep_embedder.linear_1",
-        "timestep_embedder.linear_2",
+        *ATTENTION,
+        *(f"feed_forward.linear_{part}" for part in (1, 2, 3)),
+        *TIME,
         "norm_out.linear_2",
     )
 

@@ -9,32 +9,30 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from apexgen.backbones.base import Backbone, from_patches, refuse_cut, to_patches
+from apexgen.backbones.base import (
+    ATTENTION,
+    FEED_FORWARD,
+    TEXT_ATTENTION,
+    TIME,
+    Backbone,
+    from_patches,
+    refuse_cut,
+    to_patches,
+)
 from apexgen.condition import Condition
 
 
 class QwenImage(Backbone):
-    """QwenImagePipeline: the network wants t and patches of 2 x 2 latents, and predicts z - x, which is ours."""
+    """QwenImagePipeline: the network wants t and patches of 2 x 2 latents, and predicts z - x, which is ours.
+
+    In bfloat16 the network rounds its time too, in the stock pipeline as here.
+    """
 
     family = "Qwen-Image"
     oldest_diffusers = (0, 37)  # before, it attends to the padding of prompts
     time_embedder = "time_text_embed.timestep_embedder"
     max_tokens = 512
-    lora_targets = (
-        "to_q",
-        "to_k",
-        "to_v",
-        "to_out.0",
-        "add_q_proj",
-        "add_k_proj",
-        "add_v_proj",
-        "to_add_out",
-        "net.0.proj",
-        "net.2",
-        "timestep_embedder.linear_1",
-        "timestep_embedder.linear_2",
-        "proj_out",
-    )
+    lora_targets = (*ATTENTION, *TEXT_ATTENTION, *FEED_FORWARD, *TIME, "proj_out")
 
     @property
     def lora_excluded(self) -> tuple[str, ...]:

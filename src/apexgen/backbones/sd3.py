@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from apexgen.backbones.base import Backbone, refuse_cut
+from apexgen.backbones.base import ATTENTION, FEED_FORWARD, TEXT_ATTENTION, TIME, Backbone, refuse_cut
 from apexgen.condition import Condition
 
 
@@ -18,21 +18,7 @@ class StableDiffusion3(Backbone):
 
     family = "Stable Diffusion 3"
     time_embedder = "time_text_embed.timestep_embedder"
-    lora_targets = (
-        "to_q",
-        "to_k",
-        "to_v",
-        "to_out.0",
-        "add_q_proj",
-        "add_k_proj",
-        "add_v_proj",
-        "to_add_out",
-        "net.0.proj",
-        "net.2",
-        "timestep_embedder.linear_1",
-        "timestep_embedder.linear_2",
-        "proj_out",
-    )
+    lora_targets = (*ATTENTION, *TEXT_ATTENTION, *FEED_FORWARD, *TIME, "proj_out")
 
     @property
     def lora_excluded(self) -> tuple[str, ...]:

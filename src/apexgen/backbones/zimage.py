@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from apexgen.backbones.base import Backbone, refuse_cut
+from apexgen.backbones.base import ATTENTION, Backbone, refuse_cut
 from apexgen.condition import Condition
 
 
@@ -22,13 +22,8 @@ class ZImage(Backbone):
     time_embedder = "t_embedder"
     native_size = 1024
     lora_targets = (
-        "to_q",
-        "to_k",
-        "to_v",
-        "to_out.0",
-        "feed_forward.w1",
-        "feed_forward.w2",
-        "feed_forward.w3",
+        *ATTENTION,
+        *(f"feed_forward.w{part}" for part in (1, 2, 3)),
         "t_embedder.mlp.0",
         "t_embedder.mlp.2",
         "all_final_layer.2-1.linear",
