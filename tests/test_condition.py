@@ -69,6 +69,16 @@ def test_concatenate_undoes_select(pooled):
     assert not pooled or torch.equal(whole.pooled, c.pooled)
 
 
+def test_texts_of_different_lengths_are_padded_with_what_does_not_count():
+    short, long = condition(1).pad(7), condition(2)
+    assert short.embeds.shape[1] == short.mask.shape[1] == 7 and not short.mask[:, 5:].any()
+    assert len(Condition.concatenate([short, long])) == 3
+    for dropped in (long.drop(torch.tensor([True, False]), short), short.drop(torch.tensor([True]), condition(1))):
+        assert dropped.embeds.shape[:2] == dropped.mask.shape == (len(dropped), 7)
+    with pytest.raises(AssertionError, match="cannot pad 7 tokens to 5"):
+        short.pad(5)
+
+
 def test_expand_repeats_one_row_and_refuses_several():
     one = condition(1)
     assert len(one.expand(3)) == 3 and torch.equal(one.expand(3).embeds[2], one.embeds[0])

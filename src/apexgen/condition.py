@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -44,19 +44,19 @@ class Condition:
     def drop(self, rows: Tensor, null: "Condition") -> "Condition":
         """The rows where the boolean mask (B,) is true replaced by the null condition's.
 
-        null has batch 1 or B and the same length L.
+        null has batch 1 or B.
         """
         assert rows.dtype == torch.bool and rows.shape == (len(self),), (
             f"rows must be a boolean mask ({len(self)},), got {rows.dtype} {tuple(rows.shape)}"
         )
-        null = null.expand(len(self))
-        pooled = None
+        length = max(self.embeds.shape[1], null.embeds.shape[1])
+        null, real, pooled = null.expand(len(self)).pad(length), self.pad(length), None
         if self.pooled is not None:
             assert null.pooled is not None, "the null condition has no pooled vector"
             pooled = torch.where(rows[:, None], null.pooled, self.pooled)
         return Condition(
-            torch.where(rows[:, None, None], null.embeds, self.embeds),
-            torch.where(rows[:, None], null.mask, self.mask),
+            torch.where(rows[:, None, None], null.embeds, real.embeds),
+            torch.where(rows[:, None], null.mask, real.mask),
             pooled,
         )
 
@@ -74,9 +74,20 @@ class Condition:
         pooled = None if self.pooled is None else self.pooled.expand(batch, -1)
         return Condition(self.embeds.expand(batch, -1, -1), self.mask.expand(batch, -1), pooled)
 
+    def pad(self, length: int) -> "Condition":
+        """The condition with tokens that do not count added up to `length`; one of that length as is."""
+        missing = length - self.embeds.shape[1]
+        assert missing >= 0, f"cannot pad {self.embeds.shape[1]} tokens to {length}"
+        if missing == 0:
+            return self
+        pad = nn.functional.pad
+        return Condition(pad(self.embeds, (0, 0, 0, missing)), pad(self.mask, (0, missing)), self.pooled)
+
     @staticmethod
     def concatenate(conditions: Sequence["Condition"]) -> "Condition":
-        """The conditions one after another along the batch; they share L, D and P."""
+        """The conditions one after another along the batch, padded to the longest; they share D and P."""
+        length = max(c.embeds.shape[1] for c in conditions)
+        conditions = [c.pad(length) for c in conditions]
         pooled = [c.pooled for c in conditions if c.pooled is not None]
         assert len(pooled) in (0, len(conditions)), "some conditions are pooled and some are not"
         return Condition(

@@ -18,6 +18,7 @@ class Model(Table):
     """The pretrained pipeline and what of it trains."""
 
     path: str = "scenes"  # a diffusers pipeline folder; "scenes" is the embedded one
+    size: int | None = Field(None, ge=1)  # pixels a side of its pictures; the network's own unless given
     tune: Literal["lora", "full"] = "lora"
     rank: int | None = Field(None, ge=1)  # of the LoRA; 32 unless given
     targets: tuple[str, ...] = ()  # names of linear modules; empty: the family's own

@@ -44,6 +44,8 @@ def open_backbone(run: Run) -> Backbone:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     backbone = load_backbone(base_folder(run), device)
     backbone.precision = _precision(run.model.precision, device)
+    backbone.size = run.model.size
+    backbone.latent_shape()  # refuses a size the family can't draw, before any work
     return backbone
 
 

@@ -79,10 +79,15 @@ def _folder(folder: Path, limit: int | None) -> tuple[list[str], list[np.ndarray
 
 
 def encode_pictures(backbone: Backbone, images: Sequence[np.ndarray]) -> Tensor:
-    """Latents of pictures (H, W, 3) in [0, 1]; ValueError when their sizes differ."""
+    """Latents of pictures (H, W, 3) in [0, 1]; ValueError when they differ in size, or from what the backbone draws."""
     sizes = {image.shape for image in images}
     if len(sizes) != 1:
         raise ValueError(f"the pictures have {len(sizes)} sizes; resize them all to one")
-    backbone.latent_shape(*next(iter(sizes))[:2])
+    height, width, _ = next(iter(sizes))
+    if backbone.latent_shape(height, width) != backbone.latent_shape():
+        raise ValueError(
+            f"the pictures are {height} x {width} pixels and the model draws another size; "
+            f"write model.size = {height}, or resize them"
+        )
     chunks = [images[start : start + CHUNK] for start in range(0, len(images), CHUNK)]
     return torch.cat([backbone.encode_image(to_tensor(np.stack(chunk)).to(backbone.device)).cpu() for chunk in chunks])

@@ -66,7 +66,12 @@ class Student:
     def _add_adapter(self, seed: int) -> None:
         from peft import LoraConfig
 
-        config = LoraConfig(r=self.rank, lora_alpha=self.rank, target_modules=list(self.targets))
+        config = LoraConfig(
+            r=self.rank,
+            lora_alpha=self.rank,
+            target_modules=list(self.targets),
+            exclude_modules=list(self.backbone.lora_excluded) or None,
+        )
         with torch.random.fork_rng():  # peft draws the first factors from the global generator
             torch.manual_seed(seed)
             self.backbone.network.add_adapter(config, adapter_name=ADAPTER)

@@ -6,11 +6,17 @@ from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from apexgen.backbones.two_times import SecondTime
 from apexgen.condition import Condition
+
+# What diffusers calls the linear modules that a LoRA adapts, by the end of their names.
+ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
+TEXT_ATTENTION = ("add_q_proj", "add_k_proj", "add_v_proj", "to_add_out")  # of a text stream beside the picture's
+FEED_FORWARD = ("net.0.proj", "net.2")
+TIME = ("timestep_embedder.linear_1", "timestep_embedder.linear_2")
 
 
 @contextmanager
@@ -23,6 +29,23 @@ def fast_attention(device: torch.device) -> Iterator[None]:
         yield
 
 
+def to_patches(latents: Tensor) -> Tensor:
+    """Latents (B, C, h, w) as one token a patch of 2 x 2, (B, h w / 4, 4 C)."""
+    return nn.functional.pixel_unshuffle(latents, 2).flatten(2).mT
+
+
+def from_patches(tokens: Tensor, height: int, width: int) -> Tensor:
+    """The latents (B, C, height, width) of patches: the inverse of to_patches."""
+    return nn.functional.pixel_shuffle(tokens.mT.unflatten(2, (height // 2, width // 2)), 2)
+
+
+def refuse_cut(prompts: Sequence[str], tokens: Sequence[Sequence[int]], longest: int) -> None:
+    """ValueError for the first prompt whose tokens are more than the encoder takes."""
+    for prompt, ids in zip(prompts, tokens, strict=True):
+        if len(ids) > longest:
+            raise ValueError(f"prompt too long: {len(ids)} tokens, at most {longest}: {prompt[:60]!r}... Shorten it")
+
+
 class Backbone(ABC):
     """One family of pretrained pipelines behind apexgen's conventions.
 
@@ -30,21 +53,56 @@ class Backbone(ABC):
     r; `give_second_time` makes it read it.
     """
 
+    family: ClassVar[str]  # its name in messages
     lora_targets: ClassVar[tuple[str, ...]]  # names of the linear modules that a LoRA adapts
-    scheduler_config: ClassVar[dict[str, Any]]  # what an exported folder's scheduler needs for plain Euler steps
+    oldest_diffusers: ClassVar[tuple[int, int]] = (0, 36)  # in which the family works as it should
+    time_embedder: ClassVar[str]  # the network's module that makes a vector of its time
+    scheduler_config: ClassVar[dict[str, Any]] = {"shift": 1.0, "num_train_timesteps": 1000}  # plain steps, exported
 
     def __init__(self, pipeline: Any) -> None:
         self.pipeline = pipeline
         self.network: Any = pipeline.transformer
         self.precision: torch.dtype | None = None  # autocast inside the network; None: as its weights are
+        self.size: int | None = None  # pixels a side of its pictures; None: native_size
         self.second: SecondTime | None = None  # where the network reads r; a stock one does not
-        for module in (pipeline.transformer, pipeline.vae, pipeline.text_encoder):
-            module.eval().requires_grad_(False)
+        for module in pipeline.components.values():
+            if isinstance(module, nn.Module):
+                module.eval().requires_grad_(False)
 
     @property
     def device(self) -> torch.device:
         """Where the network is."""
         return next(self.network.parameters()).device
+
+    @property
+    def lora_excluded(self) -> tuple[str, ...]:
+        """Modules that fit lora_targets but get no gradient: nothing reads what they make."""
+        return ()
+
+    @property
+    @abstractmethod
+    def max_tokens(self) -> int:
+        """The longest prompt, in tokens, with all that the family puts around it."""
+
+    @property
+    @abstractmethod
+    def native_size(self) -> int:
+        """Pixels a side of the pictures the network was trained at."""
+
+    @property
+    def channels(self) -> int:
+        """C of the latents."""
+        return int(self.pipeline.vae.config.latent_channels)
+
+    @property
+    def size_multiple(self) -> int:
+        """What a side in pixels is a multiple of; in most families a patch is 2 x 2 latents."""
+        return 2 * int(self.pipeline.vae_scale_factor)
+
+    @property
+    def largest_size(self) -> int | None:
+        """The longest side in pixels, where the network has places for no more."""
+        return None
 
     def __call__(self, x: Tensor, t: Tensor, r: Tensor, c: Condition) -> Tensor:
         """The velocity at x (B, C, H, W), times (B, 1, 1, 1) in [0, 1] float32, condition of B rows; like x."""
@@ -66,18 +124,45 @@ class Backbone(ABC):
         parts = [self.encode_text(prompts[start : start + chunk]).to("cpu") for start in range(0, len(prompts), chunk)]
         return Condition.concatenate(parts)
 
-    @abstractmethod
+    @torch.no_grad()
     def encode_image(self, pictures: Tensor) -> Tensor:
         """Pictures (B, 3, H, W) in [-1, 1] to latents (B, C, h, w), with the family's scale and shift."""
+        vae = self.pipeline.vae
+        return (vae.encode(pictures).latent_dist.mode() - vae.config.shift_factor) * vae.config.scaling_factor
 
-    @abstractmethod
+    @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
         """Latents (B, C, h, w) to pictures (B, 3, H, W) in [-1, 1]."""
+        vae = self.pipeline.vae
+        return vae.decode(latents / vae.config.scaling_factor + vae.config.shift_factor).sample
 
-    @abstractmethod
     def latent_shape(self, height: int | None = None, width: int | None = None) -> tuple[int, int, int]:
-        """(C, h, w) of a picture of this size in pixels; by default the size the network was trained at."""
+        """(C, h, w) of a picture of these pixels, by default of `size`; ValueError for a size the family can't draw."""
+        multiple, largest, sides = self.size_multiple, self.largest_size, []
+        for name, side in (("height", height), ("width", width)):
+            pixels = side or self.size or self.native_size
+            nearest = max(multiple, min(round(pixels / multiple) * multiple, largest or pixels + multiple))
+            if pixels != nearest:
+                limit = f" up to {largest}" if largest else ""
+                raise ValueError(
+                    f"{name if side else 'model.size'} = {pixels}: "
+                    f"{self.family} wants a multiple of {multiple}{limit}; use {nearest}"
+                )
+            sides.append(pixels // self.pipeline.vae_scale_factor)
+        return self.channels, sides[0], sides[1]
 
-    @abstractmethod
+    def pack(self, latents: Tensor) -> Tensor:
+        """Latents (B, C, h, w) as the stock pipeline takes and returns them."""
+        return latents
+
     def pipeline_arguments(self, steps: int, guidance: float) -> dict[str, Any]:
         """How to call the stock pipeline for `steps` plain Euler steps (guidance 1 is none)."""
+        _, height, width = self.latent_shape()
+        return {
+            "num_inference_steps": steps,
+            "sigmas": [1 - step / steps for step in range(steps)],  # the default grid may end in a step of 0.001
+            "guidance_scale": guidance,
+            "height": height * self.pipeline.vae_scale_factor,
+            "width": width * self.pipeline.vae_scale_factor,
+            "max_sequence_length": self.max_tokens,
+        }

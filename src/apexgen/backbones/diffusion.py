@@ -12,7 +12,14 @@ import torch
 if TYPE_CHECKING:
     from apexgen.backbones.base import Backbone
 
-BACKBONES = {"SanaPipeline": "apexgen.backbones.sana:Sana"}  # pipeline class -> "module:Class", imported on use
+BACKBONES = {  # pipeline class -> "module:Class", imported on use
+    "FluxPipeline": "apexgen.backbones.flux:Flux",
+    "Lumina2Pipeline": "apexgen.backbones.lumina2:Lumina2",
+    "QwenImagePipeline": "apexgen.backbones.qwen:QwenImage",
+    "SanaPipeline": "apexgen.backbones.sana:Sana",
+    "StableDiffusion3Pipeline": "apexgen.backbones.sd3:StableDiffusion3",
+    "ZImagePipeline": "apexgen.backbones.zimage:ZImage",
+}
 FLOW_SCHEDULERS = ("FlowMatch", "SCM")  # how names of flow-matching schedulers begin
 
 
@@ -59,7 +66,19 @@ def load_backbone(folder: str | Path, device: str | torch.device = "cpu") -> "Ba
     check_flow(path)
     module, _, name = BACKBONES[family].partition(":")
     adapter = getattr(import_module(module), name)
+    check_diffusers(adapter)
     return adapter(open_pipeline(path).to(device))
+
+
+def check_diffusers(adapter: "type[Backbone]") -> None:
+    """ValueError when the installed diffusers is too old for a family."""
+    from diffusers import __version__
+
+    if tuple(map(int, __version__.split(".")[:2])) < adapter.oldest_diffusers:
+        oldest = ".".join(map(str, adapter.oldest_diffusers))
+        raise ValueError(
+            f"{adapter.family} needs diffusers {oldest}, here is {__version__}; write: pip install -U diffusers"
+        )
 
 
 def open_pipeline(path: Path) -> Any:

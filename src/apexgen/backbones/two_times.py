@@ -39,18 +39,13 @@ def give_second_time(backbone: Any, seed: int = 0) -> None:
     """Make a backbone's network read r, through the module that embeds its time; nothing where it does already.
 
     The second time's weights belong to the network, as `second_time`, frozen until a student trains them.
-    ValueError where the network has no TimestepEmbedding, or more than one.
     """
-    from diffusers.models.embeddings import TimestepEmbedding
-
     if backbone.second is not None:
         return
-    network = backbone.network
-    embedders = [module for module in network.modules() if isinstance(module, TimestepEmbedding)]
-    if len(embedders) != 1:
-        raise ValueError(f"{type(network).__name__} embeds {len(embedders)} times; a second one can be given to one")
+    embedder = backbone.network.get_submodule(backbone.time_embedder)
+    *_, last = (module for module in embedder.modules() if isinstance(module, nn.Linear))
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        second = SecondTime(embedders[0].linear_2.out_features).to(backbone.device)
-    network.second_time = backbone.second = second.requires_grad_(False)
-    embedders[0].register_forward_hook(lambda module, inputs, embedded: embedded + second().to(embedded.dtype))
+        second = SecondTime(last.out_features).to(backbone.device)
+    backbone.network.second_time = backbone.second = second.requires_grad_(False)
+    embedder.register_forward_hook(lambda module, inputs, embedded: embedded + second().to(embedded.dtype))

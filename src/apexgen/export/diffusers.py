@@ -61,7 +61,9 @@ def _write_lora(student: Student, folder: Path) -> None:
     metadata = {
         "r": student.rank,
         "lora_alpha": student.rank,
-        "target_modules": sorted(student.targets),
+        # By their whole names: the family's short ones may fit a module that was left out.
+        "target_modules": sorted({name.rpartition(".lora_")[0] for name in layers}),
+        "rank_pattern": {},  # diffusers 0.36 and 0.37 look for it
     }
     pipeline.save_lora_weights(
         folder,
@@ -106,7 +108,7 @@ def compare(student: Student, folder: Path, base: Path, prompts: Sequence[str], 
     ours = make_pictures(backbone, student.ema, condition, noise, steps)
     stock = open_exported(folder, base)(
         prompt=list(prompts),
-        latents=noise.clone(),
+        latents=backbone.pack(noise).clone(),
         output_type="np",
         **backbone.pipeline_arguments(steps, guidance=1.0),
     ).images

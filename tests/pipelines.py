@@ -1,0 +1,268 @@
+"""Complete tiny pipelines of every family, random weights and all, made from nothing: no file is downloaded.
+
+Networks are two blocks of 16 to 32 channels; schedulers, scales and shifts are set so that a forgotten one shows.
+"""
+
+import string
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler
+
+SIZE = 64  # pixels a side: latents of 8 x 8
+WIDTH = 16  # of every text encoder
+WORDS = "a photo of the red blue white circle ring rings cross square two three".split()
+LETTERS = [*string.ascii_letters, *string.digits, *".,:;-<>|'_/"]
+
+
+def new_vae():
+    return AutoencoderKL(
+        block_out_channels=(8, 8, 8, 8),
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        layers_per_block=1,
+        latent_channels=4,
+        norm_num_groups=4,
+        scaling_factor=1.5,
+        shift_factor=0.06,
+        sample_size=SIZE,
+    )
+
+
+def new_clip(kind):
+    """A CLIP's tokenizer and text encoder; `kind` is the encoder's class."""
+    from transformers import CLIPTextConfig, CLIPTokenizer
+
+    names = ["<|startoftext|>", "<|endoftext|>", *LETTERS, *[f"{letter}</w>" for letter in LETTERS]]
+    tokenizer = CLIPTokenizer(vocab={name: i for i, name in enumerate(names)}, merges=[], model_max_length=24)
+    config = CLIPTextConfig(
+        vocab_size=len(names),
+        hidden_size=WIDTH,
+        intermediate_size=WIDTH,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=24,
+        projection_dim=WIDTH,
+        bos_token_id=0,
+        eos_token_id=1,
+        pad_token_id=1,
+    )
+    return tokenizer, kind(config)
+
+
+def new_t5(width):
+    """A T5's tokenizer and encoder."""
+    from transformers import T5Config, T5EncoderModel, T5Tokenizer
+
+    pieces = [*[(f"\u2581{word}", -1.0) for word in WORDS], ("\u2581", -2.0), *[(letter, -5.0) for letter in LETTERS]]
+    special = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
+    tokenizer = T5Tokenizer(vocab=special + pieces, extra_ids=0, model_max_length=32)
+    config = T5Config(
+        vocab_size=len(special + pieces),
+        d_model=width,
+        d_kv=8,
+        d_ff=width,
+        num_layers=2,
+        num_heads=2,
+        feed_forward_proj="gated-gelu",
+        dropout_rate=0.0,
+    )
+    return tokenizer, T5EncoderModel(config)
+
+
+def new_sd3():
+    from diffusers import SD3Transformer2DModel, StableDiffusion3Pipeline
+    from transformers import CLIPTextModelWithProjection
+
+    tokenizer, text_encoder = new_clip(CLIPTextModelWithProjection)
+    tokenizer_2, text_encoder_2 = new_clip(CLIPTextModelWithProjection)
+    tokenizer_3, text_encoder_3 = new_t5(2 * WIDTH)
+    transformer = SD3Transformer2DModel(
+        sample_size=8,
+        patch_size=2,
+        in_channels=4,
+        out_channels=4,
+        num_layers=2,
+        attention_head_dim=8,
+        num_attention_heads=2,
+        joint_attention_dim=2 * WIDTH,
+        caption_projection_dim=16,
+        pooled_projection_dim=2 * WIDTH,
+        pos_embed_max_size=8,
+        dual_attention_layers=(0,),
+        qk_norm="rms_norm",
+    )
+    return StableDiffusion3Pipeline(
+        transformer=transformer,
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
+        vae=new_vae(),
+        text_encoder=text_encoder,
+        tokenizer=tokenizer,
+        text_encoder_2=text_encoder_2,
+        tokenizer_2=tokenizer_2,
+        text_encoder_3=text_encoder_3,
+        tokenizer_3=tokenizer_3,
+    )
+
+
+def new_flux(guidance_embeds=True):
+    from diffusers import FluxPipeline, FluxTransformer2DModel
+    from transformers import CLIPTextModel
+
+    tokenizer, text_encoder = new_clip(CLIPTextModel)
+    tokenizer_2, text_encoder_2 = new_t5(WIDTH)
+    transformer = FluxTransformer2DModel(
+        in_channels=16,
+        num_layers=2,
+        num_single_layers=2,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=WIDTH,
+        pooled_projection_dim=WIDTH,
+        axes_dims_rope=(4, 4, 8),
+        guidance_embeds=guidance_embeds,
+    )
+    return FluxPipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=guidance_embeds),
+        vae=new_vae(),
+        text_encoder=text_encoder,
+        tokenizer=tokenizer,
+        text_encoder_2=text_encoder_2,
+        tokenizer_2=tokenizer_2,
+        transformer=transformer,
+    )
+
+
+def new_schnell():
+    return new_flux(guidance_embeds=False)
+
+
+def new_qwen_tokenizer(template):
+    """One token a word, as the real one has for the words of the template."""
+    from tokenizers import pre_tokenizers
+    from transformers import Qwen2Tokenizer
+
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    empty = Qwen2Tokenizer(vocab={name: i for i, name in enumerate(special)}, merges=[])
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    return empty.train_new_from_iterator(
+        [template, " ".join(WORDS)], 1000, new_special_tokens=special, initial_alphabet=alphabet, show_progress=False
+    )
+
+
+def new_qwen():
+    from diffusers import AutoencoderKLQwenImage, QwenImagePipeline, QwenImageTransformer2DModel
+    from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+
+    vae = AutoencoderKLQwenImage(
+        base_dim=8, z_dim=4, dim_mult=[1, 1, 1, 1], num_res_blocks=1, latents_mean=[0.1, -0.2, 0.3, 0.0],
+        latents_std=[0.5, 1.5, 2.0, 0.8],
+    )  # fmt: skip
+    transformer = QwenImageTransformer2DModel(
+        in_channels=16,
+        out_channels=4,
+        num_layers=2,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=WIDTH,
+        axes_dims_rope=(8, 4, 4),
+    )
+    scheduler = FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, shift_terminal=0.02)
+    pipeline = QwenImagePipeline(scheduler, vae, None, None, transformer)
+    tokenizer = new_qwen_tokenizer(pipeline.prompt_template_encode.format("a"))
+    width, heads = {"hidden_size": WIDTH, "intermediate_size": WIDTH}, {"num_attention_heads": 2}
+    config = Qwen2_5_VLConfig(
+        text_config=width | heads | {
+            "num_hidden_layers": 2,
+            "num_key_value_heads": 1,
+            "vocab_size": len(tokenizer),
+            "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [1, 1, 2]},
+        },
+        vision_config=width | {"depth": 1, "num_heads": 2, "out_hidden_size": WIDTH},
+    )  # fmt: skip
+    pipeline.register_modules(text_encoder=Qwen2_5_VLForConditionalGeneration(config), tokenizer=tokenizer)
+    return pipeline
+
+
+def new_lumina2():
+    from diffusers import Lumina2Pipeline, Lumina2Transformer2DModel
+    from transformers import Gemma2Config, Gemma2Model, GemmaTokenizer
+
+    names = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "\u2581", *LETTERS]
+    tokenizer = GemmaTokenizer(vocab={name: i for i, name in enumerate(names)}, merges=[], model_max_length=256)
+    config = Gemma2Config(
+        vocab_size=len(names),
+        hidden_size=WIDTH,
+        intermediate_size=WIDTH,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=8,
+    )
+    transformer = Lumina2Transformer2DModel(
+        sample_size=8,
+        in_channels=4,
+        hidden_size=32,
+        num_layers=2,
+        num_refiner_layers=1,
+        num_attention_heads=2,
+        num_kv_heads=1,
+        multiple_of=16,
+        axes_dim_rope=(8, 4, 4),
+        cap_feat_dim=WIDTH,
+    )
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=6.0)
+    return Lumina2Pipeline(transformer, scheduler, new_vae(), Gemma2Model(config), tokenizer)
+
+
+def new_zimage():
+    from diffusers import ZImagePipeline, ZImageTransformer2DModel
+    from transformers import Qwen3Config, Qwen3Model
+
+    template = (
+        "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    tokenizer = new_qwen_tokenizer("<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\n")
+    tokenizer.chat_template = template
+    config = Qwen3Config(
+        vocab_size=len(tokenizer),
+        hidden_size=WIDTH,
+        intermediate_size=WIDTH,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=8,
+    )
+    transformer = ZImageTransformer2DModel(
+        in_channels=4,
+        dim=32,
+        n_layers=2,
+        n_refiner_layers=1,
+        n_heads=2,
+        n_kv_heads=2,
+        cap_feat_dim=WIDTH,
+        axes_dims=[8, 4, 4],
+        axes_lens=[1024, 64, 64],
+    )
+    for token in (transformer.x_pad_token, transformer.cap_pad_token):
+        torch.nn.init.normal_(token)  # empty memory before diffusers 0.39
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)
+    return ZImagePipeline(scheduler, new_vae(), Qwen3Model(config), tokenizer, transformer)
+
+
+BUILDERS = {
+    "sd3": new_sd3,
+    "flux": new_flux,
+    "schnell": new_schnell,
+    "qwen": new_qwen,
+    "lumina2": new_lumina2,
+    "zimage": new_zimage,
+}
+
+
+def build(family: str, folder: Path) -> Path:
+    """Write the tiny pipeline of a family to folder/family."""
+    torch.manual_seed(0)
+    BUILDERS[family]().save_pretrained(folder / family)
+    return folder / family

@@ -1,0 +1,280 @@
+"""Every family: our steps are the stock pipeline's, and what we train opens in it. A new one joins by a builder."""
+
+import numpy as np
+import pytest
+import torch
+from diffusers import FlowMatchEulerDiscreteScheduler
+from PIL import Image
+
+from apexgen.backbones.base import fast_attention
+from apexgen.backbones.diffusion import BACKBONES, load_backbone
+from apexgen.backbones.two_times import give_second_time
+from apexgen.condition import Condition
+from apexgen.config import load_run
+from apexgen.distill import open_student
+from apexgen.encode import encode, encode_pictures
+from apexgen.export.diffusers import compare, export_student
+from apexgen.generate import draw_noise, make_pictures
+from apexgen.sample import generate
+from apexgen.student import Student
+from apexgen.train import Trainer, open_objective
+from apexgen.velocities import guided
+from pipelines import BUILDERS, SIZE, build
+from small import perturb
+
+SHORT, LONG = "a red ring", "a photo of the two blue rings, three white squares"
+PLAIN_GUIDANCE = ("sd3", "flux", "schnell", "lumina2", "zimage")  # the stock Qwen-Image rescales what is guided
+
+
+@pytest.fixture(scope="session")
+def folders(tmp_path_factory):
+    root = tmp_path_factory.mktemp("pipelines")
+    return {family: build(family, root) for family in BUILDERS}
+
+
+def opened(folder):
+    net = load_backbone(folder)
+    net.size = SIZE
+    return net
+
+
+@pytest.fixture(scope="module", params=BUILDERS)
+def family(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def folder(folders, family):
+    return folders[family]
+
+
+@pytest.fixture(scope="module")
+def net(folder):
+    """One for the tests that leave it as it was, with the scheduler that is exported."""
+    net = opened(folder)
+    net.pipeline.scheduler = FlowMatchEulerDiscreteScheduler(**net.scheduler_config)
+    return net
+
+
+def inputs(net, prompts=(SHORT, LONG)):
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(len(prompts), *net.latent_shape(), generator=generator)
+    t = torch.rand(len(prompts), 1, 1, 1, generator=generator)
+    return x, t, net.encode_text(list(prompts))
+
+
+def test_every_family_is_here():
+    assert {builder().__class__.__name__ for builder in BUILDERS.values()} | {"SanaPipeline"} == set(BACKBONES)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("prompts", [[SHORT], [SHORT, LONG]])
+@pytest.mark.parametrize("steps", [1, 4])
+def test_our_steps_are_the_stock_pipelines(net, steps, prompts):
+    noise = draw_noise(range(len(prompts)), net.latent_shape())
+    ours = generate(net, net.encode_text(prompts), noise, steps)
+    stock = net.pipeline(
+        prompt=list(prompts), latents=net.pack(noise), output_type="latent", **net.pipeline_arguments(steps, 1.0)
+    ).images
+    torch.testing.assert_close(net.pack(ours), stock, atol=1e-5, rtol=1e-5)
+    assert (ours - noise).abs().mean() > 0.01
+
+
+def test_our_picture_is_the_stock_pipelines(net):
+    noise = draw_noise([0, 1], net.latent_shape())
+    ours = make_pictures(net, net, net.encode_text([SHORT, LONG]), noise, 4)
+    stock = net.pipeline(
+        prompt=[SHORT, LONG], latents=net.pack(noise), output_type="np", **net.pipeline_arguments(4, 1.0)
+    ).images
+    assert ours.shape == (2, SIZE, SIZE, 3) and ours.std() > 0.01
+    assert np.abs(ours - stock).max() < 1e-5
+
+
+def test_our_guidance_is_the_stock_pipelines(net, family):
+    if family not in PLAIN_GUIDANCE:
+        pytest.skip("the stock pipeline rescales what is guided")
+    noise = draw_noise([0], net.latent_shape())
+    ours = generate(guided(net, net.encode_text([""]), 3.0), net.encode_text([SHORT]), noise, 2)
+    stock = net.pipeline(
+        prompt=[SHORT], latents=net.pack(noise), output_type="latent", **net.pipeline_arguments(2, 3.0)
+    ).images
+    torch.testing.assert_close(net.pack(ours), stock, atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_neither_a_longer_neighbour_nor_padding_matters(net):
+    x, t, c = inputs(net)
+    alone = net.encode_text([SHORT])
+    beside = net(x, t, t, c)[:1]
+    torch.testing.assert_close(net(x[:1], t[:1], t[:1], alone), beside, atol=1e-5, rtol=1e-5)
+    chunks = net.encode_text_in_chunks([SHORT, LONG], 1)
+    assert torch.equal(chunks.mask, c.mask)
+    torch.testing.assert_close(net(x, t, t, chunks)[:1], beside, atol=1e-5, rtol=1e-5)
+    hidden = ~c.mask.bool()
+    noisy = Condition(torch.where(hidden[..., None], torch.randn_like(c.embeds), c.embeds), c.mask, c.pooled)
+    torch.testing.assert_close(net(x, t, t, noisy)[:1], beside, atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_the_shift_is_visible_in_each_part_of_the_condition(net):
+    x, t, c = inputs(net)
+    real, fake = net(x, t, t, c), c.shift(-1.0, 0.5)
+    parts = [fake, Condition(fake.embeds, c.mask, c.pooled)]
+    if c.pooled is not None:
+        parts.append(Condition(c.embeds, c.mask, fake.pooled))
+    for part in parts:
+        assert (net(x, t, t, part) - real).abs().mean() > 1e-4 * real.abs().mean()
+
+
+def test_the_autoencoder_is_used_with_the_familys_own_scale(net):
+    pictures = torch.rand(2, 3, SIZE, SIZE) * 2 - 1
+    latents = net.encode_image(pictures)
+    assert latents.shape[1:] == net.latent_shape()
+    vae, frames = net.pipeline.vae, pictures.unsqueeze(2) if net.family == "Qwen-Image" else pictures
+    with torch.no_grad():
+        plain = vae.decode(vae.encode(frames).latent_dist.mode()).sample
+    torch.testing.assert_close(net.decode(latents), plain.view_as(pictures), atol=1e-5, rtol=1e-4)
+
+
+def test_a_prompt_that_would_be_cut_is_refused(net):
+    with pytest.raises(ValueError, match=rf"prompt too long: \d+ tokens, at most {net.max_tokens}: 'ring ring"):
+        net.encode_text([SHORT, "ring " * 600])
+
+
+def test_a_size_the_family_does_not_allow_names_the_nearest(net):
+    for height in (SIZE + 1, SIZE - 2, 3):
+        with pytest.raises(ValueError, match=rf"height = {height}: {net.family} wants a multiple of 16.*; use \d+"):
+            net.latent_shape(height)
+    assert net.latent_shape(SIZE, SIZE // 2) == (net.latent_shape()[0], 8, 4)
+
+
+def test_the_teacher_is_the_adapter_off_bit_for_bit(folder):
+    net = opened(folder)
+    x, t, c = inputs(net)
+    with torch.no_grad():
+        before = net(x, t, t, c)
+        student = Student(net, "lora", rank=2)
+        perturb(student)
+        assert torch.equal(student.teacher(x, t, t, c), before)
+        assert not torch.allclose(net(x, t, t, c), before, atol=1e-3)
+
+
+def test_a_second_time_is_silent_at_the_start_and_read_once_trained(folder, net):
+    x, t, c = inputs(net)
+    two = opened(folder)
+    give_second_time(two)
+    with torch.no_grad():
+        expected = net(x, t, t, c)
+        assert torch.equal(two(x, t, t / 2, c), expected)
+        two.second.last.weight.normal_()
+        assert torch.equal(two(x, t, t, c), expected)
+        assert not torch.allclose(two(x, t, t / 2, c), expected, atol=1e-4)
+
+
+def short_trainer(net, folder, *settings):
+    for index, prompt in enumerate([SHORT, LONG, "a blue cross"]):
+        pixels = np.random.default_rng(index).integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{index}.png")
+        (folder / f"{index}.txt").write_text(prompt)
+    run = load_run(None, ["train.steps=3", "train.batch=1", f"data.source={folder}", *settings])
+    student, pictures = open_student(run, net), open_objective(run).needs_pictures
+    return Trainer(run, student, encode(run.data, net, pictures), net.latent_shape())
+
+
+@pytest.mark.parametrize("difference", [0, 1e-3])
+def test_an_objective_of_two_times_trains(folder, tmp_path, difference):
+    settings = ["objective.name=mean_flow", "objective.equal_share=0.0", f"objective.difference={difference}"]
+    trainer = short_trainer(opened(folder), tmp_path, *settings)
+    for _ in range(2):
+        trainer.advance()
+    assert trainer.student.backbone.second.last.weight.any()
+
+
+@torch.no_grad()
+def test_bfloat16_casts_on_its_way_in_and_out(folder, net):
+    x, t, c = inputs(net)
+    rough, exact = opened(folder), net(x, t, t, c)
+    rough.precision = torch.bfloat16
+    found = rough(x, t, t, c)
+    assert found.dtype == x.dtype
+    assert 0 < (found - exact).norm() < 0.1 * exact.norm()
+
+
+def gradients(net, student):
+    x, t, c = inputs(net)
+    with fast_attention(x.device):
+        net(x, t, t, c).square().mean().backward()
+    found = {name: weight.grad for name, weight in student.weights.items()}
+    student.backbone.network.zero_grad()
+    return found
+
+
+def test_every_trained_weight_gets_a_gradient_checkpointed_or_not(folder):
+    net = opened(folder)
+    student = Student(net, "lora", rank=2)
+    perturb(student)
+    plain = gradients(net, student)
+    net.network.enable_gradient_checkpointing()
+    checkpointed = gradients(net, student)
+    for name, gradient in plain.items():
+        assert gradient is not None and gradient.abs().max() > 0, name
+        torch.testing.assert_close(checkpointed[name], gradient, atol=1e-7, rtol=1e-4, msg=name)
+
+
+@pytest.mark.filterwarnings("error::UserWarning")
+def test_a_short_run_trains_exports_and_opens_in_the_stock_pipeline(folder, tmp_path):
+    net = opened(folder)
+    trainer = short_trainer(
+        net, tmp_path, "train.warmup=0", "train.learning_rate=0.05", "model.rank=2", "objective.warmup=1"
+    )
+    for _ in range(3):
+        trainer.advance()
+    exported = export_student(trainer.student, folder, tmp_path / "export")
+    noise = draw_noise([0, 1], net.latent_shape())
+    for steps in (1, 2):
+        assert compare(trainer.student, exported, folder, [SHORT, LONG], noise, steps) < 1e-4
+    condition = net.encode_text([SHORT, LONG])
+    student = trainer.student
+    ours, teacher = (make_pictures(net, field, condition, noise, 1) for field in (student.ema, student.teacher))
+    assert np.abs(ours - teacher).max() > 1e-3  # else nothing was learnt, and equal pictures prove nothing
+
+
+def test_full_tuning_tolerates_what_gets_no_gradient(folder, tmp_path):
+    trainer = short_trainer(opened(folder), tmp_path, 'model.tune="full"')
+    assert trainer.advance()["gradient_norm"] > 0
+
+
+def test_an_older_diffusers_is_refused_before_the_weights_are_opened(folders, monkeypatch):
+    monkeypatch.setattr("diffusers.__version__", "0.36.1")
+    monkeypatch.setattr("apexgen.backbones.diffusion.open_pipeline", pytest.fail)
+    with pytest.raises(ValueError, match=r"Qwen-Image needs diffusers 0\.37, here is 0\.36\.1; write: pip install"):
+        load_backbone(folders["qwen"])
+
+
+def test_stable_diffusion_3_without_its_t5_reads_with_clip(folders):
+    net = opened(folders["sd3"])
+    net.pipeline.text_encoder_3 = None
+    net.pipeline.scheduler = FlowMatchEulerDiscreteScheduler(**net.scheduler_config)
+    noise = draw_noise([0], net.latent_shape())
+    with torch.no_grad():
+        ours = generate(net, net.encode_text([SHORT]), noise, 2)
+    stock = net.pipeline(prompt=[SHORT], latents=noise, output_type="latent", **net.pipeline_arguments(2, 1.0)).images
+    torch.testing.assert_close(ours, stock, atol=1e-5, rtol=1e-5)
+    with pytest.raises(ValueError, match="at most 24"):
+        net.encode_text([LONG])
+
+
+def test_stable_diffusion_3_has_places_up_to_a_size(folders):
+    with pytest.raises(ValueError, match=r"width = 160: .* multiple of 16 up to 128; use 128"):
+        opened(folders["sd3"]).latent_shape(128, 160)
+
+
+def test_a_runs_size_that_the_family_does_not_allow_names_the_key(folders):
+    net = opened(folders["flux"])
+    net.size = 50
+    with pytest.raises(ValueError, match=r"model\.size = 50: FLUX\.1 wants a multiple of 16; use 48"):
+        net.latent_shape()
+    net.size = None
+    assert net.latent_shape() == (4, 128, 128)
+    with pytest.raises(ValueError, match=r"pictures are 64 x 64 pixels .*; write model\.size = 64"):
+        encode_pictures(net, [np.zeros((64, 64, 3), dtype=np.float32)])
