@@ -100,7 +100,7 @@ def test_every_objective_trains_the_real_pipeline_and_comes_back_from_its_checkp
     checkpoint.save(tmp_path, made.state(), "", keep=1)
     again = open_student(run, backbone())
     saved = checkpoint.load_latest(tmp_path, pytest.fail)
-    again.load(saved.weights, saved.average)
+    again.load(saved.weights, saved.average, saved.kept)
     x, t, c = inputs(net)
     with torch.no_grad():
         assert torch.equal(again.ema(x, t, t / 2, c), made.student.ema(x, t, t / 2, c))

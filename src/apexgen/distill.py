@@ -45,11 +45,12 @@ def _precision(wanted: str, device: str) -> torch.dtype | None:
 
 
 def open_student(run: Run, backbone: Backbone) -> Student:
-    """The student the run describes, untrained; with the second time or the fake weights that its objective needs."""
+    """The student the run describes, untrained; with the second time, fake weights or heads its objective needs."""
     objective, model, seed = open_objective(run), run.model, run.train.seed
     if objective.needs_second_time:
         give_second_time(backbone, seed)
-    return Student(backbone, model.tune, model.rank or 0, model.targets, seed, objective.needs_fake_network)
+    heads = objective.blocks_with_heads(len(backbone.blocks))
+    return Student(backbone, model.tune, model.rank or 0, model.targets, seed, objective.needs_fake_network, heads)
 
 
 def distill(run: Run, console: Console) -> tuple[Trainer, float]:
@@ -160,7 +161,7 @@ def sample_run(folder: Path, prompts: list[str], steps: int, seed: int, out: Pat
         raise ValueError(f"{folder} has no whole checkpoint; train it first: apexgen train {folder / 'config.toml'}")
     backbone = open_backbone(run)
     student = open_student(run, backbone)
-    student.load(saved.weights, saved.average)
+    student.load(saved.weights, saved.average, saved.kept)
     noise = draw_noise(range(seed, seed + len(prompts)), backbone.latent_shape())
     pictures = make_pictures(backbone, student.ema, backbone.encode_text(prompts), noise, steps)
     picture_grid(prompts, {f"student@{steps}": pictures}).save(out)

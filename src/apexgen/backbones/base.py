@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from apexgen.backbones.two_times import SecondTime
@@ -56,6 +56,16 @@ class Backbone(ABC):
     @abstractmethod
     def velocity(self, x: Tensor, t: Tensor, c: Condition) -> Tensor:
         """The network's output as our velocity: the family's time scale, sign and argument names."""
+
+    @property
+    def blocks(self) -> Sequence[nn.Module]:
+        """The network's blocks, whose output, or the last part of it, is the picture's tokens (B, N, width)."""
+        return self.network.transformer_blocks
+
+    @property
+    def width(self) -> int:
+        """The length of a token between two blocks."""
+        return int(self.network.config.num_attention_heads * self.network.config.attention_head_dim)
 
     @abstractmethod
     def encode_text(self, prompts: Sequence[str]) -> Condition:

@@ -4,7 +4,7 @@ import copy
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from apexgen import flow
 from apexgen.compare.points import NULL, PointNetwork, Points, condition
+from apexgen.discriminator import Discriminator
 from apexgen.objectives import Batch, Nets, Objective
 from apexgen.objectives.flow_matching import FlowMatching
 from apexgen.sample import euler, renoise, uniform_grid
@@ -54,7 +55,8 @@ def steps_within(budget: float, objective: Objective, world: Points) -> tuple[in
 def evaluations_per_step(objective: Objective, world: Points) -> float:
     """The arithmetic of one step after every warm-up, in forwards of its batch, counted operation by operation."""
     network = PointNetwork()
-    nets = Nets(copy.deepcopy(network), network, network, copy.deepcopy(network))
+    others = (copy.deepcopy(network), network, _discriminator(network, objective, seed=0))
+    nets = Nets(copy.deepcopy(network), network, network, *others)
     labels, x = world.data(BATCH, torch.Generator().manual_seed(0))
     batch, drawn = Batch(condition(labels), NULL, x), objective.draw(x.shape, torch.Generator().manual_seed(0))
     t = torch.ones(BATCH, 1)
@@ -72,9 +74,13 @@ def train(objective: Objective, world: Points, start: PointNetwork, steps: int, 
     """A copy of the network trained by an objective, averaged on the way; the network itself is the teacher."""
     generator = torch.Generator().manual_seed(seed)
     student, average, fake = (copy.deepcopy(start) for _ in range(3))
-    nets = Nets(student, start, average, fake)
-    optimizer = torch.optim.Adam([*student.parameters(), *fake.parameters()], RATE, betas=(0.9, 0.99))
+    discriminator = _discriminator(start, objective, seed)
+    nets = Nets(student, start, average, fake, None, discriminator)
+    heads = discriminator.heads.parameters() if discriminator else ()
+    optimizer = torch.optim.Adam([*student.parameters(), *fake.parameters(), *heads], RATE, betas=(0.9, 0.99))
     for step in range(steps):
+        if objective.takes_snapshot(step):
+            nets = replace(nets, snapshot=copy.deepcopy(student))
         optimizer.param_groups[0]["lr"] = RATE * rate(step, steps, 0)
         labels, x = world.data(BATCH, generator)
         optimizer.zero_grad()
@@ -83,6 +89,12 @@ def train(objective: Objective, world: Points, start: PointNetwork, steps: int, 
         with torch.no_grad():
             torch._foreach_lerp_(list(average.parameters()), list(student.parameters()), 1 - DECAY)
     return average
+
+
+def _discriminator(teacher: PointNetwork, objective: Objective, seed: int) -> Discriminator | None:
+    """The one an objective wants, on a frozen copy of the teacher."""
+    heads, frozen = objective.blocks_with_heads(len(teacher.blocks)), copy.deepcopy(teacher).requires_grad_(False)
+    return Discriminator(frozen, [frozen.blocks[index] for index in heads], frozen.width, seed) if heads else None
 
 
 @torch.no_grad()

@@ -4,10 +4,13 @@ from apexgen.compare.contest import Contestant
 from apexgen.objectives.apex import Apex
 from apexgen.objectives.consistency import Consistency
 from apexgen.objectives.ctm import Ctm
+from apexgen.objectives.ddo import Ddo
 from apexgen.objectives.dmd import Dmd
 from apexgen.objectives.flow_matching import FlowMatching
+from apexgen.objectives.ladd import Ladd
 from apexgen.objectives.lcm import Lcm
 from apexgen.objectives.mean_flow import MeanFlow
+from apexgen.objectives.progressive import Progressive
 from apexgen.objectives.rcgm import Rcgm
 from apexgen.objectives.shortcut import Shortcut
 from apexgen.objectives.twin_flow import TwinFlow
@@ -17,6 +20,7 @@ CONTESTANTS: dict[str, Contestant] = {
     "consistency": Contestant(Consistency(stage_steps=300), renoises=True),
     "consistency-continuous": Contestant(Consistency(form="continuous"), renoises=True),
     "lcm": Contestant(Lcm(guidance=1.0), renoises=True),
+    "progressive": Contestant(Progressive(stage_steps=1200)),
     "ctm": Contestant(Ctm()),
     "mean_flow": Contestant(MeanFlow()),
     "shortcut": Contestant(Shortcut()),
@@ -25,6 +29,8 @@ CONTESTANTS: dict[str, Contestant] = {
     "twin_flow-condition": Contestant(TwinFlow(told_by="condition")),
     "dmd": Contestant(Dmd()),
     "dmd-plain": Contestant(Dmd(normalise=False)),
+    "ladd": Contestant(Ladd()),
+    "ddo": Contestant(Ddo()),
     "apex": Contestant(Apex()),
     "apex-data": Contestant(Apex(anchor="data")),
     "apex-no-shift": Contestant(Apex(shift_scale=1.0)),
