@@ -11,6 +11,7 @@ from apexgen.objectives.lcm import Lcm
 from apexgen.objectives.mean_flow import MeanFlow
 from apexgen.objectives.progressive import Progressive
 from apexgen.objectives.rcgm import Rcgm
+from apexgen.objectives.sana_sprint import SanaSprint
 from apexgen.objectives.shortcut import Shortcut
 from apexgen.objectives.twin_flow import TwinFlow
 
@@ -43,6 +44,7 @@ SETTINGS = {
     "ddo against itself": Ddo(round_steps=1, alpha=2.0),
     "ladd": Ladd(),
     "ladd in steps": Ladd(steps=4, r1=0.0),
+    "sana_sprint": SanaSprint(tangent_warmup=1),
     "mean_flow": MeanFlow(),
     "mean_flow on data": MeanFlow(real="data", equal_share=0.0),
     "rcgm": Rcgm(),

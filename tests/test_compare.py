@@ -14,8 +14,11 @@ from apexgen.compare.page import spread
 from apexgen.compare.points import WORLDS, PointNetwork, Ring, condition
 from apexgen.objectives import OBJECTIVES
 from apexgen.objectives.apex import Apex
+from apexgen.objectives.ddo import Ddo
 from apexgen.objectives.flow_matching import FlowMatching
+from apexgen.objectives.ladd import Ladd
 from apexgen.objectives.lcm import Lcm
+from apexgen.objectives.progressive import Progressive
 
 
 @pytest.fixture(params=WORLDS.values(), ids=WORLDS.keys())
@@ -61,6 +64,9 @@ def test_the_point_network_reads_the_second_time_only_once_it_has_learnt_to():
     [
         (FlowMatching(), 3),  # a forward, and a backward of two
         (Lcm(guidance=1.0), 5),  # and one forward each of teacher and average
+        (Progressive(), 5),  # and two forwards of the snapshot
+        (Ddo(), 16),  # two terms with a gradient, each beside the reference, which draws in eight steps
+        (Ladd(r1=0.0, every=3), 6.88),  # the student, three forwards of the teacher's kind, and its one head
         (Apex(), 10),  # three terms with a gradient, and the teacher
         (Apex(anchor_share=0.25), 7.75),
         (Apex(guidance=2.0), 11),

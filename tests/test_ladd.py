@@ -8,7 +8,9 @@ from apexgen.compare.contest import evaluations_per_step
 from apexgen.compare.points import Ring
 from apexgen.discriminator import Discriminator
 from apexgen.objectives import Batch, Draw, Nets
+from apexgen.objectives.consistency import Consistency
 from apexgen.objectives.ladd import Ladd
+from apexgen.objectives.sana_sprint import SanaSprint
 from apexgen.student import Student
 from fields import batch, draw, kept_gradient, nets, terms
 from gaussian import empty_condition
@@ -82,6 +84,8 @@ def test_a_one_step_generator_starts_from_noise_alone_and_one_of_many_on_its_gri
 @pytest.mark.parametrize("every, read", [(1, [0, 1, 2, 3, 4]), (2, [0, 2, 4]), (3, [1, 4]), (9, [4])])
 def test_heads_are_counted_from_the_last_block(every, read):
     assert list(Ladd(every=every).blocks_with_heads(5)) == read
+    with pytest.raises(ValueError, match='write objective.name = "dmd"'):
+        Ladd(every=every).blocks_with_heads(0)
 
 
 def test_the_generator_moves_toward_the_data():
@@ -110,6 +114,20 @@ def test_the_generator_moves_toward_the_data():
     _, moved = step(100)
     (slope,) = torch.autograd.grad(moved.value, shift)
     assert slope < -0.01, "descent raises the shift, and with it every sample"
+
+
+def test_sana_sprint_is_continuous_consistency_and_ladd_with_its_generator_weighed():
+    networks, one, whole = nets(), batch(), SanaSprint(adversarial_weight=0.25, tangent_warmup=7)
+    drawn = draw(whole)
+    consistency, told, generator = whole.terms(networks, one, drawn, 5)
+    (alone,) = Consistency(form="continuous", tangent_warmup=7).terms(
+        networks, one, Draw(drawn.noises[2:], drawn.times[2:]), 5
+    )
+    told_alone, generator_alone = Ladd().terms(networks, one, Draw(drawn.noises[:2], drawn.times[:2]), 5)
+    assert torch.equal(consistency.value, alone.value) and torch.equal(told.value, told_alone.value)
+    torch.testing.assert_close(generator.value, 0.25 * generator_alone.value)
+    with pytest.raises(ValueError, match="write tangent_warmup = 300"):
+        SanaSprint(tangent_warmup=0)
 
 
 # The real teacher

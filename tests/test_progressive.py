@@ -10,7 +10,7 @@ from apexgen.objectives import Batch, Draw, Nets
 from apexgen.objectives.path import on_grid, solve
 from apexgen.objectives.progressive import Progressive
 from apexgen.student import Student
-from fields import batch, draw, gradient, kept_gradient, nets, terms
+from fields import batch, kept_gradient, nets, terms
 from gaussian import Gaussian, empty_condition
 from small import backbone, inputs, perturb, trainer_of
 from test_train import assert_same, run_to_end

@@ -59,8 +59,11 @@ class Backbone(ABC):
 
     @property
     def blocks(self) -> Sequence[nn.Module]:
-        """The network's blocks, whose output, or the last part of it, is the picture's tokens (B, N, width)."""
-        return self.network.transformer_blocks
+        """The network's blocks, whose output, or the last part of it, is the picture's tokens (B, N, width).
+
+        None where a family's network keeps them elsewhere and its adapter does not say where.
+        """
+        return getattr(self.network, "transformer_blocks", ())
 
     @property
     def width(self) -> int:

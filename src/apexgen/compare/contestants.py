@@ -12,6 +12,7 @@ from apexgen.objectives.lcm import Lcm
 from apexgen.objectives.mean_flow import MeanFlow
 from apexgen.objectives.progressive import Progressive
 from apexgen.objectives.rcgm import Rcgm
+from apexgen.objectives.sana_sprint import SanaSprint
 from apexgen.objectives.shortcut import Shortcut
 from apexgen.objectives.twin_flow import TwinFlow
 
@@ -29,7 +30,8 @@ CONTESTANTS: dict[str, Contestant] = {
     "twin_flow-condition": Contestant(TwinFlow(told_by="condition")),
     "dmd": Contestant(Dmd()),
     "dmd-plain": Contestant(Dmd(normalise=False)),
-    "ladd": Contestant(Ladd()),
+    "ladd": Contestant(Ladd(), renoises=True),
+    "sana_sprint": Contestant(SanaSprint(), renoises=True),
     "ddo": Contestant(Ddo()),
     "apex": Contestant(Apex()),
     "apex-data": Contestant(Apex(anchor="data")),

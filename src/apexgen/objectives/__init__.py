@@ -15,6 +15,7 @@ from apexgen.objectives.lcm import Lcm
 from apexgen.objectives.mean_flow import MeanFlow
 from apexgen.objectives.progressive import Progressive
 from apexgen.objectives.rcgm import Rcgm
+from apexgen.objectives.sana_sprint import SanaSprint
 from apexgen.objectives.shortcut import Shortcut
 from apexgen.objectives.twin_flow import TwinFlow
 
@@ -30,6 +31,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "mean_flow": MeanFlow,
     "progressive": Progressive,
     "rcgm": Rcgm,
+    "sana_sprint": SanaSprint,
     "shortcut": Shortcut,
     "twin_flow": TwinFlow,
 }

@@ -36,6 +36,8 @@ class Ladd(LogitNormal):
         within(self, "warmup", 0)
 
     def blocks_with_heads(self, count: int) -> Sequence[int]:
+        if count == 0:
+            raise ValueError('this network has no blocks that a discriminator could read; write objective.name = "dmd"')
         return range((count - 1) % self.every, count, self.every)
 
     def second_times(self, t: Tensor, generator: Generator) -> tuple[Tensor, ...]:
