@@ -84,7 +84,7 @@ def test_a_one_step_generator_starts_from_noise_alone_and_one_of_many_on_its_gri
 @pytest.mark.parametrize("every, read", [(1, [0, 1, 2, 3, 4]), (2, [0, 2, 4]), (3, [1, 4]), (9, [4])])
 def test_heads_are_counted_from_the_last_block(every, read):
     assert list(Ladd(every=every).blocks_with_heads(5)) == read
-    with pytest.raises(ValueError, match='write objective.name = "dmd"'):
+    with pytest.raises(ValueError, match=r'write objective.name = "dmd"'):
         Ladd(every=every).blocks_with_heads(0)
 
 
