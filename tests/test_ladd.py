@@ -59,6 +59,17 @@ def test_the_generator_term_is_judged_by_heads_that_do_not_learn():
     assert kept_gradient(networks.discriminator.heads).abs().sum() > 0
 
 
+def test_what_the_discriminator_reads_holds_no_graph():
+    """The teacher is run with a gradient where it leads to the generator, and nowhere else."""
+    networks, asked = nets(), []
+    judge = networks.discriminator
+    features = judge.features
+    judge.features = lambda x, t, c: asked.append(features(x, t, c)) or asked[-1]
+    for step in (0, 1):
+        list(terms(Ladd(warmup=1), networks, batch(), step))
+    assert [one[0].requires_grad for one in asked] == [False, False, True, False]
+
+
 def test_during_the_warm_up_only_the_discriminator_learns():
     names = [[loss.name for loss in terms(Ladd(warmup=2), nets(), batch(), step)] for step in range(3)]
     assert names == [["discriminator"], ["discriminator"], ["discriminator", "generator"]]
@@ -153,6 +164,7 @@ def test_heads_are_the_seeds_and_belong_to_what_trains():
     names = [name for name in first.trained if name.startswith("head.")]
     assert names and all(torch.equal(first.trained[name], again.trained[name]) for name in names)
     assert any(not torch.equal(first.trained[name], other.trained[name]) for name in names)
+    assert not any("head" in name for name in first.backbone.network.state_dict()), "nor are they exported"
     assert not set(names) & set(first.average) and Student(backbone(), "lora", rank=4).nets().discriminator is None
 
 

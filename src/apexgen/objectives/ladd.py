@@ -64,7 +64,7 @@ class Ladd(LogitNormal):
     def told_apart(self, judge: Discriminator, real: list[Tensor], fake: list[Tensor]) -> Loss:
         """E max(0, 1 - D(real)) + E max(0, 1 + D(fake)), and R1: E |dD / d token|^2 at the real ones."""
         # Cloned: whoever counts operations, as torch's counter does, refuses a gradient by leaves.
-        real = [one.requires_grad_().clone() for one in real] if self.r1 > 0 else real
+        real = [one.detach().requires_grad_().clone() for one in real] if self.r1 > 0 else real
         on_real, on_fake = judge.logits(real), judge.logits(fake)
         value = (1 - on_real).relu().mean() + (1 + on_fake).relu().mean()
         if self.r1 > 0:
