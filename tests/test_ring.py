@@ -27,8 +27,8 @@ def test_the_kl_form_finds_the_modes_in_one_step_and_the_mix_form_does_not(teach
     assert mix["distance"] > 0.9 and mix["right"] < 0.05
 
 
-def test_progressive_distillation_keeps_in_one_step_what_the_teacher_has_in_several(teacher):
-    student = train(Progressive(halvings=3, stage_steps=100), Ring(), teacher, 400, seed=1)
+def test_progressive_distillation_keeps_in_one_step_more_than_the_teacher_has_in_two(teacher):
+    student = train(Progressive(halvings=2, stage_steps=150), Ring(), teacher, 450, seed=1)
     one, few = judge(Ring(), student, 1, renoises=False), judge(Ring(), teacher, 2, renoises=False)
     assert one["distance"] < 0.3 < few["distance"]
     assert one["right"] > 0.4 > few["right"]
