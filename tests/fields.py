@@ -1,9 +1,12 @@
 """A small network and small inputs, in float64, for the laws of the objectives."""
 
+import copy
+
 import torch
 from torch import nn
 
 from apexgen.condition import Condition
+from apexgen.discriminator import Discriminator
 from apexgen.objectives import Batch, Draw, Nets
 
 
@@ -22,7 +25,23 @@ class Field(nn.Module):
 
 
 def nets():
-    return Nets(*(Field().double() for _ in range(4)))
+    first = [Field().double() for _ in range(4)]
+    with torch.random.fork_rng():  # so that what a test draws next does not depend on what Nets has come to hold
+        snapshot = Field().double()
+    return Nets(*first, snapshot, discriminator(first[1]))
+
+
+def discriminator(teacher):
+    """Heads on a frozen copy of a field's hidden layer."""
+    frozen = copy.deepcopy(teacher).requires_grad_(False)
+    made = Discriminator(frozen, [frozen.first], width=16)
+    made.heads.double()
+    return made
+
+
+def modules(networks):
+    """What holds parameters, by its name in Nets."""
+    return vars(networks) | {"discriminator": networks.discriminator.heads}
 
 
 def batch(n=4):

@@ -3,11 +3,15 @@
 from apexgen.objectives.apex import Apex
 from apexgen.objectives.consistency import Consistency
 from apexgen.objectives.ctm import Ctm
+from apexgen.objectives.ddo import Ddo
 from apexgen.objectives.dmd import Dmd
 from apexgen.objectives.flow_matching import FlowMatching
+from apexgen.objectives.ladd import Ladd
 from apexgen.objectives.lcm import Lcm
 from apexgen.objectives.mean_flow import MeanFlow
+from apexgen.objectives.progressive import Progressive
 from apexgen.objectives.rcgm import Rcgm
+from apexgen.objectives.sana_sprint import SanaSprint
 from apexgen.objectives.shortcut import Shortcut
 from apexgen.objectives.twin_flow import TwinFlow
 
@@ -30,11 +34,19 @@ SETTINGS = {
     "sCM": Consistency(form="continuous", tangent_warmup=1),
     "sCM by differences": Consistency(form="continuous", difference=1e-3),
     "lcm": Lcm(),
+    "progressive": Progressive(),
+    "progressive, a later stage": Progressive(stage_steps=1),
+    "progressive guided": Progressive(guidance=2.0),
     "ctm": Ctm(),
     "ctm on data": Ctm(real="data", solver_steps=3),
     "dmd": Dmd(warmup=0),
     "dmd warm-up": Dmd(),
     "dmd plain": Dmd(warmup=0, normalise=False, guidance=2.0),
+    "ddo": Ddo(),
+    "ddo against itself": Ddo(round_steps=1, alpha=2.0),
+    "ladd": Ladd(),
+    "ladd in steps": Ladd(steps=4, r1=0.0),
+    "sana_sprint": SanaSprint(tangent_warmup=1),
     "mean_flow": MeanFlow(),
     "mean_flow on data": MeanFlow(real="data", equal_share=0.0),
     "rcgm": Rcgm(),

@@ -11,7 +11,7 @@ from apexgen.distill import open_student
 from apexgen.encode import encode
 from apexgen.scenes.pipeline import FOLDER
 from apexgen.student import Student
-from apexgen.train import Trainer
+from apexgen.train import Trainer, open_objective
 
 SHORT = (
     "train.steps=4",
@@ -36,6 +36,14 @@ def short_run(folder: Path, *overrides: str) -> Run:
 def trainer(folder: Path, *overrides: str) -> Trainer:
     run, net = short_run(folder, *overrides), backbone()
     corpus = encode(run.data, net, pictures=False)
+    return Trainer(run, open_student(run, net), corpus, net.latent_shape())
+
+
+def trainer_of(name: str, *overrides: str) -> Trainer:
+    """Three steps of any objective on the embedded pipeline, with pictures where it needs them."""
+    settings = ("data.limit=12", "train.steps=3", "train.batch=2", f"objective.name={name}")
+    run, net = load_run(None, [*settings, *overrides]), backbone()
+    corpus = encode(run.data, net, open_objective(run).needs_pictures)
     return Trainer(run, open_student(run, net), corpus, net.latent_shape())
 
 

@@ -12,6 +12,7 @@ from apexgen.objectives.ctm import Ctm
 from apexgen.objectives.flow_matching import FlowMatching
 from apexgen.objectives.lcm import Lcm
 from apexgen.objectives.mean_flow import MeanFlow
+from apexgen.objectives.progressive import Progressive
 from apexgen.objectives.rcgm import Rcgm
 from apexgen.objectives.shortcut import Shortcut
 from apexgen.objectives.twin_flow import TwinFlow
@@ -71,6 +72,8 @@ STATIONARY = {
     "sCM": Consistency(form="continuous", tangent_warmup=1),
     "sCM in phases": Consistency(form="continuous", phases=3, tangent_warmup=1),
     "lcm": Lcm(guidance=1.0),
+    "progressive": Progressive(),
+    "progressive, the last stage": Progressive(stage_steps=1),
     "ctm": Ctm(),
     "ctm, three solver steps": Ctm(solver_steps=3),
     "mean_flow": MeanFlow(equal_share=0.5),
@@ -85,7 +88,7 @@ STATIONARY = {
 def test_the_exact_flow_is_stationary(objective):
     """Taught by the exact flow, the exact map has zero gradient in every term, sample by sample."""
     student = Exact()
-    networks = Nets(student, Exact(), Exact())
+    networks = Nets(student, Exact(), Exact(), snapshot=Exact())
     one = Batch(empty_condition(16), empty_condition(1), Gaussian().sample((16, 3)))
     drawn = objective.draw((16, 3), torch.Generator().manual_seed(0))
     drawn = Draw(*(tuple(value.double() for value in kind) for kind in (drawn.noises, drawn.times)))

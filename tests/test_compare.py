@@ -18,8 +18,11 @@ from apexgen.compare.points import WORLDS, PointNetwork, Ring, condition
 from apexgen.compare.scenes import Scenes
 from apexgen.objectives import OBJECTIVES
 from apexgen.objectives.apex import Apex
+from apexgen.objectives.ddo import Ddo
 from apexgen.objectives.flow_matching import FlowMatching
+from apexgen.objectives.ladd import Ladd
 from apexgen.objectives.lcm import Lcm
+from apexgen.objectives.progressive import Progressive
 
 
 def ignored(step, average):
@@ -69,6 +72,9 @@ def test_the_point_network_reads_the_second_time_only_once_it_has_learnt_to():
     [
         (FlowMatching(), 3),  # a forward, and a backward of two
         (Lcm(guidance=1.0), 5),  # and one forward each of teacher and average
+        (Progressive(), 5),  # and two forwards of the snapshot
+        (Ddo(), 16),  # two terms with a gradient, each beside the reference, which draws in eight steps
+        (Ladd(r1=0.0, every=3), 6.63),  # the student 3, the teacher 2 and 1 back to the points; one head
         (Apex(), 10),  # three terms with a gradient, and the teacher
         (Apex(anchor_share=0.25), 7.75),
         (Apex(guidance=2.0), 11),
@@ -193,6 +199,7 @@ def test_the_table_fits_a_terminal():
 
 def test_a_spread_is_written_where_there_is_one():
     assert spread([0.5, 0.01]) == "0.500±0.010" and spread([0.5, 0.0]) == "0.500"
+    assert spread([64295.6, 6501.3]) == "6e+04"
 
 
 @pytest.mark.parametrize(
@@ -204,7 +211,7 @@ def test_a_spread_is_written_where_there_is_one():
         (["--seeds", "0"], "seeds = 0: input should be greater than or equal to 1"),
         (["--world", "scenes", "--teacher-steps", "3"], 'teacher_steps has no effect with world = "scenes"'),
         (["missing.toml"], "missing.toml: no such run file"),
-        (["--objectives", "apex", "--budget", "500"], "whose warm-up is 150; write --budget 30"),
+        (["--objectives", "apex", "--budget", "500"], "which takes 150 to prepare; write --budget 30"),
     ],
 )
 def test_a_mistake_costs_a_line_and_nothing_is_trained(capsys, monkeypatch, tmp_path, arguments, line):

@@ -10,9 +10,9 @@ import torch
 
 import golden
 from apexgen import objectives
-from apexgen.objectives import OBJECTIVES, Batch, Nets, build_objective
+from apexgen.objectives import OBJECTIVES, Batch, build_objective
 from apexgen.objectives.apex import Apex
-from fields import batch, draw, gradient, kept_gradient, nets, terms
+from fields import batch, draw, gradient, kept_gradient, modules, nets, terms
 from settings import SETTINGS
 
 every_setting = pytest.mark.parametrize("objective", SETTINGS.values(), ids=SETTINGS.keys())
@@ -44,15 +44,16 @@ def test_every_batch_size_is_finite(objective, n):
 
 @every_setting
 def test_the_gradient_reaches_the_student_only(objective):
-    """Or, of a term called fake, the fake network only, where the objective has one."""
-    networks = nets()
+    """Or, of terms called fake and discriminator, those networks only, where the objective has them."""
+    networks, own = nets(), ["discriminator"] + ["fake"] * objective.needs_fake_network
+    every = modules(networks)
     for loss in terms(objective, networks, batch()):
-        for network in vars(networks).values():
+        for network in every.values():
             network.zero_grad()
         loss.value.backward()
-        learner = networks.fake if objective.needs_fake_network and loss.name == "fake" else networks.student
+        learner = every[loss.name if loss.name in own else "student"]
         assert kept_gradient(learner).abs().sum() > 0, loss.name
-        for network in {*vars(networks).values()} - {learner}:
+        for network in {*every.values()} - {learner}:
             assert all(p.grad is None for p in network.parameters()), loss.name
 
 
@@ -63,8 +64,8 @@ def test_the_terms_share_no_graph(objective):
     for loss in terms(objective, networks, one):
         loss.value.backward()
     total = sum(loss.value for loss in terms(objective, networks, one))
-    both = networks.student, networks.fake
-    torch.testing.assert_close(kept_gradient(*both), gradient(total, *both))
+    learners = [modules(networks)[name] for name in ("student", "fake", "discriminator")]
+    torch.testing.assert_close(kept_gradient(*learners), gradient(total, *learners))
 
 
 @every_setting
@@ -137,7 +138,8 @@ def test_every_objective_links_its_paper():
 @every_setting
 def test_bfloat16_autocast_is_finite(objective):
     """The wrapper casts as a backbone does: half precision inside, the latents' own outside."""
-    networks, one = Nets(*(network.float() for network in vars(nets()).values())), batch()
+    networks, one = nets(), batch()
+    every = {name: network.float() for name, network in modules(networks).items()}
 
     def half(network):
         def velocity(x, t, r, c):
@@ -146,12 +148,13 @@ def test_bfloat16_autocast_is_finite(objective):
 
         return velocity
 
-    cast = Nets(*(half(network) for network in vars(networks).values()))
+    networks.discriminator.teacher = half(networks.discriminator.teacher.float())
+    cast = replace(networks, **{name: half(every[name]) for name in every.keys() - {"discriminator"}})
     single = Batch(one.c.to(torch.float32), one.null.to(torch.float32), one.x.float())
     for loss in objective.terms(cast, single, objective.draw(single.x.shape, torch.Generator().manual_seed(0)), 0):
         loss.value.backward()
         assert loss.value.isfinite()
-    assert kept_gradient(networks.student, networks.fake).isfinite().all()
+    assert kept_gradient(*every.values()).isfinite().all()
 
 
 @every_setting

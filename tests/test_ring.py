@@ -5,6 +5,7 @@ import pytest
 from apexgen.compare.plane import Plane
 from apexgen.compare.points import Ring
 from apexgen.objectives.apex import Apex
+from apexgen.objectives.progressive import Progressive
 
 
 @pytest.fixture(scope="module")
@@ -24,3 +25,10 @@ def test_the_kl_form_finds_the_modes_in_one_step_and_the_mix_form_does_not(ring)
     )
     assert kl["distance"] < 0.3 and kl["right"] > 0.4
     assert mix["distance"] > 0.9 and mix["right"] < 0.05
+
+
+def test_progressive_distillation_keeps_in_one_step_more_than_the_teacher_has_in_two(ring):
+    student = ring.train("", Progressive(halvings=2, stage_steps=150), 450, 1, lambda step, average: None)
+    one, few = ring.judge(student, 1, renoises=False), ring.judge(ring.teacher, 2, renoises=False)
+    assert one["distance"] < 0.3 < few["distance"]
+    assert one["right"] > 0.4 > few["right"]

@@ -7,15 +7,12 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from apexgen import checkpoint
 from apexgen.backbones.base import fast_attention
 from apexgen.backbones.two_times import give_second_time
-from apexgen.config import load_run
 from apexgen.demo import run_demo
 from apexgen.distill import open_student
-from apexgen.encode import encode
 from apexgen.objectives import OBJECTIVES
 from apexgen.student import Student
-from apexgen.train import Trainer, open_objective
 from apexgen.velocities import along_flow
-from small import backbone, inputs, perturb
+from small import backbone, inputs, perturb, trainer_of
 
 
 @pytest.fixture(params=["lora", "full"])
@@ -86,21 +83,17 @@ def test_a_kernel_without_a_forward_mode_costs_one_warning():
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_every_objective_trains_the_real_pipeline_and_comes_back_from_its_checkpoint(name, tmp_path):
     warmup = ["objective.warmup=1"] if name in ("apex", "dmd") else []
-    settings = ["data.limit=12", "train.steps=3", "train.batch=2", f"objective.name={name}", *warmup]
-    run = load_run(None, settings)
-    net, objective = backbone(), open_objective(run)
-    made = Trainer(
-        run, open_student(run, net), encode(run.data, net, objective.needs_pictures), net.latent_shape()
-    )  # fmt: skip
+    made = trainer_of(name, *warmup)
+    run, net = made.run, made.student.backbone
     before = {key: weight.detach().clone() for key, weight in made.student.trained.items()}
     for _ in range(3):
         made.advance()
     assert any(not torch.equal(before[key], weight) for key, weight in made.student.trained.items())
-    assert (net.second is not None) == objective.needs_second_time
+    assert (net.second is not None) == made.objective.needs_second_time
     checkpoint.save(tmp_path, made.state(), "", keep=1)
     again = open_student(run, backbone())
     saved = checkpoint.load_latest(tmp_path, pytest.fail)
-    again.load(saved.weights, saved.average)
+    again.load(saved.weights, saved.average, saved.kept)
     x, t, c = inputs(net)
     with torch.no_grad():
         assert torch.equal(again.ema(x, t, t / 2, c), made.student.ema(x, t, t / 2, c))

@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ class State:
     weights: dict[str, Tensor]  # the student's trained tensors
     average: dict[str, Tensor]  # their moving average
     optimizer: dict[str, Any]  # torch.optim state_dict
+    kept: dict[str, Tensor] = field(default_factory=dict)  # the student's snapshot, where its objective took one
 
 
 def save(folder: Path, state: State, config: str, keep: int) -> Path:
@@ -44,6 +45,8 @@ def save(folder: Path, state: State, config: str, keep: int) -> Path:
     try:
         save_file(_contiguous(state.weights), partial / "student.safetensors")
         save_file(_contiguous(state.average), partial / "average.safetensors")
+        if state.kept:
+            save_file(_contiguous(state.kept), partial / "kept.safetensors")
         with (partial / "optimizer.pt").open("wb") as file:
             torch.save({"optimizer": state.optimizer, "step": state.step}, file)
         (partial / "config.toml").write_text(config)
@@ -82,7 +85,8 @@ def load(path: Path) -> State:
         load_file(path / "student.safetensors"),
         load_file(path / "average.safetensors"),
     )
-    return State(training["step"], weights, average, training["optimizer"])
+    kept = load_file(path / "kept.safetensors") if (path / "kept.safetensors").is_file() else {}
+    return State(training["step"], weights, average, training["optimizer"], kept)
 
 
 def checkpoints(folder: Path) -> list[Path]:

@@ -56,11 +56,12 @@ def _precision(wanted: str, device: str) -> torch.dtype | None:
 
 
 def open_student(run: Run, backbone: Backbone) -> Student:
-    """The student the run describes, untrained; with the second time or the fake weights that its objective needs."""
+    """The student the run describes, untrained; with the second time, fake weights or heads its objective needs."""
     objective, model, seed = open_objective(run), run.model, run.train.seed
     if objective.needs_second_time:
         give_second_time(backbone, seed)
-    return Student(backbone, model.tune, model.rank or 0, model.targets, seed, objective.needs_fake_network)
+    heads = objective.blocks_with_heads(len(backbone.blocks))
+    return Student(backbone, model.tune, model.rank or 0, model.targets, seed, objective.needs_fake_network, heads)
 
 
 def distill(
@@ -74,6 +75,11 @@ def distill(
     Raises ValueError, before anything is written, for a plan that can't work.
     """
     objective = open_objective(run)
+    if run.train.steps <= objective.least_steps:
+        raise ValueError(
+            f"train.steps = {run.train.steps}: this objective takes {objective.least_steps} to prepare; "
+            f"write train.steps = {2 * (objective.least_steps + 1)}"
+        )
     folder = Path(run.folder)
     _check_same_run(run, folder)
     backbone = open_backbone(run)
@@ -179,7 +185,7 @@ def sample_run(folder: Path, prompts: list[str], steps: int, seed: int, out: Pat
         raise ValueError(f"{folder} has no whole checkpoint; train it first: apexgen train {folder / 'config.toml'}")
     backbone = open_backbone(run)
     student = open_student(run, backbone)
-    student.load(saved.weights, saved.average)
+    student.load(saved.weights, saved.average, saved.kept)
     noises = draw_noises(range(seed, seed + len(prompts)), backbone.latent_shape(), steps)
     pictures = draw_student(open_objective(run), student, backbone.encode_text(prompts), noises)
     picture_grid(prompts, {f"student@{steps}": pictures}).save(out)

@@ -2,10 +2,11 @@
 
 LoRA: the teacher is the same weights with the adapter off. Full tuning: the teacher is a frozen copy of the tensors.
 The average is a dict of tensors run through the same module, so there is never a second network; nor is there for an
-objective that wants one to learn the student's samples: its weights are one more such dict, and they train.
+objective that wants one to learn the student's samples: its weights are one more such dict, and they train. So is what
+the student was at some step. A discriminator is the teacher with a few heads, which train.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
 from typing import Any, Literal
@@ -16,6 +17,7 @@ from torch.func import functional_call
 
 from apexgen.backbones.base import Backbone
 from apexgen.condition import Condition
+from apexgen.discriminator import Discriminator
 from apexgen.objectives.base import Nets
 
 ADAPTER = "student"
@@ -35,6 +37,7 @@ class Student:
     """The trainable part of a backbone, with its average.
 
     mode "lora": low-rank weights on `targets`, scale 1 (alpha = rank); "full": every weight of the network.
+    heads: the backbone's blocks that a discriminator reads, where there is to be one.
     """
 
     def __init__(
@@ -45,6 +48,7 @@ class Student:
         targets: tuple[str, ...] = (),
         seed: int = 0,
         with_fake: bool = False,
+        heads: Sequence[int] = (),
     ) -> None:
         self.backbone, self.mode, self.rank = backbone, mode, rank
         self.targets = targets or backbone.lora_targets
@@ -61,7 +65,13 @@ class Student:
         self.average = {name: weight.detach().clone() for name, weight in self.weights.items()}
         copies = {name: weight.detach().clone().requires_grad_() for name, weight in self.weights.items()}
         self._fake = copies if with_fake else {}
+        self.kept: dict[str, Tensor] = {}  # what `take_snapshot` found
+        blocks = [backbone.blocks[index] for index in heads]
+        self.discriminator = Discriminator(self.teacher, blocks, backbone.width, seed) if heads else None
         self.trained = self.weights | {f"fake.{name}": weight for name, weight in self._fake.items()}
+        if self.discriminator is not None:
+            named = self.discriminator.heads.to(backbone.device).named_parameters()
+            self.trained |= {f"head.{name}": weight for name, weight in named}
 
     def _add_adapter(self, seed: int) -> None:
         from peft import LoraConfig
@@ -77,8 +87,9 @@ class Student:
             self.backbone.network.add_adapter(config, adapter_name=ADAPTER)
 
     def nets(self) -> Nets:
-        """The three velocities, for an objective."""
-        return Nets(self.backbone, self.teacher, self.ema, self.fake if self._fake else None)
+        """The three velocities, for an objective, and what else it asked for."""
+        fake, snapshot = self.fake if self._fake else None, self.snapshot if self.kept else None
+        return Nets(self.backbone, self.teacher, self.ema, fake, snapshot, self.discriminator)
 
     def teacher(self, x: Tensor, t: Tensor, r: Tensor, c: Condition) -> Tensor:
         """The velocity the student started from; it knows one time, so r is not read."""
@@ -94,6 +105,14 @@ class Student:
     def fake(self, x: Tensor, t: Tensor, r: Tensor, c: Condition) -> Tensor:
         """The velocity of the weights that learn the student's samples."""
         return self._reweighted(self._fake)(x, t, r, c)
+
+    def snapshot(self, x: Tensor, t: Tensor, r: Tensor, c: Condition) -> Tensor:
+        """The velocity of the weights as `take_snapshot` last found them."""
+        return self._reweighted(self.kept)(x, t, r, c)
+
+    def take_snapshot(self) -> None:
+        """Keep the weights as they are now."""
+        self.kept = {name: weight.detach().clone() for name, weight in self.weights.items()}
 
     def _reweighted(self, weights: dict[str, Tensor]) -> Backbone:
         backbone = copy(self.backbone)
@@ -124,10 +143,13 @@ class Student:
         finally:
             _copy(kept, self.weights)
 
-    def load(self, weights: dict[str, Tensor], average: dict[str, Tensor]) -> None:
-        """Take over saved tensors of the same names and shapes."""
+    def load(self, weights: dict[str, Tensor], average: dict[str, Tensor], kept: dict[str, Tensor]) -> None:
+        """Take over saved tensors of the same names and shapes; the kept ones may be none."""
         _copy(weights, self.trained)
         _copy(average, self.average)
+        if kept:
+            self.take_snapshot()
+            _copy(kept, self.kept)
 
 
 @torch.no_grad()

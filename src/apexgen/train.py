@@ -45,6 +45,8 @@ class Trainer:
         # Seeded by the step: a resumed run draws what an unbroken one would have drawn.
         generator = torch.Generator(device).manual_seed(settings.seed * 7_919 + self.step)
         draw = self.objective.draw((settings.batch, *self.shape), generator)
+        if self.objective.takes_snapshot(self.step):
+            self.student.take_snapshot()
         for group in self.optimizer.param_groups:
             group["lr"] = settings.learning_rate * rate(self.step, settings.steps, settings.warmup)
         logs = descend(self.objective, self.student.nets(), batch, draw, self.step)
@@ -70,7 +72,10 @@ class Trainer:
 
     def state(self) -> checkpoint.State:
         """What a checkpoint holds."""
-        return checkpoint.State(self.step, self.student.trained, self.student.average, self.optimizer.state_dict())
+        student = self.student
+        return checkpoint.State(
+            self.step, student.trained, student.average, self.optimizer.state_dict(), student.kept
+        )  # fmt: skip
 
     def restore(self, state: checkpoint.State) -> None:
         """Go on from a checkpoint. ValueError when it is of another student."""
@@ -79,7 +84,7 @@ class Trainer:
                 f"the checkpoint at step {state.step} holds other weights than this run trains; give a new folder, or "
                 "the model.tune, model.rank and model.targets it was made with"
             )
-        self.student.load(state.weights, state.average)
+        self.student.load(state.weights, state.average, state.kept)
         self.optimizer.load_state_dict(state.optimizer)
         self.step = state.step
 

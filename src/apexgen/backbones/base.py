@@ -115,6 +115,19 @@ class Backbone(ABC):
     def velocity(self, x: Tensor, t: Tensor, c: Condition) -> Tensor:
         """The network's output as our velocity: the family's time scale, sign and argument names."""
 
+    @property
+    def blocks(self) -> Sequence[nn.Module]:
+        """The network's blocks, whose output, or the last part of it, is the picture's tokens (B, N, width).
+
+        None where a family's network keeps them elsewhere and its adapter does not say where.
+        """
+        return getattr(self.network, "transformer_blocks", ())
+
+    @property
+    def width(self) -> int:
+        """The length of a token between two blocks."""
+        return int(self.network.config.num_attention_heads * self.network.config.attention_head_dim)
+
     @abstractmethod
     def encode_text(self, prompts: Sequence[str]) -> Condition:
         """The condition of each prompt, by the pipeline's own encoders. ValueError for a prompt it would cut."""

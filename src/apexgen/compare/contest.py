@@ -45,14 +45,14 @@ class World(ABC):
 def plan(world: World, objective: Objective, budget: float) -> tuple[int, Cost]:
     """How many steps a budget of evaluations buys, and what each costs.
 
-    ValueError where they do not reach past the objective's warm-up.
+    ValueError where they are used up before the student learns anything.
     """
     cost = world.cost(objective)
-    steps, warmup = int(budget / cost.evaluations), getattr(objective, "warmup", 0)
-    if steps <= warmup:
+    steps, least = int(budget / cost.evaluations), objective.least_steps
+    if steps <= least:
         raise ValueError(
-            f"--budget {budget:g} is {steps} steps of {type(objective).__name__}, whose warm-up is {warmup}; "
-            f"write --budget {2 * (warmup + 1) * cost.evaluations:.0f}"
+            f"--budget {budget:g} is {steps} steps of {type(objective).__name__}, which takes {least} to prepare; "
+            f"write --budget {2 * (least + 1) * cost.evaluations:.0f}"
         )
     return steps, cost
 

@@ -55,8 +55,10 @@ def ranked(report: dict[str, Any], world: World) -> list[tuple[str, dict[str, An
 
 
 def spread(measured: list[float]) -> str:
-    """A mean, and the deviation over seeds where there is one."""
+    """A mean, and the deviation over seeds where there is one; of what has run away, the order of magnitude."""
     mean, deviation = measured
+    if abs(mean) >= 100:
+        return f"{mean:.0e}"
     return f"{mean:.3f}±{deviation:.3f}" if deviation else f"{mean:.3f}"
 
 

@@ -2,15 +2,18 @@
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
 from typing import ClassVar
 
 import torch
+from torch import nn
 
 from apexgen import flow
 from apexgen.compare.contest import Judgement, World
 from apexgen.compare.cost import Cost, arithmetic, most_held
 from apexgen.compare.points import NULL, PointNetwork, Points, condition
+from apexgen.discriminator import Discriminator
 from apexgen.objectives import Batch, FlowMatching, Nets, Objective
 from apexgen.sample import euler, renoise, uniform_grid
 from apexgen.train import descend, rate
@@ -42,11 +45,14 @@ class Plane(World):
 
     def cost(self, objective: Objective) -> Cost:
         network = PointNetwork()
-        nets = Nets(copy.deepcopy(network), network, network, copy.deepcopy(network))
+        others = (copy.deepcopy(network), network, _discriminator(network, objective, seed=0))
+        nets = Nets(copy.deepcopy(network), network, network, *others)
         labels, x = self.points.data(BATCH, torch.Generator().manual_seed(0))
         batch, draw = Batch(condition(labels), NULL, x), objective.draw(x.shape, torch.Generator().manual_seed(0))
         t = torch.ones(BATCH, 1)
-        weights = [weight for net in vars(nets).values() for weight in net.parameters()]
+        modules = [net for net in vars(nets).values() if isinstance(net, nn.Module)]
+        modules += [nets.discriminator.heads] if nets.discriminator else []
+        weights = [weight for module in modules for weight in module.parameters()]
         forward = arithmetic(lambda: network(x, t, t, batch.c))
         step = lambda: descend(objective, nets, batch, draw, 10**9)  # noqa: E731
         return Cost(arithmetic(step) / forward, most_held(step, weights))
@@ -67,9 +73,13 @@ class Plane(World):
         """A copy of the network trained by an objective, averaged on the way; the network itself is the teacher."""
         generator = torch.Generator().manual_seed(seed)
         student, average, fake = (copy.deepcopy(start) for _ in range(3))
-        nets = Nets(student, start, average, fake)
-        optimizer = torch.optim.Adam([*student.parameters(), *fake.parameters()], RATE, betas=(0.9, 0.99))
+        discriminator = _discriminator(start, objective, seed)
+        nets = Nets(student, start, average, fake, None, discriminator)
+        heads = discriminator.heads.parameters() if discriminator else ()
+        optimizer = torch.optim.Adam([*student.parameters(), *fake.parameters(), *heads], RATE, betas=(0.9, 0.99))
         for step in range(steps):
+            if objective.takes_snapshot(step):
+                nets = replace(nets, snapshot=copy.deepcopy(student))
             optimizer.param_groups[0]["lr"] = RATE * rate(step, steps, 0)
             labels, x = self.points.data(BATCH, generator)
             optimizer.zero_grad()
@@ -89,3 +99,9 @@ class Plane(World):
         grid, c = uniform_grid(steps), condition(labels)
         points = renoise(velocity, z, c, grid, fresh) if renoises else euler(velocity, z, c, grid)
         return self.points.judge(points, labels, real)
+
+
+def _discriminator(teacher: PointNetwork, objective: Objective, seed: int) -> Discriminator | None:
+    """The one an objective wants, on a frozen copy of the teacher."""
+    heads, frozen = objective.blocks_with_heads(len(teacher.blocks)), copy.deepcopy(teacher).requires_grad_(False)
+    return Discriminator(frozen, [frozen.blocks[index] for index in heads], frozen.width, seed) if heads else None

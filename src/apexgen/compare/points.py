@@ -109,7 +109,7 @@ class PointNetwork(nn.Module):
             nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.SiLU(), nn.Linear(2 * width, width))
             for _ in range(blocks)
         )
-        self.last = nn.Linear(width, 2)
+        self.width, self.last = width, nn.Linear(width, 2)
 
     def forward(self, x: Tensor, t: Tensor, r: Tensor, c: Condition) -> Tensor:
         h = self.first(torch.cat([x, _waves(t), c.embeds[:, 0]], dim=-1)) + (t - r) * self.second_time(_waves(r))

@@ -66,6 +66,7 @@ class Scenes(World):
         backbone = open_backbone(run)
         backbone.precision = None  # casts are no arithmetic, and would be held
         trainer = Trainer(run, open_student(run, backbone), self.corpus, backbone.latent_shape())
+        trainer.student.take_snapshot()
         batch, nets = self.corpus.batch(0, COUNTED, 0), trainer.student.nets()
         x = draw_noise(range(COUNTED), backbone.latent_shape())
         t = x.new_ones(COUNTED, 1, 1, 1)

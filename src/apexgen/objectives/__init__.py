@@ -7,11 +7,15 @@ from apexgen.objectives.base import Batch, Draw, Loss, Nets, Objective
 from apexgen.objectives.check import defaults, line, nearest
 from apexgen.objectives.consistency import Consistency
 from apexgen.objectives.ctm import Ctm
+from apexgen.objectives.ddo import Ddo
 from apexgen.objectives.dmd import Dmd
 from apexgen.objectives.flow_matching import FlowMatching
+from apexgen.objectives.ladd import Ladd
 from apexgen.objectives.lcm import Lcm
 from apexgen.objectives.mean_flow import MeanFlow
+from apexgen.objectives.progressive import Progressive
 from apexgen.objectives.rcgm import Rcgm
+from apexgen.objectives.sana_sprint import SanaSprint
 from apexgen.objectives.shortcut import Shortcut
 from apexgen.objectives.twin_flow import TwinFlow
 
@@ -19,11 +23,15 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "apex": Apex,
     "consistency": Consistency,
     "ctm": Ctm,
+    "ddo": Ddo,
     "dmd": Dmd,
     "flow_matching": FlowMatching,
+    "ladd": Ladd,
     "lcm": Lcm,
     "mean_flow": MeanFlow,
+    "progressive": Progressive,
     "rcgm": Rcgm,
+    "sana_sprint": SanaSprint,
     "shortcut": Shortcut,
     "twin_flow": TwinFlow,
 }

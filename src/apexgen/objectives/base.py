@@ -1,13 +1,14 @@
 """What an objective is given, what it draws, and what it returns."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Generator, Tensor
 
 from apexgen.condition import Condition
+from apexgen.discriminator import Discriminator
 from apexgen.velocities import Velocity
 
 
@@ -27,12 +28,17 @@ class Batch:
 
 @dataclass(frozen=True)
 class Nets:
-    """Three velocities; only the student's parameters ever receive a gradient, and the fake's where there is one."""
+    """Three velocities, and what an objective asks for beside them.
+
+    Only the student's parameters ever receive a gradient, and the fake's and the discriminator's where there is one.
+    """
 
     student: Velocity
     teacher: Velocity
     ema: Velocity
     fake: Velocity | None = None  # a second network, for objectives that need one: the flow of the student's samples
+    snapshot: Velocity | None = None  # the student as it was when `takes_snapshot` last said so
+    discriminator: Discriminator | None = None  # heads on the teacher's features, for `blocks_with_heads`
 
 
 @dataclass(frozen=True)
@@ -71,9 +77,22 @@ class Objective(ABC):
         return False
 
     @property
+    def least_steps(self) -> int:
+        """Training steps that only prepare: a run of no more ends before its student has learnt anything."""
+        return int(getattr(self, "warmup", 0))
+
+    @property
     def renoises(self) -> bool:
         """Whether its students are sampled by jumps to the data and back, `renoise`; others take straight steps."""
         return False
+
+    def takes_snapshot(self, step: int) -> bool:
+        """Whether Nets.snapshot becomes what the student is just before training step `step`."""
+        return False
+
+    def blocks_with_heads(self, count: int) -> Sequence[int]:
+        """Which of a network's `count` blocks Nets.discriminator reads, a head on each; where none, there is none."""
+        return ()
 
     @abstractmethod
     def draw(self, shape: tuple[int, ...], generator: Generator) -> Draw:

@@ -14,7 +14,7 @@ from torch import Generator, Tensor
 from apexgen import flow
 from apexgen.objectives.base import Batch, Draw, Loss, Nets, mean_square, robust
 from apexgen.objectives.check import within
-from apexgen.objectives.path import PathObjective, uniform_below
+from apexgen.objectives.path import PathObjective, solve, uniform_below
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,10 @@ class Ctm(PathObjective):
         (z,), (t, inner, s) = draw.noises, draw.times
         x_t = self.start(batch, z, t)
         with torch.no_grad():
-            x = self._solve(nets, batch, z, x_t, t, inner)
+            x = solve(
+                lambda x, t, r, c: self.real_velocity(nets, batch, z, x, t, r),
+                x_t, t, inner, batch.c, self.solver_steps,
+            )  # fmt: skip
             goal = flow.step(x, nets.ema(x, inner, s, batch.c), inner, s)
         jump = flow.step(x_t, nets.student(x_t, t, s, batch.c), t, s)
         yield Loss("jump", robust((jump - goal) / (t - s).clamp(min=1e-4), self.power, self.floor))
@@ -53,11 +56,3 @@ class Ctm(PathObjective):
         if self.flow_weight > 0:
             v = self.real_velocity(nets, batch, z, x_t, t, t)
             yield Loss("flow", self.flow_weight * mean_square(nets.student(x_t, t, t, batch.c), v))
-
-    def _solve(self, nets: Nets, batch: Batch, z: Tensor, x_t: Tensor, t: Tensor, inner: Tensor) -> Tensor:
-        now, x = t, x_t
-        for k in range(1, self.solver_steps + 1):
-            later = t + (inner - t) * (k / self.solver_steps)
-            x = flow.step(x, self.real_velocity(nets, batch, z, x, now, later), now, later)
-            now = later
-        return x

@@ -6,10 +6,11 @@ from typing import Literal
 import torch
 from torch import Generator, Tensor
 
-from apexgen.flow import interpolate, logit_normal_times, normal, velocity
+from apexgen.condition import Condition
+from apexgen.flow import interpolate, logit_normal_times, normal, step, velocity
 from apexgen.objectives.base import Batch, Draw, Nets, Objective, pictures
 from apexgen.objectives.check import one_of, unused, within
-from apexgen.velocities import guided
+from apexgen.velocities import Velocity, guided
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,20 @@ class PathObjective(LogitNormal):
         if self.real == "data":
             return velocity(pictures(batch), z)
         return guided(nets.teacher, batch.null, self.guidance)(x_t, t, r, batch.c)
+
+
+def solve(velocity: Velocity, x: Tensor, t: Tensor, r: Tensor, c: Condition, steps: int) -> Tensor:
+    """x carried from time t down to r, in `steps` equal steps along the velocity."""
+    now = t
+    for k in range(1, steps + 1):
+        later = t + (r - t) * (k / steps)
+        x, now = step(x, velocity(x, now, later, c), now, later), later
+    return x
+
+
+def on_grid(t: Tensor, steps: int) -> Tensor:
+    """t in (0, 1] raised to the nearest of the times 1 / steps, 2 / steps, ... 1."""
+    return (t * steps).ceil() / steps
 
 
 def uniform_below(t: Tensor, generator: Generator) -> Tensor:
