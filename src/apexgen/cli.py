@@ -73,6 +73,23 @@ def sample(
 
 
 @app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="A run's folder.")],
+    to: Annotated[str, typer.Option(help="diffusers or comfyui, a LoRA; merged, a whole pipeline.")] = "diffusers",
+    out: Annotated[Path | None, typer.Option(help="A new folder; export-<to> in the run's unless given.")] = None,
+) -> None:
+    """Export a run's student, reopen it, and compare its pictures.
+
+    Example: apexgen export apexgen-demo --to merged
+    """
+    from apexgen.export.run import export_run
+
+    exported = export_run(run, to, out)
+    seen = "" if exported.difference is None else f", pictures differ by at most {exported.difference:.1e}"
+    console.print(f"{exported.folder}: {exported.modules} modules took effect{seen}", soft_wrap=True)
+
+
+@app.command()
 def compare(
     file: Annotated[
         Path | None, typer.Argument(help="A contest's file, TOML; the world's usual one if not given.")
