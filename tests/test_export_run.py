@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from apexgen.backbones.diffusion import open_pipeline
 from apexgen.distill import base_folder, open_trained, read_run
+from apexgen.doctor.lora import examine
 from apexgen.export.comfyui import accepted_keys
 from apexgen.export.diffusers import LORA_FILE, export_student
 from apexgen.export.merged import merged_weights
@@ -176,6 +177,8 @@ def test_comfyui_adds_our_deltas_to_the_original_weights(runs, tmp_path, family)
     shapes = {name: tuple(delta.shape) for name, delta in ours.items()}
     pipeline = type(student.backbone.pipeline).__name__
     weights = patched(exported.folder / LORA_FILE, pipeline, shapes)
+    diagnosis = examine(exported.folder / LORA_FILE, base_folder(read_run(runs(family))[0]))
+    assert diagnosis.lines[4].startswith("ComfyUI    yes") and not diagnosis.lines[5:]
     for module, (native, begin, rows) in NATIVE_MODULES.get(family, {}).items():
         delta = ours[module]
         assert len(weights[native]) == rows and delta.any(), module

@@ -90,6 +90,32 @@ def export(
 
 
 @app.command()
+def doctor(
+    file: Annotated[Path | None, typer.Argument(help="A LoRA, .safetensors; without one, this machine.")] = None,
+    base: Annotated[Path | None, typer.Option(help="The pipeline's folder it is for.")] = None,
+) -> None:
+    """Say what a LoRA of any trainer covers of a model and where it loads, or what this machine can run.
+
+    Exit code 1 where the LoRA does not load, all of it, at its scale, in diffusers or ComfyUI.
+    Example: apexgen doctor lora.safetensors --base path/to/a/pipeline
+    """
+    from apexgen.doctor.environment import describe_environment
+    from apexgen.doctor.lora import examine
+
+    if (file is None) != (base is None):
+        raise ValueError("write apexgen doctor FILE --base FOLDER, or apexgen doctor alone")
+    if file is None or base is None:
+        lines, well = describe_environment(), True
+    else:
+        diagnosis = examine(file, base)
+        lines, well = diagnosis.lines, diagnosis.loads
+    for line in lines:
+        console.print(line, soft_wrap=True, markup=False, highlight=False)
+    if not well:
+        raise typer.Exit(1)
+
+
+@app.command()
 def compare(
     file: Annotated[
         Path | None, typer.Argument(help="A contest's file, TOML; the world's usual one if not given.")

@@ -166,14 +166,18 @@ class _Preview:
 def read_run(folder: Path) -> tuple[Run, checkpoint.State]:
     """A run's configuration and its newest whole checkpoint.
 
-    Raises ValueError for a folder that is no run, or that has no whole checkpoint; broken ones are told of and passed.
+    Raises ValueError for a folder that is no run or has no whole checkpoint; a broken one before it is told of.
     """
     if not (folder / "config.toml").is_file():
         raise ValueError(f"{folder} is no run's folder: it has no config.toml; make one with: apexgen demo")
     run = load_run(folder / "config.toml")
-    saved = checkpoint.load_latest(folder / "checkpoints", lambda line: print(line, file=sys.stderr))
+    broken: list[str] = []
+    saved = checkpoint.load_latest(folder / "checkpoints", broken.append)
     if saved is None:
-        raise ValueError(f"{folder} has no whole checkpoint; train it first: apexgen train {folder / 'config.toml'}")
+        why = f" ({broken[0].partition(';')[0]})" if broken else ""
+        raise ValueError(f"{folder} has no whole checkpoint{why}; train it: apexgen train {folder / 'config.toml'}")
+    for line in broken:
+        print(line, file=sys.stderr)
     return run, saved
 
 

@@ -96,7 +96,11 @@ SD3 = Native(
     },
     _timestep(("t_embedder.mlp.0", "t_embedder.mlp.2"))
     | _timestep(("y_embedder.mlp.0", "y_embedder.mlp.2"), "time_text_embed.text_embedder")
-    | {"context_embedder": "context_embedder", "proj_out": "final_layer.linear"}
+    | {
+        "pos_embed.proj": "x_embedder.proj",
+        "context_embedder": "context_embedder",
+        "proj_out": "final_layer.linear",
+    }
     | _MODULATION,
 )
 
