@@ -146,7 +146,9 @@ def test_a_file_that_is_no_lora_is_refused_in_a_line(tmp_path, bases):
         b"version https://git-lfs": "is no safetensors file",
         b"": "is no safetensors file",
         save({"weight": torch.ones(2, 2)}): "is no LoRA: none of its 1 tensors",
-        save(whole | {name: whole[name].bfloat16()}): r"mixes types: .* is B?F\d\d, .* is B?F\d\d; save it again in one",
+        save(
+            whole | {name: whole[name].bfloat16()}
+        ): r"mixes types: .* is B?F\d\d, .* is B?F\d\d; save it again in one",
         save(whole | {name: whole[name] * torch.nan}): f"{name} is not finite",
     }
     for content, message in cases.items():

@@ -60,7 +60,7 @@ def test_a_lora_opens_whole_and_the_cards_lines_draw_with_it(runs, folders, tmp_
     for steps in (1, 2, 4):
         lines = code.replace("steps = 1 ", f"steps = {steps} ").replace(repr(base.name), repr(str(base)))
         exec(lines, places)
-        assert np.asarray(places["image"]).std() > 1
+        assert np.asarray(places["image"]).std() > 0.1
         assert len(places["pipe"].scheduler.timesteps) == steps
         assert not getattr(places["pipe"], "do_classifier_free_guidance", False)
 

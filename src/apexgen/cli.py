@@ -159,7 +159,8 @@ def build(
 def main() -> None:
     """Run a command: the user's mistakes are one line on standard error and exit code 2."""
     try:
-        app(standalone_mode=False)
+        if code := app(standalone_mode=False):  # click hands back the code of typer.Exit
+            sys.exit(code)
     except typer.Exit as stop:
         sys.exit(stop.exit_code)
     except (typer.Abort, KeyboardInterrupt):
