@@ -10,6 +10,8 @@ import time
 import pytest
 
 from apexgen.cli import main
+from apexgen.export.diffusers import LORA_FILE
+from runs import finished_run
 from small import SHORT
 
 
@@ -81,6 +83,10 @@ MISTAKES = {
     "a prompt is empty": ["sample", "new", "-p", "  "],
     "--steps must be at least 1, got 0": ["sample", "new", "-p", "a ring", "--steps", "0"],
     "is no run's folder": ["sample", "missing", "-p", "a ring"],
+    "no run's folder: it has no config.toml": ["export", "missing", "--to", "merged"],
+    "--to onnx: write one of": ["export", "missing", "--to", "onnx"],
+    "lora.pt: no such file": ["doctor", "lora.pt", "--base", "."],
+    "write apexgen doctor FILE --base FOLDER": ["doctor", "lora.safetensors"],
 }
 
 
@@ -91,6 +97,15 @@ def test_a_mistake_costs_one_line_exit_code_2_and_leaves_nothing(capsys, monkeyp
     assert code == 2
     assert message in error and error.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_doctor_tells_by_its_exit_code_whether_a_lora_loads(capsys, monkeypatch, folders, tmp_path):
+    run_folder = finished_run(tmp_path / "run", folders["qwen"])
+    assert run(capsys, monkeypatch, "export", run_folder)[0] == 0
+    lora = run_folder / "export-diffusers" / LORA_FILE
+    assert run(capsys, monkeypatch, "doctor", lora, "--base", folders["qwen"]) == (0, "")
+    assert run(capsys, monkeypatch, "doctor", lora, "--base", folders["flux"]) == (1, "")
+    assert run(capsys, monkeypatch, "doctor") == (0, "")
 
 
 def test_an_unknown_option_is_a_mistake_too(capsys, monkeypatch):

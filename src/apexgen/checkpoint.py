@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -81,11 +82,11 @@ def load(path: Path) -> State:
     if fault is not None:
         raise ValueError(f"checkpoint {path} is broken: {fault}")
     training = torch.load(path / "optimizer.pt", weights_only=True)
-    weights, average = (
-        load_file(path / "student.safetensors"),
-        load_file(path / "average.safetensors"),
-    )
-    kept = load_file(path / "kept.safetensors") if (path / "kept.safetensors").is_file() else {}
+    try:
+        weights, average = load_file(path / "student.safetensors"), load_file(path / "average.safetensors")
+        kept = load_file(path / "kept.safetensors") if (path / "kept.safetensors").is_file() else {}
+    except SafetensorError as error:
+        raise ValueError(f"checkpoint {path} is broken: its weights are no safetensors file ({error})") from None
     return State(training["step"], weights, average, training["optimizer"], kept)
 
 

@@ -73,6 +73,49 @@ def sample(
 
 
 @app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="A run's folder.")],
+    to: Annotated[str, typer.Option(help="diffusers or comfyui, a LoRA; merged, a whole pipeline.")] = "diffusers",
+    out: Annotated[Path | None, typer.Option(help="A new folder; export-<to> in the run's unless given.")] = None,
+) -> None:
+    """Export a run's student, reopen it, and compare its pictures.
+
+    Example: apexgen export apexgen-demo --to merged
+    """
+    from apexgen.export.run import export_run
+
+    exported = export_run(run, to, out)
+    seen = "" if exported.difference is None else f", pictures differ by at most {exported.difference:.1e}"
+    console.print(f"{exported.folder}: {exported.modules} modules took effect{seen}", soft_wrap=True)
+
+
+@app.command()
+def doctor(
+    file: Annotated[Path | None, typer.Argument(help="A LoRA, .safetensors; without one, this machine.")] = None,
+    base: Annotated[Path | None, typer.Option(help="The pipeline's folder it is for.")] = None,
+) -> None:
+    """Say what a LoRA of any trainer covers of a model and where it loads, or what this machine can run.
+
+    Exit code 1 where the LoRA does not load, all of it, at its scale, in diffusers or ComfyUI.
+    Example: apexgen doctor lora.safetensors --base path/to/a/pipeline
+    """
+    from apexgen.doctor.environment import describe_environment
+    from apexgen.doctor.lora import examine
+
+    if (file is None) != (base is None):
+        raise ValueError("write apexgen doctor FILE --base FOLDER, or apexgen doctor alone")
+    if file is None or base is None:
+        lines, well = describe_environment(), True
+    else:
+        diagnosis = examine(file, base)
+        lines, well = diagnosis.lines, diagnosis.loads
+    for line in lines:
+        console.print(line, soft_wrap=True, markup=False, highlight=False)
+    if not well:
+        raise typer.Exit(1)
+
+
+@app.command()
 def compare(
     file: Annotated[
         Path | None, typer.Argument(help="A contest's file, TOML; the world's usual one if not given.")
@@ -116,7 +159,8 @@ def build(
 def main() -> None:
     """Run a command: the user's mistakes are one line on standard error and exit code 2."""
     try:
-        app(standalone_mode=False)
+        if code := app(standalone_mode=False):  # click hands back the code of typer.Exit
+            sys.exit(code)
     except typer.Exit as stop:
         sys.exit(stop.exit_code)
     except (typer.Abort, KeyboardInterrupt):

@@ -169,6 +169,31 @@ class _Preview:
         picture_grid(self.prompts, columns).save(self.folder / f"step-{step:06d}.png")
 
 
+def read_run(folder: Path) -> tuple[Run, checkpoint.State]:
+    """A run's configuration and its newest whole checkpoint.
+
+    Raises ValueError for a folder that is no run or has no whole checkpoint; a broken one before it is told of.
+    """
+    if not (folder / "config.toml").is_file():
+        raise ValueError(f"{folder} is no run's folder: it has no config.toml; make one with: apexgen demo")
+    run = load_run(folder / "config.toml")
+    broken: list[str] = []
+    saved = checkpoint.load_latest(folder / "checkpoints", broken.append)
+    if saved is None:
+        why = f" ({broken[0].partition(';')[0]})" if broken else ""
+        raise ValueError(f"{folder} has no whole checkpoint{why}; train it: apexgen train {folder / 'config.toml'}")
+    for line in broken:
+        print(line, file=sys.stderr)
+    return run, saved
+
+
+def open_trained(run: Run, saved: checkpoint.State) -> Student:
+    """The student of a run with its saved weights. ValueError when they are not those of the run's pipeline."""
+    student = open_student(run, open_backbone(run))
+    student.load(saved.weights, saved.average, saved.kept)
+    return student
+
+
 def sample_run(folder: Path, prompts: list[str], steps: int, seed: int, out: Path) -> Path:
     """Draw prompts with a run's averaged student and write one picture, a row a prompt.
 
@@ -177,15 +202,9 @@ def sample_run(folder: Path, prompts: list[str], steps: int, seed: int, out: Pat
     """
     prompts = check_prompts(prompts, "--prompt")
     uniform_grid(steps)  # refuses steps < 1 before anything is opened
-    if not (folder / "config.toml").is_file():
-        raise ValueError(f"{folder} is no run's folder: it has no config.toml; make one with: apexgen demo")
-    run = load_run(folder / "config.toml")
-    saved = checkpoint.load_latest(folder / "checkpoints", lambda line: print(line, file=sys.stderr))
-    if saved is None:
-        raise ValueError(f"{folder} has no whole checkpoint; train it first: apexgen train {folder / 'config.toml'}")
-    backbone = open_backbone(run)
-    student = open_student(run, backbone)
-    student.load(saved.weights, saved.average, saved.kept)
+    run, saved = read_run(folder)
+    student = open_trained(run, saved)
+    backbone = student.backbone
     noises = draw_noises(range(seed, seed + len(prompts)), backbone.latent_shape(), steps)
     pictures = draw_student(open_objective(run), student, backbone.encode_text(prompts), noises)
     picture_grid(prompts, {f"student@{steps}": pictures}).save(out)

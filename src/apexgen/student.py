@@ -144,12 +144,31 @@ class Student:
             _copy(kept, self.weights)
 
     def load(self, weights: dict[str, Tensor], average: dict[str, Tensor], kept: dict[str, Tensor]) -> None:
-        """Take over saved tensors of the same names and shapes; the kept ones may be none."""
+        """Take over saved tensors; the kept ones may be none.
+
+        ValueError when they are not of these names, shapes and types, or not finite.
+        """
+        for saved, own in ((weights, self.trained), (average, self.average), (kept, self.weights if kept else {})):
+            _check(saved, own)
         _copy(weights, self.trained)
         _copy(average, self.average)
         if kept:
             self.take_snapshot()
             _copy(kept, self.kept)
+
+
+def _check(saved: dict[str, Tensor], own: dict[str, Tensor]) -> None:
+    if strange := sorted(saved.keys() ^ own.keys()):
+        word = "has" if strange[0] in saved else "lacks"
+        raise ValueError(f"the checkpoint {word} {strange[0]}: it is of another model, rank or targets than the run's")
+    for name, tensor in saved.items():
+        if tensor.shape != own[name].shape:
+            sizes = (" x ".join(map(str, shape)) for shape in (tensor.shape, own[name].shape))
+            raise ValueError("the checkpoint's {} is {}, the model's {}".format(name, *sizes))
+        if tensor.dtype != own[name].dtype:
+            raise ValueError(f"the checkpoint's {name} is {tensor.dtype}, the model's {own[name].dtype}")
+        if not tensor.isfinite().all():
+            raise ValueError(f"the checkpoint's {name} is not finite: go back to an earlier one by removing its folder")
 
 
 @torch.no_grad()

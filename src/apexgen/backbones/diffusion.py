@@ -87,7 +87,7 @@ def open_pipeline(path: Path) -> Any:
     from safetensors import SafetensorError
 
     try:
-        with _quiet():
+        with quiet():
             pipeline = DiffusionPipeline.from_pretrained(path, use_safetensors=True, local_files_only=True)
     except (OSError, SafetensorError, RuntimeError, ValueError, AttributeError) as error:
         raise ValueError(f"{path} can't be opened: {str(error).strip().splitlines()[0]}") from error
@@ -96,7 +96,7 @@ def open_pipeline(path: Path) -> Any:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without the libraries' progress bars and notices, which would drown a command's own lines."""
     from diffusers.utils import logging as diffusers_logging
     from transformers.utils import logging as transformers_logging

@@ -5,7 +5,6 @@ loader reads with the right scale. A fully tuned student is exported as a whole 
 """
 
 import json
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,33 +13,32 @@ import numpy as np
 from torch import Tensor
 
 from apexgen.backbones.diffusion import open_pipeline
+from apexgen.export.card import write_card
+from apexgen.export.folder import whole_folder
+from apexgen.export.merged import merged_weights, write_pipeline
 from apexgen.generate import make_pictures
 from apexgen.student import ADAPTER, Student
 
 LORA_FILE = "pytorch_lora_weights.safetensors"
 
 
-def export_student(student: Student, base: Path, target: Path) -> Path:
+def export_student(student: Student, base: Path, target: Path, renoises: bool = False, merge: bool = False) -> Path:
     """Write the averaged student to the folder `target`, whole or not at all; returns it.
 
+    renoises: its objective draws fresh noise between steps. merge: a LoRA too becomes a whole pipeline.
     ValueError for a student with a second time, which no stock pipeline can tell its network.
     """
     refuse_second_time(student.backbone.second is not None)
-    partial = target.with_name(f".partial-{target.name}")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
+    is_lora = student.mode == "lora" and not merge
+    scheduler = _scheduler(student, renoises)
+    with whole_folder(target) as partial:
         with student.averaged():
-            if student.mode == "lora":
+            if is_lora:
                 _write_lora(student, partial)
             else:
-                shutil.copytree(base, partial)
-                student.backbone.network.save_pretrained(partial / "transformer")
-        _write_scheduler(student, partial / "scheduler")
-        (partial / "README.md").write_text(_card(student))
-        shutil.rmtree(target, ignore_errors=True)
-        partial.rename(target)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+                write_pipeline(student.backbone.network, merged_weights(student), scheduler, base, partial)
+        scheduler.save_pretrained(partial / "scheduler")
+        write_card(student, base.name, LORA_FILE if is_lora else None, type(scheduler).__name__, partial)
     return target
 
 
@@ -54,10 +52,7 @@ def refuse_second_time(has_one: bool) -> None:
 
 
 def _write_lora(student: Student, folder: Path) -> None:
-    from peft import get_peft_model_state_dict
-
-    network, pipeline = student.backbone.network, type(student.backbone.pipeline)
-    layers = get_peft_model_state_dict(network, adapter_name=ADAPTER)
+    pipeline, layers = type(student.backbone.pipeline), lora_layers(student)
     metadata = {
         "r": student.rank,
         "lora_alpha": student.rank,
@@ -73,10 +68,19 @@ def _write_lora(student: Student, folder: Path) -> None:
     )
 
 
-def _write_scheduler(student: Student, folder: Path) -> None:
-    from diffusers import FlowMatchEulerDiscreteScheduler
+def lora_layers(student: Student) -> dict[str, Tensor]:
+    """The network's LoRA now, `<module>.lora_A.weight` (rank, in) and `<module>.lora_B.weight` (out, rank)."""
+    from peft import get_peft_model_state_dict
 
-    FlowMatchEulerDiscreteScheduler(**student.backbone.scheduler_config).save_pretrained(folder)
+    return get_peft_model_state_dict(student.backbone.network, adapter_name=ADAPTER)
+
+
+def _scheduler(student: Student, renoises: bool) -> Any:
+    """The stock scheduler that takes our steps; a renoising student's draws fresh noise from the call's generator."""
+    from diffusers import FlowMatchEulerDiscreteScheduler, FlowMatchLCMScheduler
+
+    kind = FlowMatchLCMScheduler if renoises else FlowMatchEulerDiscreteScheduler
+    return kind(**student.backbone.scheduler_config)
 
 
 def open_exported(folder: Path, base: Path) -> Any:
@@ -84,64 +88,42 @@ def open_exported(folder: Path, base: Path) -> Any:
 
     Raises ValueError when the file's LoRA did not take effect on every module it names.
     """
-    from diffusers import FlowMatchEulerDiscreteScheduler
-    from peft.tuners.tuners_utils import BaseTunerLayer
+    import diffusers
     from safetensors import safe_open
 
     is_lora = (folder / LORA_FILE).is_file()
     pipeline = open_pipeline(base if is_lora else folder)
-    pipeline.scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(folder, subfolder="scheduler")
+    name = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())["_class_name"]
+    pipeline.scheduler = getattr(diffusers, name).from_pretrained(folder, subfolder="scheduler")
     if is_lora:
         pipeline.load_lora_weights(folder, weight_name=LORA_FILE)
         with safe_open(folder / LORA_FILE, framework="pt") as file:
             named = sum(key.endswith("lora_A.weight") for key in file.keys())
-        loaded = sum(isinstance(module, BaseTunerLayer) for module in pipeline.transformer.modules())
-        if loaded != named:
+        if (loaded := count_adapted(pipeline)) != named:
             raise ValueError(f"{folder / LORA_FILE}: {loaded} of {named} modules took effect")
     return pipeline
 
 
+def count_adapted(pipeline: Any) -> int:
+    """How many modules of a pipeline's transformer a LoRA has taken effect on."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    return sum(isinstance(module, BaseTunerLayer) for module in pipeline.transformer.modules())
+
+
 def compare(student: Student, folder: Path, base: Path, prompts: Sequence[str], noise: Tensor, steps: int) -> float:
     """Largest difference, in [0, 1] pixel values, between our sampler's pictures and the stock pipeline's."""
+    return difference(student, open_exported(folder, base), prompts, noise, steps)
+
+
+def difference(student: Student, pipeline: Any, prompts: Sequence[str], noise: Tensor, steps: int) -> float:
+    """As `compare`, with an export that is open already; both draw Euler's steps."""
     backbone = student.backbone
-    condition = backbone.encode_text(prompts)
-    ours = make_pictures(backbone, student.ema, condition, noise, steps)
-    stock = open_exported(folder, base)(
+    ours = make_pictures(backbone, student.ema, backbone.encode_text(prompts), noise, steps)
+    stock = pipeline(
         prompt=list(prompts),
         latents=backbone.pack(noise).clone(),
         output_type="np",
         **backbone.pipeline_arguments(steps, guidance=1.0),
     ).images
     return float(np.abs(ours - stock).max())
-
-
-def _card(student: Student) -> str:
-    """The model card, with the exact lines that run it."""
-    name = type(student.backbone.pipeline).__name__
-    arguments = student.backbone.pipeline_arguments(1, guidance=1.0)
-    call = ",\n    ".join(f"{key}={value!r}" for key, value in arguments.items())
-    load = f'pipe.load_lora_weights("FOLDER", weight_name="{LORA_FILE}")\n' if student.mode == "lora" else ""
-    opened = "BASE" if student.mode == "lora" else "FOLDER"
-    return f"""---
-library_name: diffusers
-tags: [text-to-image, one-step, apexgen{", lora" if student.mode == "lora" else ""}]
----
-# A one-step generator made by apexgen
-
-```python
-from diffusers import {name}, FlowMatchEulerDiscreteScheduler
-
-pipe = {name}.from_pretrained("{opened}")
-{load}pipe.scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained("FOLDER", subfolder="scheduler")
-image = pipe(
-    "a photo of a red circle",
-    {call},
-).images[0]
-```
-
-Guidance stays off: it is inside the student. Use 1, 2 or 4 steps.
-
-```json
-{json.dumps({"mode": student.mode, "rank": student.rank if student.mode == "lora" else None})}
-```
-"""

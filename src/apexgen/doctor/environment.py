@@ -1,0 +1,40 @@
+"""What is installed, what it computes on, and which families that is enough for."""
+
+import platform
+from importlib import import_module
+from importlib.metadata import version
+
+import torch
+
+from apexgen.backbones.diffusion import BACKBONES, check_diffusers
+
+PACKAGES = ("apexgen", "torch", "diffusers", "transformers", "peft", "safetensors")
+
+
+def describe_environment() -> list[str]:
+    """Lines on Python, the packages, the devices and whether they compute in bfloat16, and the families."""
+    lines = [f"python        {platform.python_version()}"]
+    lines += [f"{name:<13} {version(name)}" for name in PACKAGES]
+    lines += [f"device        {line}" for line in _devices()]
+    return lines + [_family(place) for place in BACKBONES.values()]
+
+
+def _devices() -> list[str]:
+    fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    lines = [f"cpu, {torch.get_num_threads()} threads, bfloat16 {'fast' if fast else 'slow'}"]
+    for index in range(torch.cuda.device_count()):
+        memory = torch.cuda.get_device_properties(index).total_memory / 2**30
+        bfloat16 = "fast" if torch.cuda.is_bf16_supported() else "missing"
+        lines.append(f"cuda:{index}, {torch.cuda.get_device_name(index)}, {memory:.0f} GiB, bfloat16 {bfloat16}")
+    return lines
+
+
+def _family(place: str) -> str:
+    module, _, name = place.partition(":")
+    adapter = getattr(import_module(module), name)
+    needed = ".".join(map(str, adapter.oldest_diffusers))
+    try:
+        check_diffusers(adapter)
+    except ValueError:
+        return f"family        {adapter.family}: no, it needs diffusers {needed}"
+    return f"family        {adapter.family}: yes, with diffusers {needed} or newer"

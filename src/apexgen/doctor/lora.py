@@ -1,0 +1,179 @@
+"""What a LoRA file, whoever trained it, does to a base model: what it covers, how strongly, and where it loads."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import isclose
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import safe_open
+
+from apexgen.doctor.base import Base, describe, open_empty, try_loading
+from apexgen.doctor.file import Header, read_header
+from apexgen.doctor.names import Names, Pair, bare, sort_out
+from apexgen.export.comfyui import SUPPORTED, accepted_keys
+
+LISTED = 3  # names given of a list
+COMFYUI_SPELLINGS = (
+    "lora_A, lora_B",
+    "lora_A.default, lora_B.default",
+    "lora_down, lora_up",
+    "lora.down, lora.up",
+)
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What was found, line by line."""
+
+    lines: list[str]
+    loads: bool  # all of it, with the scale it asks for, in diffusers or in ComfyUI
+
+
+@dataclass(frozen=True)
+class Case:
+    """A file's pairs beside the base's modules."""
+
+    names: Names
+    base: Base
+    matched: dict[str, list[str]]  # the modules that a pair's key names
+    fits: set[str]  # keys of those whose size fits too
+    alphas: dict[str, float]
+    asked: dict[str, float]  # the scale of each pair: alpha / rank
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every pair has its place in the base."""
+        return len(self.fits) == len(self.names.pairs) and not self.names.half
+
+
+def examine(file: Path, folder: Path) -> Diagnosis:
+    """Examine a LoRA file for the pipeline in `folder`, of which only the configuration is read.
+
+    Raises ValueError, one line, for a file that is missing, pickled, cut short or no LoRA, of several types or not
+    finite, and for a folder that is no pipeline of a known family.
+    """
+    header = read_header(file)
+    names = sort_out(header.tensors)
+    _refuse(file, header, names)
+    pipeline = open_empty(folder)
+    case = _take_up(file, header, names, describe(pipeline))
+    in_diffusers, diffusers_line = _in_diffusers(case, pipeline, file, header)
+    in_comfyui, comfyui_line = _in_comfyui(case)
+    ranks, scales = {pair.rank for pair in names.pairs}, set(case.asked.values())
+    covered = {module for key in case.fits for module in case.matched[key]}
+    lines = [
+        f"format     {names.trainer} ({names.spelling})",
+        f"rank       {_listed(map(str, sorted(ranks)))}; scale {_listed(f'{scale:g}' for scale in sorted(scales))}",
+        f"covers     {len(case.fits)} of its {len(names.pairs)} modules fit, and move {len(covered)} of the "
+        f"{len(case.base.shapes)} in {case.base.pipeline}",
+        f"diffusers  {diffusers_line}",
+        f"ComfyUI    {comfyui_line}",
+        *(f"wrong      {fault}" for fault in _faults(case)),
+    ]
+    return Diagnosis(lines, in_diffusers or in_comfyui)
+
+
+def _refuse(file: Path, header: Header, names: Names) -> None:
+    if not names.pairs:
+        raise ValueError(
+            f"{file} is no LoRA: none of its {len(header.tensors)} tensors is a lora_A, lora_down or alike"
+        )
+    kinds: dict[str, str] = {}
+    for name, entry in header.tensors.items():
+        if len(entry.shape) > 1:
+            kinds.setdefault(entry.kind, name)
+    if len(kinds) > 1:
+        (first, one), (second, other) = list(kinds.items())[:2]
+        raise ValueError(f"{file} mixes types: {one} is {first}, {other} is {second}; save it again in one")
+    with safe_open(file, framework="pt") as saved:
+        for name in header.tensors:
+            if not torch.isfinite(saved.get_tensor(name).float()).all():
+                raise ValueError(f"{file}: {name} is not finite; its training broke down, take an earlier checkpoint")
+
+
+def _take_up(file: Path, header: Header, names: Names, base: Base) -> Case:
+    matched = {pair.key: base.find(bare(pair.key)) for pair in names.pairs}
+    fits = {pair.key for pair in names.pairs if _fits(pair, [base.shapes[name] for name in matched[pair.key]])}
+    with safe_open(file, framework="pt") as saved:
+        alphas = {pair.key: float(saved.get_tensor(pair.alpha)) for pair in names.pairs if pair.alpha}
+    told = _told_alpha(file, header)
+    asked = {pair.key: alphas.get(pair.key, told or pair.rank) / pair.rank for pair in names.pairs}
+    return Case(names, base, matched, fits, alphas, asked)
+
+
+def _told_alpha(file: Path, header: Header) -> float | None:
+    """The alpha of a file's PEFT metadata, which counts where there is no tensor of one."""
+    try:
+        told = json.loads(header.metadata.get("lora_adapter_metadata", "{}")).get("transformer.lora_alpha")
+        return None if told is None else float(told)
+    except (ValueError, TypeError, AttributeError):
+        raise ValueError(f"{file}: its lora_adapter_metadata can't be read; take it out of the file") from None
+
+
+def _fits(pair: Pair, shapes: list[tuple[int, int]]) -> bool:
+    return bool(shapes) and pair.columns == shapes[0][1] and pair.rows == sum(rows for rows, _ in shapes)
+
+
+def _in_diffusers(case: Case, pipeline: Any, file: Path, header: Header) -> tuple[bool, str]:
+    """Whether the stock loader takes all of it at the scale it asks for, and what it does."""
+    try:
+        scales = try_loading(pipeline, file, header)
+    except ValueError as error:
+        return False, f"no: {error}"
+    wanted = {module: case.asked[key] for key in case.fits for module in case.matched[key]}
+    missed = sorted(wanted.keys() - scales.keys())
+    unlike = sorted(
+        name for name in wanted.keys() & scales.keys() if not isclose(scales[name], wanted[name], rel_tol=1e-3)
+    )
+    said = f"{len(scales)} modules take effect"
+    if missed:
+        said += f", not {_listed(missed)}"
+    if unlike:
+        said += f"; at scale {scales[unlike[0]]:g} in place of {wanted[unlike[0]]:g}: {_listed(unlike)}"
+    good = case.is_whole and not missed and not unlike
+    return good, f"{'yes' if good else 'no'}: {said}"
+
+
+def _in_comfyui(case: Case) -> tuple[bool, str]:
+    """The same for ComfyUI, by its key map; it knows alpha, and no metadata."""
+    if case.base.pipeline not in SUPPORTED:
+        return False, "no: it has no such model"
+    if case.names.spelling not in COMFYUI_SPELLINGS:
+        return False, f"no: it does not read {case.names.spelling}"
+    accepted = accepted_keys(case.base.pipeline, list(case.base.shapes))
+    missed = [pair.key for pair in case.names.pairs if pair.key not in accepted]
+    scales = {pair.key: case.alphas.get(pair.key, pair.rank) / pair.rank for pair in case.names.pairs}
+    unlike = [key for key in scales if not isclose(scales[key], case.asked[key], rel_tol=1e-3)]
+    said = f"{len(case.names.pairs) - len(missed)} keys load"
+    if missed:
+        said += f", not {_listed(missed)}"
+    if unlike:
+        said += f"; at scale {scales[unlike[0]]:g} in place of {case.asked[unlike[0]]:g}: it reads no metadata"
+    good = case.is_whole and not missed and not unlike
+    return good, f"{'yes' if good else 'no'}: {said}"
+
+
+def _faults(case: Case) -> list[str]:
+    """What is wrong wherever the file is loaded."""
+    pairs, names = case.names.pairs, case.names
+    wrong_size = [pair for pair in pairs if case.matched[pair.key] and pair.key not in case.fits]
+    found = {
+        f"not in this {case.base.pipeline}; of another family or version": [
+            pair.key for pair in pairs if not case.matched[pair.key]
+        ],
+        "of another size than the base's": [f"{pair.key} ({pair.rows} x {pair.columns})" for pair in wrong_size],
+        "without another factor that fits": names.half,
+        "no LoRA known here, left out": names.strange,
+        "of a text encoder, not examined": names.text,
+    }
+    return [f"{_listed(keys)}: {what}" for what, keys in found.items() if keys]
+
+
+def _listed(names: Iterable[str]) -> str:
+    """A few of the names, and how many more there are."""
+    every = list(names)
+    more = f" and {len(every) - LISTED} more" if len(every) > LISTED else ""
+    return ", ".join(every[:LISTED]) + more

@@ -1,0 +1,66 @@
+"""The model card: what a folder holds, and the exact lines that sample it in stock diffusers."""
+
+from pathlib import Path
+from typing import Any
+
+from apexgen.student import Student
+
+CHANGING = ("num_inference_steps", "sigmas")  # with the number of steps
+
+
+def write_card(student: Student, base: str, lora: str | None, scheduler: str, folder: Path) -> None:
+    """Write folder/README.md. base: the name of the pipeline it came from; lora: the LoRA's file, if there is one."""
+    kind = ", lora" if lora else ""
+    text = f"""---
+library_name: diffusers
+tags: [text-to-image, one-step, apexgen{kind}]
+---
+# A one-step generator made by apexgen
+
+From {base}, {student.backbone.family}; {_size(student)}. Run in this folder:
+
+```python
+{snippet(student, base, lora, scheduler)}```
+
+Guidance stays off: it is inside the student.{_told(student)}
+"""
+    (folder / "README.md").write_text(text)
+
+
+def snippet(student: Student, base: str, lora: str | None, scheduler: str) -> str:
+    """Python that draws a picture; the number of steps is its to change."""
+    name = type(student.backbone.pipeline).__name__
+    arguments = student.backbone.pipeline_arguments(1, guidance=1.0)
+    constant = "\n".join(f"    {key}={value!r}," for key, value in arguments.items() if key not in CHANGING)
+    if lora:
+        opened = f"""base = {base!r}  # the pipeline's folder
+pipe = {name}.from_pretrained(base)
+pipe.load_lora_weights(".", weight_name={lora!r})
+pipe.scheduler = {scheduler}.from_pretrained("scheduler")"""
+    else:
+        opened = f'pipe = {name}.from_pretrained(".")'
+    return f"""import torch
+from diffusers import {name}{f", {scheduler}" if lora else ""}
+
+{opened}
+steps = 1  # or 2, or 4
+image = pipe(
+    "a photo of a red circle",
+    num_inference_steps=steps,
+    sigmas=[1 - step / steps for step in range(steps)],
+{constant}
+    generator=torch.Generator().manual_seed(0),
+).images[0]
+image.save("picture.png")
+"""
+
+
+def _size(student: Student) -> str:
+    return f"a LoRA of rank {student.rank}" if student.mode == "lora" else "every weight tuned"
+
+
+def _told(student: Student) -> str:
+    """What the family's call says beside that."""
+    arguments: dict[str, Any] = student.backbone.pipeline_arguments(1, guidance=1.0)
+    guided = getattr(student.backbone.network.config, "guidance_embeds", False)
+    return f" The network reads guidance_scale={arguments['guidance_scale']} as it did in training." if guided else ""

@@ -1,0 +1,55 @@
+"""A whole pipeline folder: the base's, with the student's transformer and scheduler in place of its own."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from apexgen.student import ADAPTER, Student
+
+
+@torch.no_grad()
+def merged_weights(student: Student) -> dict[str, Tensor]:
+    """The network's tensors under their stock names, each LoRA added to the weight it adapts: W + B A."""
+    from peft.tuners.lora import LoraLayer
+
+    network = student.backbone.network
+    adapted = {name: module for name, module in network.named_modules() if isinstance(module, LoraLayer)}
+    tensors: dict[str, Tensor] = {}
+    for key, tensor in network.state_dict().items():
+        if ".lora_" not in key:
+            tensors[key.replace(".base_layer.", ".")] = tensor
+    for name, module in adapted.items():
+        weight = tensors[f"{name}.weight"]
+        tensors[f"{name}.weight"] = (weight.float() + module.get_delta_weight(ADAPTER).float()).to(weight.dtype)
+    return tensors
+
+
+def write_pipeline(network: Any, weights: dict[str, Tensor], scheduler: Any, base: Path, folder: Path) -> None:
+    """Copy the base to `folder`, all but its transformer; write one of these weights, and name the scheduler."""
+
+    def left_out(place: str, names: list[str]) -> set[str]:
+        return {"transformer", ".git", ".cache"} & set(names) if Path(place) == base else set()
+
+    shutil.copytree(base, folder, ignore=left_out)
+    with torch.device("meta"):  # a stock module to save by; its own weights are never made
+        stock = type(network).from_config(network.config)
+    stock.load_state_dict(weights, assign=True)
+    stock.save_pretrained(folder / "transformer")
+    index = json.loads((folder / "model_index.json").read_text())
+    index["scheduler"] = ["diffusers", type(scheduler).__name__]
+    (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
+
+
+def check_weights(folder: Path, weights: dict[str, Tensor]) -> None:
+    """ValueError when the transformer in a pipeline folder is not of exactly these weights."""
+    saved: dict[str, Tensor] = {}
+    for file in sorted((folder / "transformer").glob("*.safetensors")):
+        saved |= load_file(file)
+    for name, weight in weights.items():
+        if name not in saved or not torch.equal(saved[name], weight.cpu()):
+            raise ValueError(f"{folder / 'transformer'}: {name} is not what was merged")

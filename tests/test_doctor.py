@@ -1,0 +1,166 @@
+"""The doctor's verdicts are what the loaders do: diffusers' own, and ComfyUI's key map."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import save, save_file
+
+from apexgen.doctor.base import describe, open_empty
+from apexgen.doctor.environment import describe_environment
+from apexgen.doctor.file import read_header
+from apexgen.doctor.lora import examine
+from apexgen.export.native import native_places
+from apexgen.scenes.pipeline import FOLDER
+
+RANK, ALPHA = 4, 8.0
+TRAINERS = {  # prefix, the two factors, alpha beside them
+    "diffusers": ("transformer.", "lora_A", "lora_B", None),
+    "diffusers, alpha": ("transformer.", "lora_A", "lora_B", ALPHA),
+    "PEFT": ("base_model.model.", "lora_A", "lora_B", None),
+    "kohya": ("lora_unet_", "lora_down", "lora_up", ALPHA),
+    "ai-toolkit": ("diffusion_model.", "lora_A", "lora_B", None),
+    "DiffSynth": ("", "lora_A.default", "lora_B.default", None),
+    "Lightning": ("", "lora_down", "lora_up", ALPHA),
+}
+LOADS = {  # all with diffusers' module names; D: in diffusers, C: in ComfyUI
+    "flux": ("DC", "DC", "", "", "", "C", "C"),
+    "sd3": ("DC", "C", "C", "", "", "", ""),
+    "qwen": ("DC", "C", "", "DC", "DC", "DC", "DC"),
+    "zimage": ("DC", "C", "", "D", "DC", "DC", "DC"),
+    "lumina2": ("D", "", "", "", "", "", ""),
+    "scenes": ("D", "", "", "", "", "", ""),
+}
+
+
+def weights(shapes, prefix, down, up, alpha):
+    """A LoRA of these modules, {name: (rows, columns)}, in a trainer's spelling."""
+    tensors = {}
+    for name, (rows, columns) in shapes.items():
+        key = prefix + (name.replace(".", "_") if prefix.endswith("_") else name)
+        tensors[f"{key}.{down}.weight"] = torch.randn(RANK, columns)
+        tensors[f"{key}.{up}.weight"] = torch.randn(rows, RANK)
+        if alpha is not None:
+            tensors[f"{key}.alpha"] = torch.tensor(alpha)
+    return tensors
+
+
+@pytest.fixture(scope="module")
+def bases(folders):
+    """The folder of every family, and the shapes of its attention's first layer."""
+    found = {}
+    for family, folder in (folders | {"scenes": FOLDER}).items():
+        shapes = describe(open_empty(folder)).shapes
+        found[family] = folder, {name: shape for name, shape in shapes.items() if name.endswith("to_q")}
+    return found
+
+
+def written(folder, tensors, metadata=None):
+    save_file(tensors, folder / "lora.safetensors", metadata=metadata)
+    return folder / "lora.safetensors"
+
+
+def said(diagnosis, word):
+    return " ".join(line.removeprefix(word).strip() for line in diagnosis.lines if line.startswith(word))
+
+
+@pytest.mark.parametrize("family", LOADS)
+def test_every_trainers_file_loads_where_the_loaders_take_it(tmp_path, bases, family):
+    folder, shapes = bases[family]
+    for (trainer, spelling), loads in zip(TRAINERS.items(), LOADS[family], strict=True):
+        diagnosis = examine(written(tmp_path, weights(shapes, *spelling)), folder)
+        verdicts = {"D": said(diagnosis, "diffusers"), "C": said(diagnosis, "ComfyUI")}
+        yes = "".join(letter for letter, verdict in verdicts.items() if verdict.startswith("yes"))
+        assert yes == loads, (trainer, verdicts)
+        assert diagnosis.loads == bool(loads)
+        assert said(diagnosis, "covers").startswith(f"{len(shapes)} of its {len(shapes)} modules fit")
+        assert said(diagnosis, "rank") == f"4; scale {2 if spelling[-1] else 1}"
+        assert trainer.split(",")[0] in said(diagnosis, "format")
+
+
+@pytest.mark.parametrize("prefix", ["lora_unet_", "diffusion_model."])
+def test_the_original_releases_names_count_too(tmp_path, bases, prefix):
+    folder, _ = bases["lumina2"]
+    shapes = describe(open_empty(folder)).shapes
+    fused = {}
+    for module, (native, _) in native_places("Lumina2Pipeline", list(shapes)).items():
+        if native.endswith("attention.qkv"):
+            fused[native] = (fused.get(native, (0, 0))[0] + shapes[module][0], shapes[module][1])
+    factors = ("lora_down", "lora_up", 2.0) if prefix == "lora_unet_" else ("lora_A", "lora_B", None)
+    diagnosis = examine(written(tmp_path, weights(fused, prefix, *factors)), folder)
+    assert said(diagnosis, "ComfyUI") == f"yes: {len(fused)} keys load"
+    assert f"move {3 * len(fused)} of the {len(shapes)} in" in said(diagnosis, "covers")
+
+
+def test_a_lora_of_another_family_loads_nowhere_and_is_named(tmp_path, bases):
+    _, shapes = bases["zimage"]
+    diagnosis = examine(written(tmp_path, weights(shapes, *TRAINERS["diffusers"])), bases["flux"][0])
+    assert not diagnosis.loads
+    assert said(diagnosis, "wrong").startswith("transformer.")
+    assert said(diagnosis, "wrong").endswith("not in this FluxPipeline; of another family or version")
+
+
+def test_a_part_of_another_size_is_named(tmp_path, bases):
+    folder, shapes = bases["qwen"]
+    wide = {name: (2 * rows, columns) for name, (rows, columns) in shapes.items()}
+    diagnosis = examine(written(tmp_path, weights(wide, *TRAINERS["diffusers"])), folder)
+    assert not diagnosis.loads and said(diagnosis, "diffusers").startswith("no")
+    assert "(64 x 32)" in said(diagnosis, "wrong") and "of another size than the base's" in said(diagnosis, "wrong")
+
+
+def test_an_alpha_in_the_metadata_alone_is_lost_in_comfyui(tmp_path, bases):
+    folder, shapes = bases["qwen"]
+    told = {"transformer.r": RANK, "transformer.lora_alpha": 8, "transformer.target_modules": sorted(shapes)}
+    metadata = {"lora_adapter_metadata": json.dumps(told)}
+    diagnosis = examine(written(tmp_path, weights(shapes, *TRAINERS["diffusers"]), metadata), folder)
+    assert said(diagnosis, "diffusers").startswith("yes")
+    assert "at scale 1 in place of 2" in said(diagnosis, "ComfyUI") and said(diagnosis, "ComfyUI").startswith("no")
+
+
+def test_what_is_left_out_is_named(tmp_path, bases):
+    folder, shapes = bases["qwen"]
+    tensors = weights(shapes, *TRAINERS["diffusers"])
+    first = next(iter(shapes))
+    del tensors[f"transformer.{first}.lora_B.weight"]
+    tensors["transformer.img_in.dora_scale"] = torch.ones(1)
+    tensors["lora_te1_text_model_encoder_layers_0_mlp_fc1.lora_up.weight"] = torch.ones(4, 4)
+    diagnosis = examine(written(tmp_path, tensors), folder)
+    wrong = said(diagnosis, "wrong")
+    assert not diagnosis.loads
+    assert f"transformer.{first}: without another factor that fits" in wrong
+    assert "transformer.img_in.dora_scale: no LoRA known here" in wrong and "mlp_fc1.lora_up.weight: of a text" in wrong
+
+
+def test_a_file_that_is_no_lora_is_refused_in_a_line(tmp_path, bases):
+    folder, shapes = bases["qwen"]
+    whole = weights(shapes, *TRAINERS["diffusers"])
+    name = next(iter(whole))
+    data, file = save(whole), tmp_path / "lora.safetensors"
+    torch.save(whole, tmp_path / "zip.pt")
+    torch.save(whole, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+    cases = {
+        (tmp_path / "zip.pt").read_bytes(): "is pickled: opening it could run code",
+        (tmp_path / "old.pt").read_bytes(): "is pickled",
+        data[:-4]: r"is cut short: \d+ of \d+ bytes",
+        data[:100]: "is cut short: its header has 92 of",
+        b"version https://git-lfs": "is no safetensors file",
+        b"": "is no safetensors file",
+        save({"weight": torch.ones(2, 2)}): "is no LoRA: none of its 1 tensors",
+        save(
+            whole | {name: whole[name].bfloat16()}
+        ): r"mixes types: .* is B?F\d\d, .* is B?F\d\d; save it again in one",
+        save(whole | {name: whole[name] * torch.nan}): f"{name} is not finite",
+    }
+    for content, message in cases.items():
+        file.write_bytes(content)
+        with pytest.raises(ValueError, match=message) as caught:
+            examine(file, folder)
+        assert "\n" not in str(caught.value) and str(file) in str(caught.value)
+    with pytest.raises(ValueError, match="no such file"):
+        read_header(tmp_path / "missing.safetensors")
+
+
+def test_the_environment_names_every_family():
+    lines = describe_environment()
+    assert sum(line.startswith("family") for line in lines) == 6
+    assert any(line.startswith("device        cpu") for line in lines)

@@ -1,0 +1,209 @@
+"""A run of every family, exported each way: it opens in stock diffusers, and ComfyUI would read it as we mean it."""
+
+import inspect
+import json
+
+import diffusers.loaders.single_file_utils as single_file
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from apexgen.backbones.diffusion import open_pipeline
+from apexgen.distill import base_folder, open_trained, read_run
+from apexgen.doctor.lora import examine
+from apexgen.export.comfyui import accepted_keys
+from apexgen.export.diffusers import LORA_FILE, export_student
+from apexgen.export.merged import merged_weights
+from apexgen.export.native import native_places
+from apexgen.export.run import export_run
+from pipelines import BUILDERS, SIZE
+from runs import finished_run
+
+FAMILIES = ("scenes", *BUILDERS)
+IN_COMFYUI = tuple(BUILDERS)  # it has no SANA
+
+
+@pytest.fixture(scope="module")
+def runs(folders, tmp_path_factory):
+    """A finished run of every family, made when it is first asked for."""
+    root, made = tmp_path_factory.mktemp("runs"), {}
+
+    def run(family):
+        if family not in made:
+            deviation = 0.02 if family == "scenes" else 0.05  # beyond, its pictures are of one color
+            made[family] = finished_run(root / family, folders.get(family, family), deviation=deviation)
+        return made[family]
+
+    return run
+
+
+def student_of(run):
+    return open_trained(*read_run(run))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_lora_opens_whole_and_the_cards_lines_draw_with_it(runs, folders, tmp_path, monkeypatch, family):
+    exported = export_run(runs(family), "diffusers", tmp_path / "lora")
+    assert exported.modules > 10 and exported.difference < 1e-4
+    found = {path.relative_to(exported.folder).as_posix() for path in exported.folder.rglob("*") if path.is_file()}
+    assert found == {LORA_FILE, "README.md", "config.toml", "scheduler/scheduler_config.json"}
+    with safe_open(exported.folder / LORA_FILE, framework="pt") as file:
+        metadata = json.loads(file.metadata()["lora_adapter_metadata"])
+        assert len(list(file.keys())) == 2 * exported.modules
+    assert metadata["transformer.lora_alpha"] == metadata["transformer.r"] == 2
+    code = (exported.folder / "README.md").read_text().split("```")[1].removeprefix("python\n")
+    base = base_folder(read_run(runs(family))[0])
+    monkeypatch.chdir(exported.folder)
+    places = {}
+    for steps in (1, 2, 4):
+        lines = code.replace("steps = 1 ", f"steps = {steps} ").replace(repr(base.name), repr(str(base)))
+        exec(lines, places)
+        assert np.asarray(places["image"]).std() > 0.1
+        assert len(places["pipe"].scheduler.timesteps) == steps
+        assert not getattr(places["pipe"], "do_classifier_free_guidance", False)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_merged_pipeline_is_the_base_plus_the_lora(runs, tmp_path, family):
+    exported = export_run(runs(family), "merged", tmp_path / "merged")
+    assert exported.difference < 1e-4
+    pipeline = open_pipeline(exported.folder)
+    assert type(pipeline.scheduler).__name__ == "FlowMatchEulerDiscreteScheduler"
+    assert not pipeline.scheduler.config.use_dynamic_shifting and pipeline.scheduler.config.shift == 1
+    stock = base_folder(read_run(runs(family))[0])
+    before, after = open_pipeline(stock).transformer.state_dict(), pipeline.transformer.state_dict()
+    changed = {key.removesuffix(".weight") for key in after if not torch.equal(before[key], after[key])}
+    assert len(changed) == exported.modules and before.keys() == after.keys()
+    lora = load_file(export_student(student_of(runs(family)), stock, tmp_path / "lora") / LORA_FILE)
+    for module in changed:
+        down, up = (lora[f"transformer.{module}.lora_{side}.weight"].flatten(1) for side in "AB")
+        delta = (after[f"{module}.weight"] - before[f"{module}.weight"]).flatten(1)
+        torch.testing.assert_close(delta, up @ down, atol=1e-6, rtol=1e-4)
+
+
+NATIVE_MODULES = {  # in ComfyUI: a module of diffusers -> the key of a patch's weight, the rows it moves of how many
+    "flux": {
+        "transformer_blocks.1.attn.to_k": ("double_blocks.1.img_attn.qkv", 32, 96),
+        "transformer_blocks.0.attn.add_v_proj": ("double_blocks.0.txt_attn.qkv", 64, 96),
+        "transformer_blocks.0.ff_context.net.2": ("double_blocks.0.txt_mlp.2", 0, 32),
+        "single_transformer_blocks.1.attn.to_v": ("single_blocks.1.linear1", 64, 224),
+        "single_transformer_blocks.0.proj_mlp": ("single_blocks.0.linear1", 96, 224),
+        "single_transformer_blocks.0.proj_out": ("single_blocks.0.linear2", 0, 32),
+        "time_text_embed.timestep_embedder.linear_2": ("time_in.out_layer", 0, 32),
+        "proj_out": ("final_layer.linear", 0, 16),
+    },
+    "sd3": {
+        "transformer_blocks.0.attn.to_q": ("joint_blocks.0.x_block.attn.qkv", 0, 48),
+        "transformer_blocks.0.attn2.to_v": ("joint_blocks.0.x_block.attn2.qkv", 32, 48),
+        "transformer_blocks.1.attn.add_k_proj": ("joint_blocks.1.context_block.attn.qkv", 16, 48),
+        "transformer_blocks.0.ff.net.0.proj": ("joint_blocks.0.x_block.mlp.fc1", 0, 64),
+        "time_text_embed.timestep_embedder.linear_1": ("t_embedder.mlp.0", 0, 16),
+    },
+    "lumina2": {
+        "layers.1.attn.to_v": ("layers.1.attention.qkv", 48, 64),
+        "context_refiner.0.attn.to_out.0": ("context_refiner.0.attention.out", 0, 32),
+        "noise_refiner.0.feed_forward.linear_3": ("noise_refiner.0.feed_forward.w3", 0, 128),
+        "time_caption_embed.timestep_embedder.linear_1": ("t_embedder.mlp.0", 0, 32),
+        "norm_out.linear_2": ("final_layer.linear", 0, 16),
+    },
+    "zimage": {
+        "layers.1.attention.to_k": ("layers.1.attention.qkv", 32, 96),
+        "noise_refiner.0.attention.to_out.0": ("noise_refiner.0.attention.out", 0, 32),
+        "all_final_layer.2-1.linear": ("final_layer.linear", 0, 16),
+    },
+    "qwen": {"transformer_blocks.0.attn.add_q_proj": ("transformer_blocks.0.attn.add_q_proj", 0, 32)},
+}
+TINY = {"3072": "32", "2304": "32", "768": "16"}  # widths that diffusers' converters know by heart -> the pipelines'
+
+
+class Zeros(dict):
+    """A checkpoint that has every weight: those not given are zeros."""
+
+    def __init__(self, weights):
+        super().__init__(weights)
+        self.rows = {key.replace(".weight", ".bias"): len(weight) for key, weight in weights.items()}
+
+    def pop(self, key, default=None):
+        return super().pop(key, torch.zeros(self.rows.get(key, 6)))
+
+
+def from_native(family, weights):
+    """The original release's weights as diffusers', by diffusers' own converter."""
+    if family == "qwen":
+        return weights
+    name = {"sd3": "sd3_transformer_checkpoint", "zimage": "z_image_transformer_checkpoint", "lumina2": "lumina2"}
+    converter = f"convert_{name.get(family, 'flux_transformer_checkpoint')}_to_diffusers"
+    source = inspect.getsource(getattr(single_file, converter))
+    for real, tiny in TINY.items():
+        source = source.replace(real, tiny)
+    exec(source, places := dict(vars(single_file)))
+    return places[converter](Zeros(weights))
+
+
+def patched(file, pipeline, shapes):
+    """What ComfyUI adds to each linear weight of the original release: B A, at the rows its key map gives."""
+    saved, places = load_file(file), native_places(pipeline, list(shapes))
+    parts = {native: {} for native, _ in places.values()}
+    for module, (native, part) in places.items():
+        parts[native][part] = module
+    weights = {}
+    for native, modules in parts.items():
+        rows = [shapes[modules[part]][0] for part in sorted(modules)]
+        weights[native] = torch.zeros(sum(rows), *shapes[modules[0]][1:])
+    used = set()
+    for key, modules in accepted_keys(pipeline, list(shapes)).items():
+        if f"{key}.lora_A.weight" in saved:
+            native, part = places[modules[0]]
+            whole = len(modules) == len(parts[native])
+            begin = 0 if whole else sum(shapes[parts[native][before]][0] for before in range(part))
+            patch = saved[f"{key}.lora_B.weight"] @ saved[f"{key}.lora_A.weight"]
+            weights[native][begin : begin + len(patch)] += patch
+            used |= {f"{key}.lora_A.weight", f"{key}.lora_B.weight"}
+    assert used == saved.keys()  # else "lora key not loaded"
+    return weights
+
+
+@pytest.mark.parametrize("family", IN_COMFYUI)
+def test_comfyui_adds_our_deltas_to_the_original_weights(runs, tmp_path, family):
+    exported = export_run(runs(family), "comfyui", tmp_path / "comfyui")
+    student = student_of(runs(family))
+    with student.averaged():
+        merged = merged_weights(student)
+    base = open_pipeline(base_folder(read_run(runs(family))[0])).transformer
+    linear = {name for name, module in base.named_modules() if isinstance(module, torch.nn.Linear)}
+    ours = {name: merged[f"{name}.weight"] - base.get_submodule(name).weight.detach() for name in linear}
+    shapes = {name: tuple(delta.shape) for name, delta in ours.items()}
+    pipeline = type(student.backbone.pipeline).__name__
+    weights = patched(exported.folder / LORA_FILE, pipeline, shapes)
+    diagnosis = examine(exported.folder / LORA_FILE, base_folder(read_run(runs(family))[0]))
+    assert diagnosis.lines[4].startswith("ComfyUI    yes") and not diagnosis.lines[5:]
+    for module, (native, begin, rows) in NATIVE_MODULES.get(family, {}).items():
+        delta = ours[module]
+        assert len(weights[native]) == rows and delta.any(), module
+        torch.testing.assert_close(weights[native][begin : begin + len(delta)], delta, atol=1e-6, rtol=1e-4)
+    found = from_native(family, {f"{name}.weight": weight for name, weight in weights.items()})
+    moved = [name for name in linear if ours[name].any()]
+    assert len(moved) == exported.modules
+    for name in linear:
+        if f"{name}.weight" in found:
+            torch.testing.assert_close(found[f"{name}.weight"], ours[name], atol=1e-6, rtol=1e-4, msg=name)
+    assert {f"{name}.weight" for name in moved} <= found.keys()
+
+
+@pytest.mark.parametrize("family", IN_COMFYUI)
+def test_a_workflow_is_of_nodes_that_are_there_and_takes_our_steps(runs, tmp_path, family):
+    folder = export_run(runs(family), "comfyui", tmp_path / "comfyui").folder
+    graph = json.loads((folder / "workflow.json").read_text())
+    for node in graph.values():
+        assert node.keys() == {"class_type", "inputs"}
+        links = [value for value in node["inputs"].values() if isinstance(value, list)]
+        assert all(name in graph for name, _ in links)
+    assert graph["lora"]["inputs"]["lora_name"] == LORA_FILE
+    assert graph["noise"]["inputs"]["width"] == graph["noise"]["inputs"]["height"] == SIZE
+    sampler, grid = graph["sampler"]["inputs"], graph["grid"]
+    assert sampler["cfg"] == 1 and sampler["sampler_name"] == "euler" and sampler["scheduler"] == "simple"
+    shifts = [value for name, value in grid["inputs"].items() if "shift" in name]
+    assert shifts == ([0, 0] if grid["class_type"] == "ModelSamplingFlux" else [1])
+    assert ("told" in graph) == (family == "flux")
