@@ -19,17 +19,11 @@ from apexgen.sample import generate
 from apexgen.student import Student
 from apexgen.train import Trainer, open_objective
 from apexgen.velocities import guided
-from pipelines import BUILDERS, SIZE, build
+from pipelines import BUILDERS, SIZE
 from small import perturb
 
 SHORT, LONG = "a red ring", "a photo of the two blue rings, three white squares"
 PLAIN_GUIDANCE = ("sd3", "flux", "schnell", "lumina2", "zimage")  # the stock Qwen-Image rescales what is guided
-
-
-@pytest.fixture(scope="session")
-def folders(tmp_path_factory):
-    root = tmp_path_factory.mktemp("pipelines")
-    return {family: build(family, root) for family in BUILDERS}
 
 
 def opened(folder):

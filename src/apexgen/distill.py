@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
-from apexgen import checkpoint
+from apexgen import checkpoint, probe
 from apexgen.backbones.base import Backbone
 from apexgen.backbones.diffusion import load_backbone
 from apexgen.backbones.two_times import give_second_time
@@ -21,6 +21,7 @@ from apexgen.data import Corpus
 from apexgen.encode import check_prompts, encode
 from apexgen.generate import draw_noises, make_pictures
 from apexgen.objectives import Objective
+from apexgen.objectives.apex import Apex
 from apexgen.report import picture_grid
 from apexgen.sample import uniform_grid
 from apexgen.scenes.pipeline import FOLDER
@@ -80,6 +81,7 @@ def distill(
     if corpus is None:
         with console.status("encoding prompts"):
             corpus = encode(run.data, backbone, objective.needs_pictures)
+    warn_of_shift(objective, backbone, corpus, console)
     trainer = Trainer(run, open_student(run, backbone), corpus, backbone.latent_shape())
     saved = checkpoint.load_latest(folder / "checkpoints", console.print)
     if saved is not None:
@@ -89,6 +91,18 @@ def distill(
     (folder / "config.toml").write_text(dump_run(run))
     seconds = _train_with_progress(trainer, folder, console, watch)
     return trainer, seconds
+
+
+def warn_of_shift(objective: Objective, backbone: Backbone, corpus: Corpus, console: Console) -> None:
+    """One line where the network can't see the shift that is to tell APEX's fake field apart; a few small forwards."""
+    if not isinstance(objective, Apex) or objective.fake_told != "shifted":
+        return
+    conditions = [corpus.conditions.select([row]) for row in range(min(2, len(corpus.prompts)))]
+    if len(conditions) < 2:
+        conditions.append(corpus.null)
+    line = probe.warning(backbone, conditions, corpus.null, (objective.shift_scale, objective.shift_bias))
+    if line is not None:
+        console.print(f"[yellow]warning:[/yellow] {line}", soft_wrap=True)
 
 
 def _check_same_run(run: Run, folder: Path) -> None:

@@ -57,6 +57,7 @@ class Backbone(ABC):
     lora_targets: ClassVar[tuple[str, ...]]  # names of the linear modules that a LoRA adapts
     oldest_diffusers: ClassVar[tuple[int, int]] = (0, 36)  # in which the family works as it should
     time_embedder: ClassVar[str]  # the network's module that makes a vector of its time
+    text_embedder: ClassVar[str]  # the module whose output is what attention is given of the text
     scheduler_config: ClassVar[dict[str, Any]] = {"shift": 1.0, "num_train_timesteps": 1000}  # plain steps, exported
 
     def __init__(self, pipeline: Any) -> None:
