@@ -18,6 +18,7 @@ RUNS = {
         "data": {"source": 'a "quoted" \\ path', "limit": 5},
         "train": {"steps": 3, "learning_rate": 1e-05, "betas": [0.0, 0.999], "seed": -4},
     },
+    "a preset": {"model": {"targets": "attention+mlp"}},
     "full tuning": {"model": {"tune": "full"}},
 }
 
@@ -127,6 +128,8 @@ def test_where_nothing_is_near_the_valid_keys_are_listed(tmp_path):
         "train.betas=[0.9]",
         "train.keep=0",
         "model.rank=0",
+        "model.targets=5",
+        "model.targets=[5]",
         "model.tune=adapter",
         "model.precision=float16",
         "data.limit=0",
@@ -135,6 +138,19 @@ def test_where_nothing_is_near_the_valid_keys_are_listed(tmp_path):
 )
 def test_a_value_out_of_range_is_refused_by_name(tmp_path, override):
     assert mistake(tmp_path, "", [override]).startswith(override.partition("=")[0])
+
+
+@pytest.mark.parametrize(
+    ("targets", "message"),
+    [
+        ("atention", '"atention" is no preset; write targets = "attention"'),
+        ("attention+mpl", '"attention+mpl" is no preset; write targets = "attention+mlp"'),
+        ("linear", '"linear" is no preset; write targets = "all-linear"'),
+        ('["all-linear"]', '"all-linear" is a preset, not a module; write targets = "all-linear"'),
+    ],
+)
+def test_a_misspelt_preset_is_refused_with_the_nearest(tmp_path, targets, message):
+    assert mistake(tmp_path, "", [f"model.targets={targets}"]).startswith(f"model.targets: {message}")
 
 
 @pytest.mark.parametrize("override", ["train.steps", "=5", "", "folder.x.y=1", "train.steps.x=1"])

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+PRESETS = ("attention", "attention+mlp", "all-linear")  # of the modules that a LoRA adapts
 
 
 class Table(BaseModel):
@@ -21,7 +23,7 @@ class Model(Table):
     size: int | None = Field(None, ge=1)  # pixels a side of its pictures; the network's own unless given
     tune: Literal["lora", "full"] = "lora"
     rank: int | None = Field(None, ge=1)  # of the LoRA; 32 unless given
-    targets: tuple[str, ...] = ()  # names of linear modules; empty: the family's own
+    targets: str | tuple[str, ...] = ()  # one of PRESETS, or names of linear modules; empty: the family's own
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 where the device is fast in it
 
     @model_validator(mode="before")
@@ -32,6 +34,19 @@ class Model(Table):
         if "rank" in table or table.get("targets"):
             raise ValueError('rank and targets are of a LoRA; remove them, or write tune = "lora"')
         return table
+
+    @field_validator("targets", mode="before")
+    @classmethod
+    def _check_targets(cls, targets: Any) -> Any:
+        names = [targets] if isinstance(targets, str) else targets
+        if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+            raise ValueError(f"a preset ({', '.join(PRESETS)}) or a list of names, not {targets!r}")
+        for name in names:
+            if isinstance(targets, str) != (name in PRESETS):
+                [near] = difflib.get_close_matches(name, PRESETS, n=1, cutoff=0)
+                kind = "no preset" if isinstance(targets, str) else "a preset, not a module"
+                raise ValueError(f'"{name}" is {kind}; write targets = "{near}", or a list of names of modules')
+        return targets
 
 
 class Data(Table):

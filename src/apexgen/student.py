@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from apexgen.backbones.base import Backbone
+from apexgen.backbones.targets import lora_names
 from apexgen.condition import Condition
 from apexgen.objectives.base import Nets
 
@@ -34,7 +35,7 @@ class Reweighted:
 class Student:
     """The trainable part of a backbone, with its average.
 
-    mode "lora": low-rank weights on `targets`, scale 1 (alpha = rank); "full": every weight of the network.
+    mode "lora": low-rank weights on `targets`, read by lora_names, scale 1 (alpha = rank); "full": every weight.
     """
 
     def __init__(
@@ -42,12 +43,12 @@ class Student:
         backbone: Backbone,
         mode: Literal["lora", "full"],
         rank: int,
-        targets: tuple[str, ...] = (),
+        targets: str | tuple[str, ...] = (),
         seed: int = 0,
         with_fake: bool = False,
     ) -> None:
         self.backbone, self.mode, self.rank = backbone, mode, rank
-        self.targets = targets or backbone.lora_targets
+        self.targets = lora_names(backbone, targets)
         self._original: dict[str, Tensor] = {}
         network = backbone.network
         if mode == "lora":
