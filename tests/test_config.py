@@ -18,6 +18,7 @@ RUNS = {
         "data": {"source": 'a "quoted" \\ path', "limit": 5},
         "train": {"steps": 3, "learning_rate": 1e-05, "betas": [0.0, 0.999], "seed": -4},
     },
+    "a task": {"model": {"lora": "a/b.safetensors", "lora_mode": "stack"}},
     "a preset": {"model": {"targets": "attention+mlp"}},
     "full tuning": {"model": {"tune": "full"}},
 }
@@ -47,6 +48,16 @@ def test_a_run_written_and_read_back_is_equal(tmp_path, table):
 def test_a_lora_has_a_rank_and_full_tuning_has_none():
     assert validate({}).model.rank == 32
     assert validate({"model": {"tune": "full"}}).model.rank is None
+
+
+def test_a_task_is_merged_unless_it_is_stacked_and_has_no_mode_without_a_file(tmp_path):
+    assert load_run(None, ["model.lora=a.safetensors"]).model.lora_mode == "merge"
+    assert load_run(None).model.lora_mode is None
+    message = 'model: lora_mode is of a LoRA file; remove it, or write lora = "FILE.safetensors"'
+    assert mistake(tmp_path, "", ["model.lora_mode=merge"]) == message
+    full = ["model.tune=full", "model.lora=a.safetensors"]
+    assert load_run(None, full).model.lora_mode == "merge"
+    assert "no adapters to stack" in mistake(tmp_path, "", [*full, "model.lora_mode=stack"])
 
 
 def test_without_a_file_there_are_the_defaults():

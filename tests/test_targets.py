@@ -5,6 +5,7 @@ import pytest
 from apexgen.backbones.base import ATTENTION, TEXT_ATTENTION
 from apexgen.backbones.diffusion import load_backbone
 from apexgen.backbones.targets import lora_names
+from apexgen.backbones.two_times import give_second_time
 from apexgen.config import PRESETS
 from apexgen.export.diffusers import compare, export_student
 from apexgen.generate import draw_noise
@@ -64,6 +65,14 @@ def test_a_student_of_every_linear_module_opens_in_the_stock_pipeline(net, name,
     perturb(student, 0.02)
     exported = export_student(student, folder, tmp_path / "export")
     assert compare(student, exported, folder, PROMPTS, draw_noise([0, 1], net.latent_shape()), 1) < 1e-4
+
+
+def test_a_second_time_is_trained_itself_and_adapted_by_no_preset():
+    net = backbone()
+    give_second_time(net)
+    student = Student(net, "lora", 2, "all-linear")
+    names = [name for name in student.weights if name.startswith("second_time.")]
+    assert names and not any("lora_" in name for name in names)
 
 
 def test_a_name_that_fits_nothing_is_refused_with_the_nearest():

@@ -24,7 +24,20 @@ class Model(Table):
     tune: Literal["lora", "full"] = "lora"
     rank: int | None = Field(None, ge=1)  # of the LoRA; 32 unless given
     targets: str | tuple[str, ...] = ()  # one of PRESETS, or names of linear modules; empty: the family's own
+    lora: str | None = None  # a LoRA file, safetensors, of the teacher; the student is distilled on top of it
+    lora_mode: Literal["merge", "stack"] | None = None  # added to the weights, or beside them; "merge" unless given
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 where the device is fast in it
+
+    @model_validator(mode="before")
+    @classmethod
+    def _resolve_lora(cls, table: Any) -> Any:
+        if not isinstance(table, dict) or table.get("lora") is None:
+            if isinstance(table, dict) and table.get("lora_mode") is not None:
+                raise ValueError('lora_mode is of a LoRA file; remove it, or write lora = "FILE.safetensors"')
+            return table
+        if table.get("tune") == "full" and table.get("lora_mode") == "stack":
+            raise ValueError('tune = "full" has no adapters to stack; write lora_mode = "merge"')
+        return {"lora_mode": "merge"} | table
 
     @model_validator(mode="before")
     @classmethod

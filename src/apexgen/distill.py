@@ -14,6 +14,7 @@ from torch import Tensor
 from apexgen import checkpoint, probe
 from apexgen.backbones.base import Backbone
 from apexgen.backbones.diffusion import load_backbone
+from apexgen.backbones.task_lora import add_task_lora
 from apexgen.backbones.two_times import give_second_time
 from apexgen.condition import Condition
 from apexgen.config import Run, dump_run, load_run
@@ -46,6 +47,8 @@ def open_backbone(run: Run) -> Backbone:
     backbone = load_backbone(base_folder(run), device)
     backbone.precision = _precision(run.model.precision, device)
     backbone.size = run.model.size
+    if run.model.lora is not None:
+        add_task_lora(backbone, Path(run.model.lora), run.model.lora_mode or "merge")
     backbone.latent_shape()  # refuses a size the family can't draw, before any work
     return backbone
 

@@ -20,7 +20,9 @@ def lora_names(backbone: Backbone, targets: str | tuple[str, ...]) -> tuple[str,
     if not targets:
         return backbone.lora_targets
     modules = {
-        name: module for name, module in backbone.network.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)
+        name.removesuffix(".base_layer"): module  # where an adapter is stacked already
+        for name, module in backbone.network.named_modules()
+        if isinstance(module, nn.Linear | nn.Conv2d) and ".lora_" not in name and not name.startswith("second_time.")
     }
     if not isinstance(targets, str):
         _check_each_fits(targets, list(modules), backbone.family)

@@ -14,6 +14,7 @@ import numpy as np
 from torch import Tensor
 
 from apexgen.backbones.diffusion import open_pipeline
+from apexgen.backbones.task_lora import TASK, count_adapted, load_task_lora
 from apexgen.generate import make_pictures
 from apexgen.student import ADAPTER, Student
 
@@ -79,23 +80,28 @@ def _write_scheduler(student: Student, folder: Path) -> None:
     FlowMatchEulerDiscreteScheduler(**student.backbone.scheduler_config).save_pretrained(folder)
 
 
-def open_exported(folder: Path, base: Path) -> Any:
+def open_exported(folder: Path, base: Path, task_lora: Path | None = None) -> Any:
     """Open an exported folder with stock diffusers alone: the base pipeline, the LoRA, the scheduler.
+
+    With the user's own LoRA beside the student's, where it was distilled on top of one.
 
     Raises ValueError when the file's LoRA did not take effect on every module it names.
     """
     from diffusers import FlowMatchEulerDiscreteScheduler
-    from peft.tuners.tuners_utils import BaseTunerLayer
     from safetensors import safe_open
 
     is_lora = (folder / LORA_FILE).is_file()
     pipeline = open_pipeline(base if is_lora else folder)
     pipeline.scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(folder, subfolder="scheduler")
     if is_lora:
-        pipeline.load_lora_weights(folder, weight_name=LORA_FILE)
+        if task_lora is not None:
+            load_task_lora(pipeline, task_lora)
+        pipeline.load_lora_weights(folder, weight_name=LORA_FILE, adapter_name=ADAPTER)
+        if task_lora is not None:
+            pipeline.set_adapters([TASK, ADAPTER])
         with safe_open(folder / LORA_FILE, framework="pt") as file:
             named = sum(key.endswith("lora_A.weight") for key in file.keys())
-        loaded = sum(isinstance(module, BaseTunerLayer) for module in pipeline.transformer.modules())
+        loaded = count_adapted(pipeline.transformer, ADAPTER)
         if loaded != named:
             raise ValueError(f"{folder / LORA_FILE}: {loaded} of {named} modules took effect")
     return pipeline
@@ -106,7 +112,7 @@ def compare(student: Student, folder: Path, base: Path, prompts: Sequence[str], 
     backbone = student.backbone
     condition = backbone.encode_text(prompts)
     ours = make_pictures(backbone, student.ema, condition, noise, steps)
-    stock = open_exported(folder, base)(
+    stock = open_exported(folder, base, backbone.task_lora)(
         prompt=list(prompts),
         latents=backbone.pack(noise).clone(),
         output_type="np",
@@ -115,12 +121,23 @@ def compare(student: Student, folder: Path, base: Path, prompts: Sequence[str], 
     return float(np.abs(ours - stock).max())
 
 
+def _load_lines(task_lora: Path | None) -> str:
+    """The card's lines that load the student's LoRA, and the one it was distilled on top of."""
+    if task_lora is None:
+        return f'pipe.load_lora_weights("FOLDER", weight_name="{LORA_FILE}")\n'
+    return (
+        f'pipe.load_lora_weights("{task_lora.name}", adapter_name="{TASK}")\n'
+        f'pipe.load_lora_weights("FOLDER", weight_name="{LORA_FILE}", adapter_name="{ADAPTER}")\n'
+        f'pipe.set_adapters(["{TASK}", "{ADAPTER}"])\n'
+    )
+
+
 def _card(student: Student) -> str:
     """The model card, with the exact lines that run it."""
     name = type(student.backbone.pipeline).__name__
     arguments = student.backbone.pipeline_arguments(1, guidance=1.0)
     call = ",\n    ".join(f"{key}={value!r}" for key, value in arguments.items())
-    load = f'pipe.load_lora_weights("FOLDER", weight_name="{LORA_FILE}")\n' if student.mode == "lora" else ""
+    load = _load_lines(student.backbone.task_lora) if student.mode == "lora" else ""
     opened = "BASE" if student.mode == "lora" else "FOLDER"
     return f"""---
 library_name: diffusers
