@@ -14,7 +14,7 @@ RUNS = {
     "every table": {
         "folder": "runs/a b",
         "objective": {"name": "apex", "form": "mix", "shift": [-1.0, 0.5], "anchor": "data"},
-        "model": {"path": "x/y", "tune": "lora", "rank": 8, "targets": ["to_q", "to_k"], "precision": "bfloat16"},
+        "model": {"path": "x/y", "tune": "lora", "rank": 8, "targets": ["to_q", "to_k"], "checkpointing": True},
         "data": {"source": 'a "quoted" \\ path', "limit": 5},
         "train": {"steps": 3, "learning_rate": 1e-05, "betas": [0.0, 0.999], "seed": -4},
     },

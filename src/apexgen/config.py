@@ -26,6 +26,7 @@ class Model(Table):
     targets: str | tuple[str, ...] = ()  # one of PRESETS, or names of linear modules; empty: the family's own
     lora: str | None = None  # a LoRA file, safetensors, of the teacher; the student is distilled on top of it
     lora_mode: Literal["merge", "stack"] | None = None  # added to the weights, or beside them; "merge" unless given
+    checkpointing: bool = False  # compute activations again in the backward pass, for less memory
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 where the device is fast in it
 
     @model_validator(mode="before")

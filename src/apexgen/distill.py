@@ -64,6 +64,12 @@ def open_student(run: Run, backbone: Backbone) -> Student:
     objective, model, seed = open_objective(run), run.model, run.train.seed
     if objective.needs_second_time:
         give_second_time(backbone, seed)
+    if model.checkpointing:
+        if objective.needs_fake_network:  # what is computed again would be so with other weights than it was
+            raise ValueError('model.checkpointing does not go with a second network; write objective.name = "apex"')
+        if getattr(objective, "difference", None) == 0:
+            raise ValueError("model.checkpointing does not go with forward mode; write objective.difference = 0.001")
+        backbone.network.enable_gradient_checkpointing()
     return Student(backbone, model.tune, model.rank or 0, model.targets, seed, objective.needs_fake_network)
 
 
