@@ -46,6 +46,16 @@ def test_the_demo_goes_the_whole_way(capsys, monkeypatch, tmp_path):
     assert code == 0 and (tmp_path / "a.png").is_file()
 
 
+def test_a_probe_says_what_the_embedded_model_does_not_see(capsys, monkeypatch, tmp_path):
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("a red circle\n\ntwo rings\n")
+    monkeypatch.setattr(sys, "argv", ["apexgen", "probe", "scenes", "--prompts", str(prompts), "--shift", "0.5,0"])
+    main()
+    out = capsys.readouterr().out
+    assert "normalised away: make a negative" in out and "another prompt" in out
+    assert "invisible: (0.5, 0); none of these is visible" in out
+
+
 def command(folder, *overrides):
     file = folder / "run.toml"
     file.parent.mkdir(exist_ok=True)
@@ -82,6 +92,9 @@ MISTAKES = {
     "data.source = 'missing'": ["demo", "--folder", "new", "data.source=missing"],
     "a prompt is empty": ["sample", "new", "-p", "  "],
     "--steps must be at least 1, got 0": ["sample", "new", "-p", "a ring", "--steps", "0"],
+    "--prompts is missing": ["probe", "."],
+    "--prompts missing: no such file": ["probe", "scenes", "--prompts", "missing"],
+    "--shift 1: write two numbers": ["probe", "scenes", "--shift", "1"],
     "is no run's folder": ["sample", "missing", "-p", "a ring"],
     "no run's folder: it has no config.toml": ["export", "missing", "--to", "merged"],
     "--to onnx: write one of": ["export", "missing", "--to", "onnx"],

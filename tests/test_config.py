@@ -14,10 +14,12 @@ RUNS = {
     "every table": {
         "folder": "runs/a b",
         "objective": {"name": "apex", "form": "mix", "shift": [-1.0, 0.5], "anchor": "data"},
-        "model": {"path": "x/y", "tune": "lora", "rank": 8, "targets": ["to_q", "to_k"], "precision": "bfloat16"},
+        "model": {"path": "x/y", "tune": "lora", "rank": 8, "targets": ["to_q", "to_k"], "checkpointing": True},
         "data": {"source": 'a "quoted" \\ path', "limit": 5},
         "train": {"steps": 3, "learning_rate": 1e-05, "betas": [0.0, 0.999], "seed": -4},
     },
+    "a task": {"model": {"lora": "a/b.safetensors", "lora_mode": "stack"}},
+    "a preset": {"model": {"targets": "attention+mlp"}},
     "full tuning": {"model": {"tune": "full"}},
 }
 
@@ -46,6 +48,16 @@ def test_a_run_written_and_read_back_is_equal(tmp_path, table):
 def test_a_lora_has_a_rank_and_full_tuning_has_none():
     assert validate({}).model.rank == 32
     assert validate({"model": {"tune": "full"}}).model.rank is None
+
+
+def test_a_task_is_merged_unless_it_is_stacked_and_has_no_mode_without_a_file(tmp_path):
+    assert load_run(None, ["model.lora=a.safetensors"]).model.lora_mode == "merge"
+    assert load_run(None).model.lora_mode is None
+    message = 'model: lora_mode is of a LoRA file; remove it, or write lora = "FILE.safetensors"'
+    assert mistake(tmp_path, "", ["model.lora_mode=merge"]) == message
+    full = ["model.tune=full", "model.lora=a.safetensors"]
+    assert load_run(None, full).model.lora_mode == "merge"
+    assert "no adapters to stack" in mistake(tmp_path, "", [*full, "model.lora_mode=stack"])
 
 
 def test_without_a_file_there_are_the_defaults():
@@ -127,6 +139,8 @@ def test_where_nothing_is_near_the_valid_keys_are_listed(tmp_path):
         "train.betas=[0.9]",
         "train.keep=0",
         "model.rank=0",
+        "model.targets=5",
+        "model.targets=[5]",
         "model.tune=adapter",
         "model.precision=float16",
         "data.limit=0",
@@ -135,6 +149,19 @@ def test_where_nothing_is_near_the_valid_keys_are_listed(tmp_path):
 )
 def test_a_value_out_of_range_is_refused_by_name(tmp_path, override):
     assert mistake(tmp_path, "", [override]).startswith(override.partition("=")[0])
+
+
+@pytest.mark.parametrize(
+    ("targets", "message"),
+    [
+        ("atention", '"atention" is no preset; write targets = "attention"'),
+        ("attention+mpl", '"attention+mpl" is no preset; write targets = "attention+mlp"'),
+        ("linear", '"linear" is no preset; write targets = "all-linear"'),
+        ('["all-linear"]', '"all-linear" is a preset, not a module; write targets = "all-linear"'),
+    ],
+)
+def test_a_misspelt_preset_is_refused_with_the_nearest(tmp_path, targets, message):
+    assert mistake(tmp_path, "", [f"model.targets={targets}"]).startswith(f"model.targets: {message}")
 
 
 @pytest.mark.parametrize("override", ["train.steps", "=5", "", "folder.x.y=1", "train.steps.x=1"])

@@ -203,9 +203,10 @@ def gradients(net, student):
     return found
 
 
-def test_every_trained_weight_gets_a_gradient_checkpointed_or_not(folder):
+@pytest.mark.parametrize("targets", ["", "attention", "attention+mlp", "all-linear"])
+def test_every_trained_weight_gets_a_gradient_checkpointed_or_not(folder, targets):
     net = opened(folder)
-    student = Student(net, "lora", rank=2)
+    student = Student(net, "lora", 2, targets)
     perturb(student)
     plain = gradients(net, student)
     net.network.enable_gradient_checkpointing()

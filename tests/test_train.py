@@ -90,3 +90,20 @@ def test_a_few_steps_fit_the_fake_field(tmp_path):
     after = measure()
     assert after["fake"] < 0.9 * before["fake"]
     assert after["anchor"] < 0.5 * before["fake"]
+
+
+@pytest.mark.parametrize("setting", ["objective.warmup=0", 'model.tune="full"'])
+def test_checkpointing_takes_the_same_step(tmp_path, setting):
+    steps = []
+    for checkpointing in ("false", "true"):
+        made = trainer(tmp_path, setting, f"model.checkpointing={checkpointing}")
+        assert made.student.backbone.network.is_gradient_checkpointing == (checkpointing == "true")
+        logs = made.advance()
+        steps.append(torch.tensor([logs[name] for name in sorted(logs)]))
+    torch.testing.assert_close(steps[1], steps[0], atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("name", "why"), [("dmd", "a second network"), ("mean_flow", "forward mode")])
+def test_checkpointing_does_not_go_with_every_objective(tmp_path, name, why):
+    with pytest.raises(ValueError, match=rf"model\.checkpointing does not go with {why}; write objective\."):
+        trainer(tmp_path, f'objective={{name="{name}"}}', "model.checkpointing=true")

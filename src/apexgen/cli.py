@@ -116,6 +116,33 @@ def doctor(
 
 
 @app.command()
+def probe(
+    folder: Annotated[Path, typer.Argument(help='A diffusers pipeline folder; "scenes" is the embedded one.')],
+    prompts: Annotated[Path | None, typer.Option(help="One prompt a line; the first 8 are read.")] = None,
+    shift: Annotated[
+        list[str] | None,
+        typer.Option(help='"a,b" of c_fake = a c + b; may be repeated. Five usual ones unless given.'),
+    ] = None,
+    size: Annotated[int | None, typer.Option(help="Pixels a side; the model's own unless given.")] = None,
+) -> None:
+    """Say whether the shifted condition is visible to a model: what it changes, beside another prompt.
+
+    Example: apexgen probe path/to/a/pipeline --prompts prompts.txt --shift -1,0 --shift 0.5,0
+    """
+    from apexgen.config import validate
+    from apexgen.distill import open_backbone
+    from apexgen.encode import probe_prompts
+    from apexgen.probe import SHIFTS, parse_shift, summary, tables
+    from apexgen.probe import probe as run_probe
+
+    shifts = [parse_shift(pair) for pair in shift or []] or SHIFTS
+    texts = probe_prompts(str(folder), prompts)
+    rows = run_probe(open_backbone(validate({"model": {"path": str(folder), "size": size}})), texts, shifts)
+    console.print(tables(rows))
+    console.print(summary(rows), soft_wrap=True)
+
+
+@app.command()
 def compare(
     file: Annotated[
         Path | None, typer.Argument(help="A contest's file, TOML; the world's usual one if not given.")

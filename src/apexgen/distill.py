@@ -11,9 +11,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
-from apexgen import checkpoint
+from apexgen import checkpoint, probe
 from apexgen.backbones.base import Backbone
 from apexgen.backbones.diffusion import load_backbone
+from apexgen.backbones.task_lora import add_task_lora
 from apexgen.backbones.two_times import give_second_time
 from apexgen.condition import Condition
 from apexgen.config import Run, dump_run, load_run
@@ -21,6 +22,7 @@ from apexgen.data import Corpus
 from apexgen.encode import check_prompts, encode
 from apexgen.generate import draw_noises, make_pictures
 from apexgen.objectives import Objective
+from apexgen.objectives.apex import Apex
 from apexgen.report import picture_grid
 from apexgen.sample import uniform_grid
 from apexgen.scenes.pipeline import FOLDER
@@ -45,6 +47,8 @@ def open_backbone(run: Run) -> Backbone:
     backbone = load_backbone(base_folder(run), device)
     backbone.precision = _precision(run.model.precision, device)
     backbone.size = run.model.size
+    if run.model.lora is not None:
+        add_task_lora(backbone, Path(run.model.lora), run.model.lora_mode or "merge")
     backbone.latent_shape()  # refuses a size the family can't draw, before any work
     return backbone
 
@@ -60,6 +64,12 @@ def open_student(run: Run, backbone: Backbone) -> Student:
     objective, model, seed = open_objective(run), run.model, run.train.seed
     if objective.needs_second_time:
         give_second_time(backbone, seed)
+    if model.checkpointing:
+        if objective.needs_fake_network:  # what is computed again would be so with other weights than it was
+            raise ValueError('model.checkpointing does not go with a second network; write objective.name = "apex"')
+        if getattr(objective, "difference", None) == 0:
+            raise ValueError("model.checkpointing does not go with forward mode; write objective.difference = 0.001")
+        backbone.network.enable_gradient_checkpointing()
     heads = objective.blocks_with_heads(len(backbone.blocks))
     return Student(backbone, model.tune, model.rank or 0, model.targets, seed, objective.needs_fake_network, heads)
 
@@ -86,6 +96,7 @@ def distill(
     if corpus is None:
         with console.status("encoding prompts"):
             corpus = encode(run.data, backbone, objective.needs_pictures)
+    warn_of_shift(objective, backbone, corpus, console)
     trainer = Trainer(run, open_student(run, backbone), corpus, backbone.latent_shape())
     saved = checkpoint.load_latest(folder / "checkpoints", console.print)
     if saved is not None:
@@ -95,6 +106,18 @@ def distill(
     (folder / "config.toml").write_text(dump_run(run))
     seconds = _train_with_progress(trainer, folder, console, watch)
     return trainer, seconds
+
+
+def warn_of_shift(objective: Objective, backbone: Backbone, corpus: Corpus, console: Console) -> None:
+    """One line where the network can't see the shift that is to tell APEX's fake field apart; a few small forwards."""
+    if not isinstance(objective, Apex) or objective.fake_told != "shifted":
+        return
+    conditions = [corpus.conditions.select([row]) for row in range(min(2, len(corpus.prompts)))]
+    if len(conditions) < 2:
+        conditions.append(corpus.null)
+    line = probe.warning(backbone, conditions, corpus.null, (objective.shift_scale, objective.shift_bias))
+    if line is not None:
+        console.print(f"[yellow]warning:[/yellow] {line}", soft_wrap=True)
 
 
 def _check_same_run(run: Run, folder: Path) -> None:

@@ -33,6 +33,20 @@ def encode(data: Data, backbone: Backbone, pictures: bool) -> Corpus:
     return Corpus(distinct, conditions, rows, null, encode_pictures(backbone, images) if images else None)
 
 
+def probe_prompts(path: str, file: Path | None) -> list[str]:
+    """Prompts to try a model with: a file's, one a line; the embedded model may have its own world's.
+
+    ValueError where the file is missing or empty, or needed and not given.
+    """
+    if file is None:
+        if path != "scenes":
+            raise ValueError("--prompts is missing: name a file with one prompt a line")
+        return _scenes(12, pictures=False)[0]
+    if not file.is_file():
+        raise ValueError(f"--prompts {file}: no such file; write one prompt a line into it")
+    return check_prompts([line for line in file.read_text().splitlines() if line.strip()], f"--prompts {file}")
+
+
 def check_prompts(prompts: Sequence[str], origin: str) -> list[str]:
     """The prompts without surrounding blanks; ValueError when there are none, or one is empty."""
     cleaned = [prompt.strip() for prompt in prompts]

@@ -1,11 +1,13 @@
 """One network, three velocities: the student that trains, the teacher it came from, the student's average.
 
-LoRA: the teacher is the same weights with the adapter off. Full tuning: the teacher is a frozen copy of the tensors.
+LoRA: the teacher is the same weights with the adapter off; a user's own LoRA stays on. Full tuning: the teacher is a
+frozen copy of the tensors.
 The average is a dict of tensors run through the same module, so there is never a second network; nor is there for an
 objective that wants one to learn the student's samples: its weights are one more such dict, and they train. So is what
 the student was at some step. A discriminator is the teacher with a few heads, which train.
 """
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
@@ -16,6 +18,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from apexgen.backbones.base import Backbone
+from apexgen.backbones.targets import lora_names
 from apexgen.condition import Condition
 from apexgen.discriminator import Discriminator
 from apexgen.objectives.base import Nets
@@ -36,7 +39,7 @@ class Reweighted:
 class Student:
     """The trainable part of a backbone, with its average.
 
-    mode "lora": low-rank weights on `targets`, scale 1 (alpha = rank); "full": every weight of the network.
+    mode "lora": low-rank weights on `targets`, read by lora_names, scale 1 (alpha = rank); "full": every weight.
     heads: the backbone's blocks that a discriminator reads, where there is to be one.
     """
 
@@ -45,13 +48,13 @@ class Student:
         backbone: Backbone,
         mode: Literal["lora", "full"],
         rank: int,
-        targets: tuple[str, ...] = (),
+        targets: str | tuple[str, ...] = (),
         seed: int = 0,
         with_fake: bool = False,
         heads: Sequence[int] = (),
     ) -> None:
         self.backbone, self.mode, self.rank = backbone, mode, rank
-        self.targets = targets or backbone.lora_targets
+        self.targets = lora_names(backbone, targets)
         self._original: dict[str, Tensor] = {}
         network = backbone.network
         if mode == "lora":
@@ -76,15 +79,21 @@ class Student:
     def _add_adapter(self, seed: int) -> None:
         from peft import LoraConfig
 
+        network = self.backbone.network
         config = LoraConfig(
             r=self.rank,
             lora_alpha=self.rank,
             target_modules=list(self.targets),
             exclude_modules=list(self.backbone.lora_excluded) or None,
         )
-        with torch.random.fork_rng():  # peft draws the first factors from the global generator
-            torch.manual_seed(seed)
-            self.backbone.network.add_adapter(config, adapter_name=ADAPTER)
+        with torch.random.fork_rng(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Already found a `peft_config`")  # a stacked adapter's
+            torch.manual_seed(seed)  # peft draws the first factors from the global generator
+            network.add_adapter(config, adapter_name=ADAPTER)
+        if self.backbone.adapters:
+            network.set_adapters([*self.backbone.adapters, ADAPTER])  # which would train them all
+            for name, weight in network.named_parameters():
+                weight.requires_grad_(f".{ADAPTER}." in name)
 
     def nets(self) -> Nets:
         """The three velocities, for an objective, and what else it asked for."""
@@ -121,11 +130,24 @@ class Student:
 
     @contextmanager
     def _adapter_off(self) -> Iterator[None]:
-        self.backbone.network.disable_adapters()
+        network = self.backbone.network
+        if self.backbone.adapters:  # then the student's alone is silenced: x + 0 y is x, bit for bit
+            self._scale(0.0)
+        else:
+            network.disable_adapters()
         try:
             yield
         finally:
-            self.backbone.network.enable_adapters()
+            if self.backbone.adapters:
+                self._scale(1.0)
+            else:
+                network.enable_adapters()
+
+    def _scale(self, scale: float) -> None:
+        """The factor of the student's adapter, in every module that has it."""
+        for module in self.backbone.network.modules():
+            if ADAPTER in getattr(module, "scaling", ()):
+                module.set_scale(ADAPTER, scale)
 
     @torch.no_grad()
     def update_average(self, decay: float, step: int) -> None:

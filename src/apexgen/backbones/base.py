@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -57,6 +58,7 @@ class Backbone(ABC):
     lora_targets: ClassVar[tuple[str, ...]]  # names of the linear modules that a LoRA adapts
     oldest_diffusers: ClassVar[tuple[int, int]] = (0, 36)  # in which the family works as it should
     time_embedder: ClassVar[str]  # the network's module that makes a vector of its time
+    text_embedder: ClassVar[str]  # the module whose output is what attention is given of the text
     scheduler_config: ClassVar[dict[str, Any]] = {"shift": 1.0, "num_train_timesteps": 1000}  # plain steps, exported
 
     def __init__(self, pipeline: Any) -> None:
@@ -64,6 +66,8 @@ class Backbone(ABC):
         self.network: Any = pipeline.transformer
         self.precision: torch.dtype | None = None  # autocast inside the network; None: as its weights are
         self.size: int | None = None  # pixels a side of its pictures; None: native_size
+        self.task_lora: Path | None = None  # a user's LoRA file that the network has
+        self.adapters: tuple[str, ...] = ()  # of the network before it has a student's, and always on
         self.second: SecondTime | None = None  # where the network reads r; a stock one does not
         for module in pipeline.components.values():
             if isinstance(module, nn.Module):

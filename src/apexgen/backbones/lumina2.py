@@ -18,6 +18,7 @@ class Lumina2(Backbone):
 
     family = "Lumina-Image 2.0"
     time_embedder = "time_caption_embed.timestep_embedder"
+    text_embedder = "time_caption_embed.caption_embedder"
     lora_targets = (
         *ATTENTION,
         *(f"feed_forward.linear_{part}" for part in (1, 2, 3)),

@@ -31,6 +31,7 @@ class QwenImage(Backbone):
     family = "Qwen-Image"
     oldest_diffusers = (0, 37)  # before, it attends to the padding of prompts
     time_embedder = "time_text_embed.timestep_embedder"
+    text_embedder = "txt_in"
     max_tokens = 512
     lora_targets = (*ATTENTION, *TEXT_ATTENTION, *FEED_FORWARD, *TIME, "proj_out")
 

@@ -18,6 +18,7 @@ class Sana(Backbone):
 
     family = "SANA"
     time_embedder = "time_embed.emb.timestep_embedder"
+    text_embedder = "caption_norm"
     size_multiple = 32  # the stock pipeline refuses anything else
     lora_targets = (
         "attn1.to_q",

@@ -20,6 +20,7 @@ class ZImage(Backbone):
     family = "Z-Image"
     oldest_diffusers = (0, 38)  # before, it can't run in bfloat16 on float32 weights
     time_embedder = "t_embedder"
+    text_embedder = "cap_embedder"
     native_size = 1024
     lora_targets = (
         *ATTENTION,

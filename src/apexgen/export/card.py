@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from apexgen.student import Student
+from apexgen.backbones.task_lora import TASK
+from apexgen.student import ADAPTER, Student
 
 CHANGING = ("num_inference_steps", "sigmas")  # with the number of steps
 
@@ -35,7 +36,7 @@ def snippet(student: Student, base: str, lora: str | None, scheduler: str) -> st
     if lora:
         opened = f"""base = {base!r}  # the pipeline's folder
 pipe = {name}.from_pretrained(base)
-pipe.load_lora_weights(".", weight_name={lora!r})
+{_loading(student, lora)}
 pipe.scheduler = {scheduler}.from_pretrained("scheduler")"""
     else:
         opened = f'pipe = {name}.from_pretrained(".")'
@@ -53,6 +54,16 @@ image = pipe(
 ).images[0]
 image.save("picture.png")
 """
+
+
+def _loading(student: Student, lora: str) -> str:
+    """The lines that load the student's LoRA, after the one it was distilled on top of."""
+    if student.backbone.task_lora is None:
+        return f'pipe.load_lora_weights(".", weight_name={lora!r})'
+    return f"""task = {student.backbone.task_lora.name!r}  # the LoRA it was distilled on top of
+pipe.load_lora_weights(task, adapter_name={TASK!r})
+pipe.load_lora_weights(".", weight_name={lora!r}, adapter_name={ADAPTER!r})
+pipe.set_adapters([{TASK!r}, {ADAPTER!r}])"""
 
 
 def _size(student: Student) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 from torch import Tensor
 
 from apexgen.backbones.diffusion import open_pipeline
+from apexgen.backbones.task_lora import TASK, count_adapted, load_task_lora
 from apexgen.export.card import write_card
 from apexgen.export.folder import whole_folder
 from apexgen.export.merged import merged_weights, write_pipeline
@@ -83,8 +84,10 @@ def _scheduler(student: Student, renoises: bool) -> Any:
     return kind(**student.backbone.scheduler_config)
 
 
-def open_exported(folder: Path, base: Path) -> Any:
+def open_exported(folder: Path, base: Path, task_lora: Path | None = None) -> Any:
     """Open an exported folder with stock diffusers alone: the base pipeline, the LoRA, the scheduler.
+
+    With the user's own LoRA beside the student's, where it was distilled on top of one.
 
     Raises ValueError when the file's LoRA did not take effect on every module it names.
     """
@@ -96,24 +99,21 @@ def open_exported(folder: Path, base: Path) -> Any:
     name = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())["_class_name"]
     pipeline.scheduler = getattr(diffusers, name).from_pretrained(folder, subfolder="scheduler")
     if is_lora:
-        pipeline.load_lora_weights(folder, weight_name=LORA_FILE)
+        if task_lora is not None:
+            load_task_lora(pipeline, task_lora)
+        pipeline.load_lora_weights(folder, weight_name=LORA_FILE, adapter_name=ADAPTER)
+        if task_lora is not None:
+            pipeline.set_adapters([TASK, ADAPTER])
         with safe_open(folder / LORA_FILE, framework="pt") as file:
             named = sum(key.endswith("lora_A.weight") for key in file.keys())
-        if (loaded := count_adapted(pipeline)) != named:
+        if (loaded := count_adapted(pipeline.transformer, ADAPTER)) != named:
             raise ValueError(f"{folder / LORA_FILE}: {loaded} of {named} modules took effect")
     return pipeline
 
 
-def count_adapted(pipeline: Any) -> int:
-    """How many modules of a pipeline's transformer a LoRA has taken effect on."""
-    from peft.tuners.tuners_utils import BaseTunerLayer
-
-    return sum(isinstance(module, BaseTunerLayer) for module in pipeline.transformer.modules())
-
-
 def compare(student: Student, folder: Path, base: Path, prompts: Sequence[str], noise: Tensor, steps: int) -> float:
     """Largest difference, in [0, 1] pixel values, between our sampler's pictures and the stock pipeline's."""
-    return difference(student, open_exported(folder, base), prompts, noise, steps)
+    return difference(student, open_exported(folder, base, student.backbone.task_lora), prompts, noise, steps)
 
 
 def difference(student: Student, pipeline: Any, prompts: Sequence[str], noise: Tensor, steps: int) -> float:

@@ -14,10 +14,13 @@ from apexgen.student import ADAPTER, Student
 
 @torch.no_grad()
 def merged_weights(student: Student) -> dict[str, Tensor]:
-    """The network's tensors under their stock names, each LoRA added to the weight it adapts: W + B A."""
+    """The network's tensors under their stock names, each LoRA added to the weight it adapts: W + B A.
+
+    With the student's, a user's own that is stacked under it.
+    """
     from peft.tuners.lora import LoraLayer
 
-    network = student.backbone.network
+    network, adapters = student.backbone.network, (*student.backbone.adapters, ADAPTER)
     adapted = {name: module for name, module in network.named_modules() if isinstance(module, LoraLayer)}
     tensors: dict[str, Tensor] = {}
     for key, tensor in network.state_dict().items():
@@ -25,7 +28,8 @@ def merged_weights(student: Student) -> dict[str, Tensor]:
             tensors[key.replace(".base_layer.", ".")] = tensor
     for name, module in adapted.items():
         weight = tensors[f"{name}.weight"]
-        tensors[f"{name}.weight"] = (weight.float() + module.get_delta_weight(ADAPTER).float()).to(weight.dtype)
+        added = sum(module.get_delta_weight(adapter).float() for adapter in adapters if adapter in module.lora_A)
+        tensors[f"{name}.weight"] = (weight.float() + added).to(weight.dtype)
     return tensors
 
 

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from apexgen.backbones.task_lora import count_adapted
 from apexgen.config import dump_run
 from apexgen.distill import base_folder, open_trained, read_run
 from apexgen.export.comfyui import write_comfyui
 from apexgen.export.diffusers import (
-    count_adapted,
     difference,
     export_student,
     lora_layers,
@@ -17,7 +17,7 @@ from apexgen.export.diffusers import (
 from apexgen.export.folder import whole_folder
 from apexgen.export.merged import check_weights, merged_weights
 from apexgen.generate import draw_noise
-from apexgen.student import Student
+from apexgen.student import ADAPTER, Student
 from apexgen.train import open_objective
 
 TARGETS = ("diffusers", "comfyui", "merged")
@@ -51,6 +51,8 @@ def export_run(run_folder: Path, to: str, out: Path | None = None) -> Exported:
         raise ValueError(f"{target}: there is no folder {target.parent}")
     objective = open_objective(run)
     refuse_second_time(objective.needs_second_time)
+    if to == "comfyui" and run.model.lora is not None:
+        raise ValueError(f"{run_folder} was distilled on top of {run.model.lora}; write --to merged, which holds both")
     student = open_trained(run, saved)
     student.backbone.precision = None  # the stock pipelines compute in that of the weights
     with whole_folder(target) as partial:
@@ -65,12 +67,12 @@ def export_run(run_folder: Path, to: str, out: Path | None = None) -> Exported:
 
 def _check(student: Student, folder: Path, base: Path, renoises: bool) -> tuple[int, float]:
     """Modules in effect and the largest difference of a picture in 1 and 4 steps, in an export opened again."""
-    pipeline = open_exported(folder, base).to(student.backbone.device)
+    pipeline = open_exported(folder, base, student.backbone.task_lora).to(student.backbone.device)
     trained = len(_modules(student))
     with student.averaged():
         if (folder / "transformer").is_dir():
             check_weights(folder, merged_weights(student))
-        elif (loaded := count_adapted(pipeline)) != trained:
+        elif (loaded := count_adapted(pipeline.transformer, ADAPTER)) != trained:
             raise ValueError(f"{folder.name}: {loaded} of {trained} modules took effect")
     noise = draw_noise([0], student.backbone.latent_shape())
     steps = (1,) if renoises else (1, 4)  # between more, the stock scheduler draws noise of its own

@@ -1,0 +1,57 @@
+"""Which modules of a network a LoRA adapts: the family's own choice, a preset, or names.
+
+attention: the projections of every attention, in every block. attention+mlp: all that the family adapts inside its
+blocks. all-linear: every linear module there is, and what the family adapts.
+"""
+
+import difflib
+from collections.abc import Iterator
+
+from torch import nn
+
+from apexgen.backbones.base import ATTENTION, TEXT_ATTENTION, Backbone
+
+
+def lora_names(backbone: Backbone, targets: str | tuple[str, ...]) -> tuple[str, ...]:
+    """Names of modules, whole or their ends, for a preset, explicit names or, empty, the family's own.
+
+    ValueError for a name that fits no module.
+    """
+    if not targets:
+        return backbone.lora_targets
+    modules = {
+        name.removesuffix(".base_layer"): module  # where an adapter is stacked already
+        for name, module in backbone.network.named_modules()
+        if isinstance(module, nn.Linear | nn.Conv2d) and ".lora_" not in name and not name.startswith("second_time.")
+    }
+    if not isinstance(targets, str):
+        _check_each_fits(targets, list(modules), backbone.family)
+        return targets
+    own = [name for name in modules if _fits(name, backbone.lora_targets)]
+    if targets == "all-linear":
+        return tuple(name for name, module in modules.items() if isinstance(module, nn.Linear) or name in own)
+    blocks = tuple(_blocks(backbone.network))
+    inside = tuple(name for name in own if name.startswith(blocks))
+    if targets == "attention+mlp":
+        return inside
+    assert targets == "attention", f"no such preset: {targets}"
+    return tuple(name for name in inside if _fits(name, (*ATTENTION, *TEXT_ATTENTION)))
+
+
+def _fits(name: str, ends: tuple[str, ...]) -> bool:
+    return f".{name}".endswith(tuple(f".{end}" for end in ends))
+
+
+def _blocks(network: nn.Module) -> Iterator[str]:
+    """How the names of what is in the network's lists of blocks begin."""
+    return (f"{name}." for name, module in network.named_children() if isinstance(module, nn.ModuleList))
+
+
+def _check_each_fits(targets: tuple[str, ...], modules: list[str], family: str) -> None:
+    for target in targets:
+        if any(_fits(name, (target,)) for name in modules):
+            continue
+        parts = target.count(".") + 1
+        ends = sorted({".".join(name.split(".")[-count:]) for name in modules for count in (parts, parts + 1)})
+        near = difflib.get_close_matches(target, ends, n=1, cutoff=0) or modules
+        raise ValueError(f'model.targets: "{target}" fits no linear module of {family}; write "{near[0]}"')

@@ -1,0 +1,168 @@
+"""On top of a user's LoRA: the teacher is the stock pipeline with it, and so is the student with both."""
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from apexgen.backbones.diffusion import load_backbone, open_pipeline
+from apexgen.backbones.task_lora import add_task_lora, load_task_lora
+from apexgen.config import dump_run, load_run
+from apexgen.distill import open_backbone
+from apexgen.export.diffusers import LORA_FILE, compare, export_student
+from apexgen.export.run import export_run
+from apexgen.generate import draw_noise, make_pictures
+from apexgen.scenes.pipeline import FOLDER
+from apexgen.student import Student
+from apexgen.train import train
+from pipelines import BUILDERS, SIZE
+from small import backbone, perturb, trainer
+
+PROMPTS = ["a red ring", "two blue rings"]
+
+
+@pytest.fixture(scope="module")
+def tasks(folders, tmp_path_factory):
+    """The LoRA that a user has, for each pipeline; of other modules and another rank than the student's."""
+    root, files = tmp_path_factory.mktemp("tasks"), {}
+    for name, folder in {**folders, "scenes": FOLDER}.items():
+        student = Student(load_backbone(folder), "lora", 3, "attention+mlp")
+        perturb(student, 0.1)
+        student.backbone.size = SIZE
+        files[name] = export_student(student, folder, root / name) / LORA_FILE
+    return files
+
+
+@pytest.fixture(params=[*BUILDERS, "scenes"])
+def name(request):
+    return request.param
+
+
+@pytest.fixture
+def folder(folders, name):
+    return folders.get(name, FOLDER)
+
+
+pytestmark = pytest.mark.filterwarnings("ignore:Already found a `peft_config`")  # stock diffusers, of two LoRAs
+
+
+@pytest.fixture(params=["merge", "stack"])
+def net(request, folder, tasks, name):
+    net = load_backbone(folder)
+    net.size = SIZE
+    add_task_lora(net, tasks[name], request.param)
+    return net
+
+
+def inputs(net):
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(2, *net.latent_shape(), generator=generator)
+    return x, torch.rand(2, 1, 1, 1, generator=generator), net.encode_text(PROMPTS)
+
+
+@torch.no_grad()
+def test_the_teacher_is_the_stock_pipeline_with_the_task(net, folder, tasks, name):
+    pipeline = open_pipeline(folder)
+    load_task_lora(pipeline, tasks[name])
+    stock, plain = type(net)(pipeline), load_backbone(folder)
+    x, t, c = inputs(net)
+    expected = stock(x, t, t, c)
+    before = net(x, t, t, c)
+    if net.adapters:
+        assert torch.equal(before, expected)
+    torch.testing.assert_close(before, expected, atol=1e-5, rtol=1e-5)
+    assert not torch.allclose(expected, plain(x, t, t, c), atol=1e-3)
+    student = Student(net, "lora", 2, "attention")
+    assert torch.equal(student.backbone(x, t, t, c), before)  # its adapter starts at zero
+    perturb(student)
+    assert torch.equal(student.teacher(x, t, t, c), before)
+    assert not torch.allclose(student.backbone(x, t, t, c), before, atol=1e-4)
+
+
+def test_the_student_alone_trains_and_both_draw_our_picture_in_the_stock_pipeline(net, folder, tmp_path):
+    student = Student(net, "lora", 2, "attention")
+    assert all(".student." in name for name in student.weights)
+    x, t, c = inputs(net)
+    net(x, t, t, c).square().mean().backward()
+    assert {name for name, weight in net.network.named_parameters() if weight.grad is not None} == set(student.weights)
+    perturb(student, 0.1)
+    exported = export_student(student, folder, tmp_path / "export")
+    assert len(load_file(exported / LORA_FILE)) == len(student.weights)
+    noise = draw_noise([0, 1], net.latent_shape())
+    assert compare(student, exported, folder, PROMPTS, noise, 1) < 1e-4
+    net.task_lora = None  # without it the stock pipeline draws another picture, so that equal ones prove something
+    assert compare(student, exported, folder, PROMPTS, noise, 1) > 1e-3
+
+
+@pytest.mark.parametrize("mode", ["merge", "stack"])
+def test_a_run_on_top_of_a_task_trains_and_resumes_from_its_own_config(tasks, tmp_path, mode):
+    settings = [f"model.lora={tasks['scenes']}", f"model.lora_mode={mode}", "model.precision=float32"]
+    (tmp_path / "config.toml").write_text(dump_run(load_run(None, settings)))
+    net = open_backbone(load_run(tmp_path / "config.toml"))
+    assert net.adapters == (("task",) if mode == "stack" else ())
+    c, noise = net.encode_text(PROMPTS), draw_noise([0, 1], net.latent_shape())
+    student = Student(net, "lora", 2)
+    with_task = make_pictures(net, student.teacher, c, noise, 2)
+    plain = make_pictures(net, backbone(), c, noise, 2)
+    assert np.abs(with_task - plain).max() > 1e-2
+
+
+@pytest.mark.parametrize("mode", ["merge", "stack"])
+def test_a_merged_pipeline_holds_both(tasks, tmp_path, mode):
+    """The export compares the stock pipeline's pictures with the run's, which has the task under it."""
+    run = trainer(tmp_path, f"model.lora={tasks['scenes']}", f"model.lora_mode={mode}", "train.steps=2")
+    train(run, tmp_path, lambda step, logs: None)
+    (tmp_path / "config.toml").write_text(dump_run(run.run))
+    assert export_run(tmp_path, "merged").difference < 1e-4
+    assert export_run(tmp_path, "diffusers").difference < 1e-4
+    card = (tmp_path / "export-diffusers" / "README.md").read_text()
+    assert card.index(tasks["scenes"].name) < card.index("set_adapters(['task', 'student'])")
+    with pytest.raises(ValueError, match=r"on top of .*write --to merged"):
+        export_run(tmp_path, "comfyui")
+
+
+def test_a_fully_tuned_student_holds_the_task_in_its_weights(tasks, tmp_path):
+    net = backbone()
+    add_task_lora(net, tasks["scenes"], "merge")
+    student = Student(net, "full", 0)
+    exported = export_student(student, FOLDER, tmp_path / "export")
+    assert compare(student, exported, FOLDER, PROMPTS, draw_noise([0, 1], net.latent_shape()), 1) < 1e-4
+
+
+def broken(kind, tasks, tmp_path):
+    file, weights = tmp_path / "task.safetensors", load_file(tasks["scenes"])
+    name = next(iter(weights))
+    if kind == "truncated":
+        file.write_bytes(tasks["scenes"].read_bytes()[:1000])
+    elif kind == "another family":
+        return tasks["flux"]
+    elif kind == "not finite":
+        save_file(weights | {name: weights[name] * float("nan")}, file)
+    elif kind == "another name":
+        save_file({name.replace("blocks.0", "blocks.77"): weight for name, weight in weights.items()}, file)
+    elif kind == "a text encoder":
+        save_file(weights | {"text_encoder.a.lora_A.weight": weights[name].clone()}, file)
+    elif kind == "pickled":
+        torch.save(weights, tmp_path / "task.bin")
+        return tmp_path / "task.bin"
+    return file
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("missing", "no such .safetensors file"),
+        ("pickled", "no such .safetensors file"),
+        ("truncated", "."),
+        ("not finite", "not finite"),
+        ("another family", "."),
+        ("another name", "modules took effect"),
+        ("a text encoder", "not of the transformer"),
+    ],
+)
+def test_a_bad_file_is_one_line_that_names_it(tasks, tmp_path, kind, message):
+    file = broken(kind, tasks, tmp_path)
+    with pytest.raises(ValueError) as caught:
+        add_task_lora(backbone(), file, "merge")
+    text = str(caught.value)
+    assert text.startswith(f"model.lora = {str(file)!r}: ") and message in text and "\n" not in text
