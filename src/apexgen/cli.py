@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from apexgen.interrupt import Stopped
+
 console = Console()
 app = typer.Typer(
     no_args_is_help=True,
@@ -119,6 +121,8 @@ def main() -> None:
         app(standalone_mode=False)
     except typer.Exit as stop:
         sys.exit(stop.exit_code)
+    except Stopped as stop:
+        print(stop, file=sys.stderr)
     except (typer.Abort, KeyboardInterrupt):
         print("stopped; the same command goes on from the last checkpoint", file=sys.stderr)
         sys.exit(130)

@@ -20,6 +20,7 @@ from apexgen.config import Run, dump_run, load_run
 from apexgen.data import Corpus
 from apexgen.encode import check_prompts, encode
 from apexgen.generate import draw_noises, make_pictures
+from apexgen.interrupt import noted_signals
 from apexgen.objectives import Objective
 from apexgen.report import picture_grid
 from apexgen.sample import uniform_grid
@@ -72,7 +73,8 @@ def distill(
     `watch` is called with the trainer after every step; a corpus that is encoded already spares the run's own.
 
     Writes config.toml, metrics.jsonl, samples/ and checkpoints/ in the run's folder.
-    Raises ValueError, before anything is written, for a plan that can't work.
+    Raises ValueError, before anything is written, for a plan that can't work; Stopped, with everything saved, where
+    SIGINT or SIGTERM asked for it.
     """
     objective = open_objective(run)
     if run.train.steps <= objective.least_steps:
@@ -123,7 +125,7 @@ def _train_with_progress(trainer: Trainer, folder: Path, console: Console, watch
         TimeRemainingColumn(),
         TextColumn("{task.fields[losses]}"),
     )
-    with Progress(*columns, console=console) as progress:
+    with noted_signals() as asked_to_stop, Progress(*columns, console=console) as progress:
         task = progress.add_task("training", total=settings.steps, completed=trainer.step, speed="", losses="")
         preview = _Preview(trainer, folder / "samples")
         if trainer.step == 0:
@@ -140,7 +142,7 @@ def _train_with_progress(trainer: Trainer, folder: Path, console: Console, watch
             if watch is not None:
                 watch(trainer)
 
-        return train(trainer, folder, on_step)
+        return train(trainer, folder, on_step, asked_to_stop)
 
 
 class _Preview:

@@ -13,6 +13,7 @@ from apexgen import checkpoint
 from apexgen.backbones.base import fast_attention
 from apexgen.config import Run, dump_run
 from apexgen.data import Corpus
+from apexgen.interrupt import Stopped
 from apexgen.objectives import Batch, Draw, Nets, Objective, build_objective
 from apexgen.student import Student
 
@@ -77,6 +78,11 @@ class Trainer:
             self.step, student.trained, student.average, self.optimizer.state_dict(), student.kept
         )  # fmt: skip
 
+    def save(self, folder: Path) -> int:
+        """Write a checkpoint into a run's folder; returns its step."""
+        checkpoint.save(folder / "checkpoints", self.state(), dump_run(self.run), self.run.train.keep)
+        return self.step
+
     def restore(self, state: checkpoint.State) -> None:
         """Go on from a checkpoint. ValueError when it is of another student."""
         if state.weights.keys() != self.student.trained.keys():
@@ -110,25 +116,35 @@ def rate(step: int, steps: int, warmup: int) -> float:
     return min((step + 1) / (warmup + 1), (steps - step) / max(steps - warmup, 1))
 
 
-def train(trainer: Trainer, folder: Path, on_step: Callable[[int, dict[str, float]], None]) -> float:
+def train(
+    trainer: Trainer,
+    folder: Path,
+    on_step: Callable[[int, dict[str, float]], None],
+    asked_to_stop: Callable[[], bool] = lambda: False,
+) -> float:
     """Train from the trainer's step to the run's last; returns seconds spent here.
 
     Writes metrics.jsonl and checkpoints/. `on_step` is called after each step with its number and what it logged.
+    Raises Stopped, with a checkpoint of the last step taken, once `asked_to_stop` says so between two steps.
     """
     settings = trainer.run.train
     folder.mkdir(parents=True, exist_ok=True)
     metrics = folder / "metrics.jsonl"
     trainer.seconds_before = _keep_until(metrics, trainer.step)
-    began = time.perf_counter()
+    began, saved = time.perf_counter(), trainer.step
     with metrics.open("a") as file:
-        while trainer.step < settings.steps:
+        while trainer.step < settings.steps and not asked_to_stop():
             logs = trainer.advance()
             elapsed = trainer.seconds_before + time.perf_counter() - began
             file.write(json.dumps({"step": trainer.step, "seconds": round(elapsed, 3)} | logs) + "\n")
             file.flush()
-            if trainer.step % settings.save_every == 0 or trainer.step == settings.steps:
-                checkpoint.save(folder / "checkpoints", trainer.state(), dump_run(trainer.run), settings.keep)
+            if trainer.step % settings.save_every == 0 or trainer.step == settings.steps or asked_to_stop():
+                saved = trainer.save(folder)
             on_step(trainer.step, logs)
+    if asked_to_stop():
+        if saved != trainer.step:
+            trainer.save(folder)
+        raise Stopped(f"stopped after step {trainer.step} of {settings.steps}, saved; the same command goes on from it")
     return time.perf_counter() - began
 
 
