@@ -5,7 +5,6 @@ import signal
 import time
 
 import pytest
-
 from kills import STEPS, last_weights, start, write_run
 
 

@@ -49,6 +49,19 @@ def test_metrics_hold_every_step_once_after_a_resume(tmp_path):
     assert "kl" not in lines[0]  # the fake field is warmed up first
 
 
+def test_a_line_cut_short_by_a_kill_is_taken_again(tmp_path):
+    made = trainer(tmp_path)
+    run_to_end(made, tmp_path)
+    metrics = tmp_path / "metrics.jsonl"
+    whole = metrics.read_text()
+    metrics.write_text(whole[:-9])
+    again = trainer(tmp_path)
+    again.restore(checkpoint.load(tmp_path / "checkpoints" / "step-00000002"))
+    run_to_end(again, tmp_path)
+    assert [json.loads(line)["step"] for line in metrics.read_text().splitlines()] == [1, 2, 3, 4]
+    assert again.seconds_before == json.loads(whole.splitlines()[1])["seconds"]
+
+
 def test_what_is_not_finite_stops_the_run_and_changes_nothing(tmp_path):
     made = trainer(tmp_path)
     perturb(made.student)

@@ -93,8 +93,10 @@ def distill(
     if saved is not None:
         trainer.restore(saved)
         console.print(f"going on from step {saved.step}")
+    elif checkpoint.checkpoints(folder / "checkpoints"):
+        console.print("no checkpoint is whole; beginning again at step 0")
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.toml").write_text(dump_run(run))
+    checkpoint.rewrite(folder / "config.toml", dump_run(run))
     seconds = _train_with_progress(trainer, folder, console, watch)
     return trainer, seconds
 

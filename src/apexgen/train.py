@@ -152,7 +152,8 @@ def _keep_until(metrics: Path, step: int) -> float:
     """Drop the lines of steps that a resumed run will take again; returns the seconds spent until `step`."""
     if not metrics.is_file():
         return 0.0
-    records = [json.loads(line) for line in metrics.read_text().splitlines()]
+    *whole, _torn = metrics.read_text().split("\n")  # a kill may cut the last line short
+    records = [json.loads(line) for line in whole]
     kept = [record for record in records if record["step"] <= step]
-    metrics.write_text("".join(json.dumps(record) + "\n" for record in kept))
+    checkpoint.rewrite(metrics, "".join(json.dumps(record) + "\n" for record in kept))
     return kept[-1]["seconds"] if kept else 0.0
