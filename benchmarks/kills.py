@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from contextlib import suppress
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -79,11 +80,11 @@ def kill_until_through(folder: Path, kills: int, seconds: float, chance: random.
     file, log, saves = write_run(folder), folder / "log", folder / "run" / "checkpoints"
     counted: Counter[str] = Counter()
     while True:
-        steps = [int(path.name[5:13]) for path in saves.glob("step-*")]
+        steps, left = [int(path.name[5:13]) for path in saves.glob("step-*")], _halves(saves)
         process = start(log, "train", file)
         if counted["kills"] < kills:
             _wait(process, saves, seconds, chance)
-            os.kill(process.pid, signal.SIGKILL)
+            process.kill()
         process.join()
         said = re.search(r"going on from step (\d+)", log.read_text() if log.is_file() else "")
         if said and int(said[1]) != max(steps):
@@ -95,21 +96,29 @@ def kill_until_through(folder: Path, kills: int, seconds: float, chance: random.
         if process.exitcode != -signal.SIGKILL:
             raise RuntimeError(f"exit code {process.exitcode}: {log.read_text()[-500:]}")
         counted["kills"] += 1
-        counted["kills while saving"] += any(saves.glob(".partial-*"))
+        counted["kills while saving"] += not _halves(saves) <= left
         counted["kills before the first checkpoint"] += not any(saves.glob("step-*"))
         log.unlink(missing_ok=True)
 
 
 def _wait(process: BaseProcess, saves: Path, seconds: float, chance: random.Random) -> None:
     """Until a random moment of the next `seconds`, or a random one of a save."""
-    aimed, until = chance.random() < 0.5, time.monotonic() + chance.uniform(0, seconds)
-    if not aimed:
-        process.join(until - time.monotonic())
+    if chance.random() < 0.5:
+        process.join(chance.uniform(0, seconds))
         return
-    old = set(saves.glob(".partial-*"))  # left by the kill before
-    while process.is_alive() and set(saves.glob(".partial-*")) <= old:
+    left = _halves(saves)
+    while process.is_alive() and _halves(saves) <= left:
         time.sleep(0.001)
     process.join(chance.uniform(0, 0.15))
+
+
+def _halves(saves: Path) -> set[tuple[str, int]]:
+    """The checkpoints being written or removed, or left so by a kill, told apart by when they last grew."""
+    found = set()
+    for path in saves.glob(".partial-*"):
+        with suppress(FileNotFoundError):
+            found.add((path.name, path.stat().st_mtime_ns))
+    return found
 
 
 def main() -> None:
@@ -119,13 +128,10 @@ def main() -> None:
     arguments = parser.parse_args()
     chance, counted, runs, began = random.Random(arguments.seed), Counter[str](), 0, time.monotonic()
     with tempfile.TemporaryDirectory() as temporary:
-        whole = Path(temporary) / "whole"
-        for _ in range(2):  # the first time also imports; the second finds the run through, so it is taken anew
-            began_run = time.monotonic()
-            alone = whole.with_name(f"whole-{_}")
-            process = start(Path(temporary) / "log", "train", write_run(alone))
-            process.join()
-            seconds = time.monotonic() - began_run
+        for alone in (Path(temporary) / "first", Path(temporary) / "alone"):  # the first one waits for the imports too
+            began_alone = time.monotonic()
+            start(Path(temporary) / "log", "train", write_run(alone)).join()
+            seconds = time.monotonic() - began_alone
         while counted["kills"] < arguments.kills:
             folder = Path(temporary) / f"run-{runs}"
             counted += kill_until_through(folder, arguments.kills - counted["kills"], seconds, chance)

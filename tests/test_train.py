@@ -1,12 +1,15 @@
 """Training: deterministic, resumed bitwise, stopped by what is not finite."""
 
 import json
+from copy import deepcopy
+from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
 
 from apexgen import checkpoint
-from apexgen.train import rate, train
+from apexgen.train import MOST_SKIPPED, rate, train
 from small import perturb, trainer
 
 
@@ -69,10 +72,72 @@ def test_what_is_not_finite_stops_the_run_and_changes_nothing(tmp_path):
     with torch.no_grad():
         made.student.weights[name][0, 0] = float("nan")
     before = {key: value.detach().clone() for key, value in made.student.weights.items()}
-    with pytest.raises(FloatingPointError, match=r"step 0: .*not finite \(seed 0\)"):
+    with pytest.raises(FloatingPointError, match=r"step 0: .*not finite \(seed 0, records \[\d+, \d+\]\)"):
         made.advance()
     for key, value in made.student.weights.items():
         assert torch.equal(value.nan_to_num(), before[key].nan_to_num())
+
+
+def poisoned(made, records):
+    """The trainer with a corpus in which these records' prompts are not finite."""
+    embeds = made.corpus.conditions.embeds.clone()
+    embeds[made.corpus.rows[records]] = float("nan")
+    made.corpus = replace(made.corpus, conditions=replace(made.corpus.conditions, embeds=embeds))
+    return made
+
+
+def everything(made):
+    return deepcopy((made.student.trained, made.student.average, made.optimizer.state_dict()["state"]))
+
+
+def equal(one, other):
+    if isinstance(one, torch.Tensor):
+        return torch.equal(one, other)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(equal(one[key], other[key]) for key in one)
+    return all(map(equal, one, other))
+
+
+def test_a_record_that_is_not_finite_is_skipped_named_and_counted(tmp_path):
+    made = trainer(tmp_path, "train.on_divergence=skip", "train.steps=6", "train.save_every=1")
+    step_of = {record: step for step in range(6) for record in made.corpus.records(step, 2, 0).tolist()}
+    bad = next(record for record, step in step_of.items() if step == 2)
+    poisoned(made, [bad])
+    states = [everything(made)]
+    train(made, tmp_path, lambda step, logs: states.append(everything(made)))
+    assert [equal(one, other) for one, other in pairwise(states)] == [step == 2 for step in range(6)]
+    assert all(tensor.isfinite().all() for tensors in states[-1][:2] for tensor in tensors.values())
+    text = (tmp_path / "metrics.jsonl").read_text()
+    assert "NaN" not in text
+    lines = [json.loads(line) for line in text.splitlines()]
+    assert [line["skipped"] for line in lines] == [0, 0, 1, 1, 1, 1]
+    assert bad in lines[2]["records"] and "gradient_norm" in lines[2]["not_finite"]
+    saved = checkpoint.load_latest(tmp_path / "checkpoints", pytest.fail)
+    assert (saved.skipped, saved.skipped_in_a_row) == (1, 0)
+
+
+def test_too_many_skipped_in_a_row_stop_the_run_also_over_a_resume(tmp_path):
+    made = poisoned(trainer(tmp_path, "train.on_divergence=skip", "train.steps=9"), list(range(12)))
+    before = everything(made)
+    for _ in range(2):
+        made.advance()
+    again = poisoned(trainer(tmp_path, "train.on_divergence=skip", "train.steps=9"), list(range(12)))
+    again.restore(made.state())
+    for _ in range(MOST_SKIPPED - 3):
+        again.advance()
+    with pytest.raises(FloatingPointError, match=rf"step {MOST_SKIPPED - 1}: .*records .*steps before it, skipped"):
+        again.advance()
+    assert equal(everything(again), before)
+
+
+def test_a_checkpoint_from_before_steps_were_skipped_is_read(tmp_path):
+    made = trainer(tmp_path)
+    path = checkpoint.save(tmp_path, made.state(), "", keep=1)
+    old = torch.load(path / "optimizer.pt", weights_only=True)
+    torch.save({name: old[name] for name in ("optimizer", "step")}, path / "optimizer.pt")
+    (path / checkpoint.MANIFEST).unlink()
+    checkpoint._write_manifest(path)
+    assert checkpoint.load(path).skipped == 0
 
 
 def test_a_checkpoint_of_another_student_is_refused(tmp_path):

@@ -21,6 +21,7 @@ from torch import Tensor
 
 MANIFEST = "manifest.json"
 ALWAYS = ("student.safetensors", "average.safetensors", "optimizer.pt")  # what no checkpoint is without
+TRAINING = ("optimizer", "step", "skipped", "skipped_in_a_row")  # what optimizer.pt holds of a State
 ASIDE = ".old"  # ends the name of a checkpoint while another of its step takes its place
 
 
@@ -33,6 +34,8 @@ class State:
     average: dict[str, Tensor]  # their moving average
     optimizer: dict[str, Any]  # torch.optim state_dict
     kept: dict[str, Tensor] = field(default_factory=dict)  # the student's snapshot, where its objective took one
+    skipped: int = 0  # steps that were not finite, so far
+    skipped_in_a_row: int = 0  # those of them just before `step`
 
 
 def save(folder: Path, state: State, config: str, keep: int) -> Path:
@@ -65,7 +68,7 @@ def _write(folder: Path, state: State, config: str) -> None:
     if state.kept:
         save_file(_contiguous(state.kept), folder / "kept.safetensors")
     with (folder / "optimizer.pt").open("wb") as file:
-        torch.save({"optimizer": state.optimizer, "step": state.step}, file)
+        torch.save({name: getattr(state, name) for name in TRAINING}, file)
     (folder / "config.toml").write_text(config)
     _write_manifest(folder)
 
@@ -109,13 +112,13 @@ def load(path: Path) -> State:
 
 
 def _read(path: Path) -> State:
-    training = torch.load(path / "optimizer.pt", weights_only=True)
+    training = {"skipped": 0, "skipped_in_a_row": 0} | torch.load(path / "optimizer.pt", weights_only=True)
     weights, average = (
         load_file(path / "student.safetensors"),
         load_file(path / "average.safetensors"),
     )
     kept = load_file(path / "kept.safetensors") if (path / "kept.safetensors").is_file() else {}
-    return State(training["step"], weights, average, training["optimizer"], kept)
+    return State(weights=weights, average=average, kept=kept, **{name: training[name] for name in TRAINING})
 
 
 def checkpoints(folder: Path) -> list[Path]:

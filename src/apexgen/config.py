@@ -51,6 +51,7 @@ class Train(Table):
     learning_rate: float = Field(1e-3, gt=0)
     betas: tuple[float, float] = (0.9, 0.99)
     clip: float = Field(1.0, gt=0)  # largest norm of the gradient
+    on_divergence: Literal["stop", "skip"] = "stop"  # at a loss or gradient that is not finite; skip: a few in a row
     warmup: int = Field(20, ge=0)  # steps of linear rise of the learning rate; it then falls linearly to zero
     ema: float = Field(0.99, ge=0, lt=1)  # decay of the average that is sampled and exported
     seed: int = 0

@@ -4,6 +4,7 @@ import resource
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -133,7 +134,9 @@ def _train_with_progress(trainer: Trainer, folder: Path, console: Console, watch
         if trainer.step == 0:
             preview.draw(0)
 
-        def on_step(step: int, logs: dict[str, float]) -> None:
+        def on_step(step: int, logs: dict[str, Any]) -> None:
+            if "not_finite" in logs:
+                console.print(f"step {step - 1} skipped: {', '.join(logs['not_finite'])} not finite")
             shown = " ".join(
                 f"{name} {logs[name]:.3f}" for name in ("fake", "anchor", "kl", "mix", "gap") if name in logs
             )

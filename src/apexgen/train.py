@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -16,6 +17,8 @@ from apexgen.data import Corpus
 from apexgen.interrupt import Stopped
 from apexgen.objectives import Batch, Draw, Nets, Objective, build_objective
 from apexgen.student import Student
+
+MOST_SKIPPED = 5  # steps in a row that are not finite: the last of them stops the run
 
 
 @dataclass
@@ -28,6 +31,8 @@ class Trainer:
     shape: tuple[int, int, int]  # (C, H, W) of a latent
     step: int = 0
     seconds_before: float = 0.0  # training time of the parts before this one
+    skipped: int = 0  # steps that were not finite and changed nothing, with train.on_divergence = "skip"
+    skipped_in_a_row: int = 0
 
     def __post_init__(self) -> None:
         self.objective = open_objective(self.run)
@@ -39,8 +44,29 @@ class Trainer:
             weight_decay=0.0,
         )
 
-    def advance(self) -> dict[str, float]:
-        """One training step; returns what it logs. FloatingPointError when a loss or the gradient is not finite."""
+    def advance(self) -> dict[str, Any]:
+        """One training step; returns what it logs.
+
+        A loss or gradient that is not finite changes nothing but the step's number. FloatingPointError where
+        train.on_divergence = "stop", or too many were skipped in a row.
+        """
+        settings = self.run.train
+        logs = self._descend()
+        norm = torch.nn.utils.clip_grad_norm_(self.student.trained.values(), settings.clip)
+        logs |= {"gradient_norm": float(norm), "learning_rate": self.optimizer.param_groups[0]["lr"]}
+        bad = [name for name, value in logs.items() if not math.isfinite(value)]
+        if bad:
+            logs = self._skip(bad) | {name: value for name, value in logs.items() if name not in bad}
+        else:
+            self.optimizer.step()
+            self.student.update_average(settings.ema, self.step)
+            self.skipped_in_a_row = 0
+        self.optimizer.zero_grad()
+        self.step += 1
+        return logs | ({"skipped": self.skipped} if settings.on_divergence == "skip" else {})
+
+    def _descend(self) -> dict[str, Any]:
+        """The gradient of this step's batch, and its learning rate; returns the losses."""
         settings, device = self.run.train, self.student.backbone.device
         batch = self.corpus.batch(self.step, settings.batch, settings.seed).to(device)
         # Seeded by the step: a resumed run draws what an unbroken one would have drawn.
@@ -50,32 +76,28 @@ class Trainer:
             self.student.take_snapshot()
         for group in self.optimizer.param_groups:
             group["lr"] = settings.learning_rate * rate(self.step, settings.steps, settings.warmup)
-        logs = descend(self.objective, self.student.nets(), batch, draw, self.step)
-        norm = torch.nn.utils.clip_grad_norm_(self.student.trained.values(), settings.clip)
-        logs |= {
-            "gradient_norm": float(norm),
-            "learning_rate": self.optimizer.param_groups[0]["lr"],
-        }
-        self._check(logs)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        self.student.update_average(settings.ema, self.step)
-        self.step += 1
-        return logs
+        return descend(self.objective, self.student.nets(), batch, draw, self.step)
 
-    def _check(self, logs: dict[str, float]) -> None:
-        bad = [name for name, value in logs.items() if not math.isfinite(value)]
-        if bad:
-            raise FloatingPointError(
-                f"step {self.step}: {', '.join(bad)} not finite (seed {self.run.train.seed}); nothing was changed by "
-                "this step. Lower train.learning_rate, or lengthen objective.warmup"
-            )
+    def _skip(self, bad: list[str]) -> dict[str, Any]:
+        """Count a step that is not finite; returns which losses were not, and on which records."""
+        settings = self.run.train
+        records = self.corpus.records(self.step, settings.batch, settings.seed).tolist()
+        found = f"step {self.step}: {', '.join(bad)} not finite (seed {settings.seed}, records {records})"
+        advice = "Lower train.learning_rate, or lengthen objective.warmup"
+        if settings.on_divergence == "stop":
+            raise FloatingPointError(f"{found}; nothing was changed by this step. {advice}")
+        if self.skipped_in_a_row + 1 == MOST_SKIPPED:
+            raise FloatingPointError(f"{found}, like the {MOST_SKIPPED - 1} steps before it, skipped. {advice}")
+        self.skipped += 1
+        self.skipped_in_a_row += 1
+        return {"not_finite": bad, "records": records}
 
     def state(self) -> checkpoint.State:
         """What a checkpoint holds."""
         student = self.student
         return checkpoint.State(
-            self.step, student.trained, student.average, self.optimizer.state_dict(), student.kept
+            self.step, student.trained, student.average, self.optimizer.state_dict(), student.kept,
+            self.skipped, self.skipped_in_a_row,
         )  # fmt: skip
 
     def save(self, folder: Path) -> int:
@@ -92,7 +114,7 @@ class Trainer:
             )
         self.student.load(state.weights, state.average, state.kept)
         self.optimizer.load_state_dict(state.optimizer)
-        self.step = state.step
+        self.step, self.skipped, self.skipped_in_a_row = state.step, state.skipped, state.skipped_in_a_row
 
 
 def open_objective(run: Run) -> Objective:
@@ -119,7 +141,7 @@ def rate(step: int, steps: int, warmup: int) -> float:
 def train(
     trainer: Trainer,
     folder: Path,
-    on_step: Callable[[int, dict[str, float]], None],
+    on_step: Callable[[int, dict[str, Any]], None],
     asked_to_stop: Callable[[], bool] = lambda: False,
 ) -> float:
     """Train from the trainer's step to the run's last; returns seconds spent here.
