@@ -121,24 +121,29 @@ def _halves(saves: Path) -> set[tuple[str, int]]:
     return found
 
 
+def endure(folder: Path, kills: int, seed: int) -> dict[str, float]:
+    """Kill runs in a folder until there were so many kills; what happened. RuntimeError where a run ends otherwise."""
+    chance, counted, runs, began = random.Random(seed), Counter[str](), 0, time.monotonic()
+    start(folder / "log", "--help").join()  # waits for the imports
+    alone, alone_began = folder / "alone", time.monotonic()
+    start(folder / "log", "train", write_run(alone)).join()
+    seconds = time.monotonic() - alone_began
+    while counted["kills"] < kills:
+        killed = folder / f"killed-{runs}"
+        counted += kill_until_through(killed, kills - counted["kills"], seconds, chance)
+        if last_weights(killed) != last_weights(alone):
+            raise RuntimeError(f"{killed.name} ended with other weights")
+        runs += 1
+    return {**counted, "runs, all with the same weights": runs, "seconds": round(time.monotonic() - began)}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    chance, counted, runs, began = random.Random(arguments.seed), Counter[str](), 0, time.monotonic()
     with tempfile.TemporaryDirectory() as temporary:
-        for alone in (Path(temporary) / "first", Path(temporary) / "alone"):  # the first one waits for the imports too
-            began_alone = time.monotonic()
-            start(Path(temporary) / "log", "train", write_run(alone)).join()
-            seconds = time.monotonic() - began_alone
-        while counted["kills"] < arguments.kills:
-            folder = Path(temporary) / f"run-{runs}"
-            counted += kill_until_through(folder, arguments.kills - counted["kills"], seconds, chance)
-            if last_weights(folder) != last_weights(alone):
-                raise RuntimeError(f"run {runs} ended with other weights")
-            runs += 1
-    print(json.dumps({**counted, "runs, all with the same weights": runs, "seconds": round(time.monotonic() - began)}))
+        print(json.dumps(endure(Path(temporary), arguments.kills, arguments.seed), indent=1))
 
 
 if __name__ == "__main__":

@@ -93,6 +93,20 @@ def test_a_mistake_costs_one_line_exit_code_2_and_leaves_nothing(capsys, monkeyp
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_dry_run_prints_the_plan_and_writes_nothing(capsys, monkeypatch, tmp_path):
+    file = tmp_path / "run.toml"
+    file.write_text(f'folder = "{tmp_path / "run"}"\n')
+    monkeypatch.setattr(sys, "argv", ["apexgen", "train", str(file), "--dry-run", *SHORT])
+    main()
+    said = capsys.readouterr().out
+    for name in ("trainable parameters", "activations", "samples per epoch", "seconds per step", "disk"):
+        assert name in said
+    code, error = run(capsys, monkeypatch, "train", file, "--dry-run", *SHORT, "train.steps=9999999999",
+                      "train.save_every=1", "train.keep=9999999999")  # fmt: skip
+    assert code == 2 and "write train.keep = " in error and error.count("\n") == 1
+    assert list(tmp_path.iterdir()) == [file]
+
+
 def test_an_unknown_option_is_a_mistake_too(capsys, monkeypatch):
     code, error = run(capsys, monkeypatch, "demo", "--foldr", "x")
     assert code == 2 and "--foldr" in error

@@ -10,7 +10,7 @@ import torch
 
 from apexgen import checkpoint
 from apexgen.train import MOST_SKIPPED, rate, train
-from small import perturb, trainer
+from small import perturb, trainer, trainer_of
 
 
 def run_to_end(made, folder):
@@ -146,10 +146,41 @@ def test_a_checkpoint_of_another_student_is_refused(tmp_path):
         trainer(tmp_path, "model.tune=full").restore(made.state())
 
 
-def test_the_rate_rises_then_falls_to_zero():
-    factors = [rate(step, steps=100, warmup=10) for step in range(101)]
-    assert max(factors) <= 1 and factors[100] == 0
-    assert factors[:11] == sorted(factors[:11]) and factors[10:] == sorted(factors[10:], reverse=True)
+@pytest.mark.parametrize("schedule", ["linear", "cosine", "constant"])
+def test_the_rate_rises_then_falls_to_zero_or_stays(schedule):
+    factors = [rate(step, 100, 10, schedule) for step in range(101)]
+    assert factors[:10] == [(step + 1) / 11 for step in range(10)] and factors[10] == 1
+    assert factors[10:] == sorted(factors[10:], reverse=True)
+    assert factors[100] == (schedule == "constant")
+    assert factors[55] == pytest.approx(1.0 if schedule == "constant" else 0.5)
+
+
+def test_a_cosine_is_flat_at_both_ends():
+    assert rate(1, 100, 0, "cosine") > 0.999 and rate(99, 100, 0, "cosine") < 0.001
+
+
+@pytest.mark.parametrize(
+    ("name", "objective"), [("flow_matching", ()), ("mean_flow", ()), ("dmd", ("objective.warmup=0",))]
+)
+def test_batches_of_one_step_are_one_batch(name, objective):
+    """N batches of B are one of N B: gradient and losses alike."""
+    settings = ("model.precision=float32", "model.rank=2", *objective)
+    cut = trainer_of(name, *settings, "train.batch=2", "train.accumulate=3")
+    whole = trainer_of(name, *settings, "train.batch=6")
+    logs = []
+    for made in (cut, whole):
+        perturb(made.student)
+        logs.append(made._descend())
+    assert logs[0] == pytest.approx(logs[1], rel=1e-5)
+    one, other = (torch.cat([w.grad.flatten() for w in made.student.trained.values()]) for made in (cut, whole))
+    assert (one - other).abs().max() < 1e-6 * other.norm()  # in float32
+
+
+def test_an_epoch_sees_every_record_once_however_steps_are_cut():
+    made = trainer_of("flow_matching", "train.batch=2", "train.accumulate=3")
+    seen = [made.corpus.records(step, made.samples, 0).tolist() for step in range(4)]
+    assert sorted(seen[0] + seen[1]) == sorted(seen[2] + seen[3]) == list(range(12))
+    assert seen[:2] != seen[2:]  # each epoch in another order
 
 
 def test_a_few_steps_fit_the_fake_field(tmp_path):

@@ -44,6 +44,7 @@ def demo(
 def train(
     run: Annotated[Path, typer.Argument(help="The run file, TOML.")],
     overrides: Overrides = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what it would take, and write nothing.")] = False,
 ) -> None:
     """Start or resume a run.
 
@@ -51,7 +52,11 @@ def train(
     """
     from apexgen.config import load_run
     from apexgen.distill import distill
+    from apexgen.plan import show_plan
 
+    if dry_run:
+        show_plan(load_run(run, overrides or []), console)
+        return
     distill(load_run(run, overrides or []), console)
 
 

@@ -77,14 +77,8 @@ def distill(
     Raises ValueError, before anything is written, for a plan that can't work; Stopped, with everything saved, where
     SIGINT or SIGTERM asked for it.
     """
-    objective = open_objective(run)
-    if run.train.steps <= objective.least_steps:
-        raise ValueError(
-            f"train.steps = {run.train.steps}: this objective takes {objective.least_steps} to prepare; "
-            f"write train.steps = {2 * (objective.least_steps + 1)}"
-        )
-    folder = Path(run.folder)
-    _check_same_run(run, folder)
+    check_run(run)
+    objective, folder = open_objective(run), Path(run.folder)
     backbone = open_backbone(run)
     if corpus is None:
         with console.status("encoding prompts"):
@@ -102,8 +96,14 @@ def distill(
     return trainer, seconds
 
 
-def _check_same_run(run: Run, folder: Path) -> None:
-    """A folder belongs to one run: going on with other settings would mix two."""
+def check_run(run: Run) -> None:
+    """ValueError where a run is too short for its objective, or its folder belongs to another run."""
+    least, folder = open_objective(run).least_steps, Path(run.folder)
+    if run.train.steps <= least:
+        raise ValueError(
+            f"train.steps = {run.train.steps}: this objective takes {least} to prepare; "
+            f"write train.steps = {2 * (least + 1)}"
+        )
     path = folder / "config.toml"
     if not path.is_file():
         return

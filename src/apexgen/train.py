@@ -44,6 +44,11 @@ class Trainer:
             weight_decay=0.0,
         )
 
+    @property
+    def samples(self) -> int:
+        """Records that a step sees."""
+        return self.run.train.batch * self.run.train.accumulate
+
     def advance(self) -> dict[str, Any]:
         """One training step; returns what it logs.
 
@@ -66,22 +71,33 @@ class Trainer:
         return logs | ({"skipped": self.skipped} if settings.on_divergence == "skip" else {})
 
     def _descend(self) -> dict[str, Any]:
-        """The gradient of this step's batch, and its learning rate; returns the losses."""
+        """The gradient of this step, batch by batch, and its learning rate; returns the losses' means.
+
+        All is drawn for the step as a whole and then cut, so that N batches of B are one of N B, for every objective
+        whose loss is a mean over samples.
+        """
         settings, device = self.run.train, self.student.backbone.device
-        batch = self.corpus.batch(self.step, settings.batch, settings.seed).to(device)
+        whole = self.corpus.batch(self.step, self.samples, settings.seed)
         # Seeded by the step: a resumed run draws what an unbroken one would have drawn.
         generator = torch.Generator(device).manual_seed(settings.seed * 7_919 + self.step)
-        draw = self.objective.draw((settings.batch, *self.shape), generator)
+        draw = self.objective.draw((self.samples, *self.shape), generator)
         if self.objective.takes_snapshot(self.step):
             self.student.take_snapshot()
+        factor = rate(self.step, settings.steps, settings.warmup, settings.schedule)
         for group in self.optimizer.param_groups:
-            group["lr"] = settings.learning_rate * rate(self.step, settings.steps, settings.warmup)
-        return descend(self.objective, self.student.nets(), batch, draw, self.step)
+            group["lr"] = settings.learning_rate * factor
+        nets, parts = self.student.nets(), settings.accumulate
+        logs: dict[str, Any] = {}
+        for first in range(0, self.samples, settings.batch):
+            rows = slice(first, first + settings.batch)
+            part = descend(self.objective, nets, whole.rows(rows).to(device), draw.rows(rows), self.step, parts)
+            logs |= {name: logs.get(name, 0) + value / parts for name, value in part.items()}
+        return logs
 
     def _skip(self, bad: list[str]) -> dict[str, Any]:
         """Count a step that is not finite; returns which losses were not, and on which records."""
         settings = self.run.train
-        records = self.corpus.records(self.step, settings.batch, settings.seed).tolist()
+        records = self.corpus.records(self.step, self.samples, settings.seed).tolist()
         found = f"step {self.step}: {', '.join(bad)} not finite (seed {settings.seed}, records {records})"
         advice = "Lower train.learning_rate, or lengthen objective.warmup"
         if settings.on_divergence == "stop":
@@ -123,19 +139,27 @@ def open_objective(run: Run) -> Objective:
     return build_objective(str(fields.pop("name", "apex")), fields)
 
 
-def descend(objective: Objective, nets: Nets, batch: Batch, draw: Draw, step: int) -> dict[str, float]:
-    """Add the gradient of every term, one after another, so that one graph at a time is held; returns the logs."""
+def descend(objective: Objective, nets: Nets, batch: Batch, draw: Draw, step: int, parts: int = 1) -> dict[str, float]:
+    """Add the gradient of every term, one after another, so that one graph at a time is held; returns the logs.
+
+    parts: how many batches make the step, and the gradient is divided by.
+    """
     logs: dict[str, float] = {}
     with fast_attention(draw.noises[0].device):
         for loss in objective.terms(nets, batch, draw, step):
-            loss.value.backward()
+            (loss.value / parts).backward()
             logs |= {loss.name: float(loss.value.detach())} | {name: float(value) for name, value in loss.logs.items()}
     return logs
 
 
-def rate(step: int, steps: int, warmup: int) -> float:
-    """The learning rate's factor: a linear rise over `warmup` steps, then a linear fall to zero at `steps`."""
-    return min((step + 1) / (warmup + 1), (steps - step) / max(steps - warmup, 1))
+def rate(step: int, steps: int, warmup: int, schedule: str = "linear") -> float:
+    """The learning rate's factor: a linear rise over `warmup` steps, then a fall to zero at `steps`, or none."""
+    left = (steps - step) / max(steps - warmup, 1)
+    if schedule == "constant":
+        left = 1.0
+    elif schedule == "cosine":
+        left = (1 - math.cos(math.pi * min(left, 1.0))) / 2
+    return min((step + 1) / (warmup + 1), left)
 
 
 def train(
