@@ -3,7 +3,9 @@
 import json
 import os
 import pickle
+import random
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,8 +13,9 @@ import time
 
 import pytest
 import torch
+from kills import CONTEXT
 
-from apexgen.checkpoint import MANIFEST, State, checkpoints, load, load_latest, save
+from apexgen.checkpoint import ASIDE, MANIFEST, State, checkpoints, load, load_latest, save
 
 
 def state(step, size=8):
@@ -110,6 +113,15 @@ def test_any_manifest_that_lists_nothing_is_a_fault(tmp_path, manifest):
         load(path)
 
 
+@pytest.mark.parametrize("file", ["student.safetensors", "average.safetensors", "optimizer.pt"])
+def test_a_manifest_that_leaves_a_file_out_is_a_fault(tmp_path, file):
+    path = save(tmp_path, state(1), "", keep=1)
+    listed = json.loads((path / MANIFEST).read_text())
+    (path / MANIFEST).write_text(json.dumps({name: digest for name, digest in listed.items() if name != file}))
+    with pytest.raises(ValueError, match=f"does not list {file}"):
+        load(path)
+
+
 class Evil:
     def __reduce__(self):
         return (os.mkdir, ("executed",))
@@ -155,6 +167,49 @@ def test_a_kill_in_the_middle_leaves_the_previous_checkpoint_whole(tmp_path):
     assert loaded.weights["a"].shape == (256, 256)
     save(tmp_path / "run", state(20_000), "", keep=1)
     assert names(tmp_path / "run") == ["step-00020000"]
+
+
+def rewrite_forever(folder):
+    torch.set_num_threads(1)
+    tensors = {"a": torch.randn(64, 64)}
+    while True:
+        save(folder, State(7, tensors, tensors, {}), "seed = 0", keep=1)
+
+
+def test_a_kill_while_a_step_is_saved_anew_leaves_a_whole_one(tmp_path):
+    save(tmp_path, state(7), "", keep=1)
+    chance, halfway = random.Random(0), 0
+    for _ in range(25):
+        writer = CONTEXT.Process(target=rewrite_forever, args=(tmp_path,), daemon=True)
+        writer.start()
+        before = set(tmp_path.iterdir())
+        while writer.is_alive() and set(tmp_path.iterdir()) == before:
+            pass  # until it writes
+        writer.join(chance.uniform(0, 0.03))
+        writer.kill()
+        writer.join()
+        halfway += names(tmp_path) != ["step-00000007"]
+        assert load_latest(tmp_path, pytest.fail).step == 7
+    assert halfway > 0
+    save(tmp_path, state(7), "", keep=1)
+    assert names(tmp_path) == ["step-00000007"]
+
+
+def test_what_stepped_aside_is_used_until_another_takes_its_place(tmp_path):
+    first, second, third = state(3), state(3), state(3)
+    target = save(tmp_path, first, "", keep=1)
+    aside = target.rename(tmp_path / f"{target.name}{ASIDE}")  # killed between the two renames
+    assert same(vars(load_latest(tmp_path, pytest.fail)), vars(first))
+    kept = shutil.copytree(aside, tmp_path / "copy")
+    save(tmp_path, second, "", keep=1)
+    assert names(tmp_path) == ["copy", target.name]
+    kept.rename(aside)  # killed before what stepped aside was removed
+    assert same(vars(load_latest(tmp_path, pytest.fail)), vars(second))
+    (target / "optimizer.pt").unlink()
+    assert same(vars(load_latest(tmp_path, lambda line: None)), vars(first))
+    save(tmp_path, third, "", keep=1)
+    assert names(tmp_path) == [target.name]
+    assert same(vars(load_latest(tmp_path, pytest.fail)), vars(third))
 
 
 @pytest.fixture

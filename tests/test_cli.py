@@ -1,11 +1,7 @@
 """The commands, from outside: the whole demo at small size, real kills, and one line for each mistake."""
 
 import json
-import os
-import signal
-import subprocess
 import sys
-import time
 
 import pytest
 
@@ -63,22 +59,6 @@ def command(folder, *overrides):
     return [sys.executable, "-m", "apexgen", "train", str(file), *SHORT, "train.save_every=1", *overrides]
 
 
-def test_a_killed_run_goes_on_to_the_same_weights(tmp_path):
-    steps = "train.steps=12"
-    subprocess.run(command(tmp_path / "whole", steps), check=True, capture_output=True)
-    killed = subprocess.Popen(command(tmp_path / "killed", steps), stdout=subprocess.DEVNULL)
-    metrics = tmp_path / "killed" / "run" / "metrics.jsonl"
-    while killed.poll() is None and (not metrics.is_file() or metrics.read_text().count("\n") < 3):
-        time.sleep(0.01)
-    os.kill(killed.pid, signal.SIGKILL)
-    killed.wait()
-    assert not (tmp_path / "killed" / "run" / "checkpoints" / "step-00000012").exists()
-    subprocess.run(command(tmp_path / "killed", steps), check=True, capture_output=True)
-    for name in ("student.safetensors", "average.safetensors"):
-        whole, resumed = (tmp_path / p / "run" / "checkpoints" / "step-00000012" / name for p in ("whole", "killed"))
-        assert whole.read_bytes() == resumed.read_bytes()
-
-
 MISTAKES = {
     "did you mean train.steps?": ["demo", "--folder", "new", "train.stepz=3"],
     "unknown key trian: did you mean train?": ["demo", "--folder", "new", "trian.steps=3"],
@@ -119,6 +99,20 @@ def test_the_doctor_tells_by_its_exit_code_whether_a_lora_loads(capsys, monkeypa
     assert run(capsys, monkeypatch, "doctor", lora, "--base", folders["qwen"]) == (0, "")
     assert run(capsys, monkeypatch, "doctor", lora, "--base", folders["flux"]) == (1, "")
     assert run(capsys, monkeypatch, "doctor") == (0, "")
+
+
+def test_a_dry_run_prints_the_plan_and_writes_nothing(capsys, monkeypatch, tmp_path):
+    file = tmp_path / "run.toml"
+    file.write_text(f'folder = "{tmp_path / "run"}"\n')
+    monkeypatch.setattr(sys, "argv", ["apexgen", "train", str(file), "--dry-run", *SHORT])
+    main()
+    said = capsys.readouterr().out
+    for name in ("trainable parameters", "activations", "samples per epoch", "seconds per step", "disk"):
+        assert name in said
+    code, error = run(capsys, monkeypatch, "train", file, "--dry-run", *SHORT, "train.steps=9999999999",
+                      "train.save_every=1", "train.keep=9999999999")  # fmt: skip
+    assert code == 2 and "write train.keep = " in error and error.count("\n") == 1
+    assert list(tmp_path.iterdir()) == [file]
 
 
 def test_an_unknown_option_is_a_mistake_too(capsys, monkeypatch):

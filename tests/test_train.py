@@ -1,13 +1,16 @@
 """Training: deterministic, resumed bitwise, stopped by what is not finite."""
 
 import json
+from copy import deepcopy
+from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
 
 from apexgen import checkpoint
-from apexgen.train import rate, train
-from small import perturb, trainer
+from apexgen.train import MOST_SKIPPED, rate, train
+from small import perturb, trainer, trainer_of
 
 
 def run_to_end(made, folder):
@@ -49,6 +52,19 @@ def test_metrics_hold_every_step_once_after_a_resume(tmp_path):
     assert "kl" not in lines[0]  # the fake field is warmed up first
 
 
+def test_a_line_cut_short_by_a_kill_is_taken_again(tmp_path):
+    made = trainer(tmp_path)
+    run_to_end(made, tmp_path)
+    metrics = tmp_path / "metrics.jsonl"
+    whole = metrics.read_text()
+    metrics.write_text(whole[:-9])
+    again = trainer(tmp_path)
+    again.restore(checkpoint.load(tmp_path / "checkpoints" / "step-00000002"))
+    run_to_end(again, tmp_path)
+    assert [json.loads(line)["step"] for line in metrics.read_text().splitlines()] == [1, 2, 3, 4]
+    assert again.seconds_before == json.loads(whole.splitlines()[1])["seconds"]
+
+
 def test_what_is_not_finite_stops_the_run_and_changes_nothing(tmp_path):
     made = trainer(tmp_path)
     perturb(made.student)
@@ -56,10 +72,72 @@ def test_what_is_not_finite_stops_the_run_and_changes_nothing(tmp_path):
     with torch.no_grad():
         made.student.weights[name][0, 0] = float("nan")
     before = {key: value.detach().clone() for key, value in made.student.weights.items()}
-    with pytest.raises(FloatingPointError, match=r"step 0: .*not finite \(seed 0\)"):
+    with pytest.raises(FloatingPointError, match=r"step 0: .*not finite \(seed 0, records \[\d+, \d+\]\)"):
         made.advance()
     for key, value in made.student.weights.items():
         assert torch.equal(value.nan_to_num(), before[key].nan_to_num())
+
+
+def poisoned(made, records):
+    """The trainer with a corpus in which these records' prompts are not finite."""
+    embeds = made.corpus.conditions.embeds.clone()
+    embeds[made.corpus.rows[records]] = float("nan")
+    made.corpus = replace(made.corpus, conditions=replace(made.corpus.conditions, embeds=embeds))
+    return made
+
+
+def everything(made):
+    return deepcopy((made.student.trained, made.student.average, made.optimizer.state_dict()["state"]))
+
+
+def equal(one, other):
+    if isinstance(one, torch.Tensor):
+        return torch.equal(one, other)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(equal(one[key], other[key]) for key in one)
+    return all(map(equal, one, other))
+
+
+def test_a_record_that_is_not_finite_is_skipped_named_and_counted(tmp_path):
+    made = trainer(tmp_path, "train.on_divergence=skip", "train.steps=6", "train.save_every=1")
+    step_of = {record: step for step in range(6) for record in made.corpus.records(step, 2, 0).tolist()}
+    bad = next(record for record, step in step_of.items() if step == 2)
+    poisoned(made, [bad])
+    states = [everything(made)]
+    train(made, tmp_path, lambda step, logs: states.append(everything(made)))
+    assert [equal(one, other) for one, other in pairwise(states)] == [step == 2 for step in range(6)]
+    assert all(tensor.isfinite().all() for tensors in states[-1][:2] for tensor in tensors.values())
+    text = (tmp_path / "metrics.jsonl").read_text()
+    assert "NaN" not in text
+    lines = [json.loads(line) for line in text.splitlines()]
+    assert [line["skipped"] for line in lines] == [0, 0, 1, 1, 1, 1]
+    assert bad in lines[2]["records"] and "gradient_norm" in lines[2]["not_finite"]
+    saved = checkpoint.load_latest(tmp_path / "checkpoints", pytest.fail)
+    assert (saved.skipped, saved.skipped_in_a_row) == (1, 0)
+
+
+def test_too_many_skipped_in_a_row_stop_the_run_also_over_a_resume(tmp_path):
+    made = poisoned(trainer(tmp_path, "train.on_divergence=skip", "train.steps=9"), list(range(12)))
+    before = everything(made)
+    for _ in range(2):
+        made.advance()
+    again = poisoned(trainer(tmp_path, "train.on_divergence=skip", "train.steps=9"), list(range(12)))
+    again.restore(made.state())
+    for _ in range(MOST_SKIPPED - 3):
+        again.advance()
+    with pytest.raises(FloatingPointError, match=rf"step {MOST_SKIPPED - 1}: .*records .*steps before it, skipped"):
+        again.advance()
+    assert equal(everything(again), before)
+
+
+def test_a_checkpoint_from_before_steps_were_skipped_is_read(tmp_path):
+    made = trainer(tmp_path)
+    path = checkpoint.save(tmp_path, made.state(), "", keep=1)
+    old = torch.load(path / "optimizer.pt", weights_only=True)
+    torch.save({name: old[name] for name in ("optimizer", "step")}, path / "optimizer.pt")
+    (path / checkpoint.MANIFEST).unlink()
+    checkpoint._write_manifest(path)
+    assert checkpoint.load(path).skipped == 0
 
 
 def test_a_checkpoint_of_another_student_is_refused(tmp_path):
@@ -68,10 +146,41 @@ def test_a_checkpoint_of_another_student_is_refused(tmp_path):
         trainer(tmp_path, "model.tune=full").restore(made.state())
 
 
-def test_the_rate_rises_then_falls_to_zero():
-    factors = [rate(step, steps=100, warmup=10) for step in range(101)]
-    assert max(factors) <= 1 and factors[100] == 0
-    assert factors[:11] == sorted(factors[:11]) and factors[10:] == sorted(factors[10:], reverse=True)
+@pytest.mark.parametrize("schedule", ["linear", "cosine", "constant"])
+def test_the_rate_rises_then_falls_to_zero_or_stays(schedule):
+    factors = [rate(step, 100, 10, schedule) for step in range(101)]
+    assert factors[:10] == [(step + 1) / 11 for step in range(10)] and factors[10] == 1
+    assert factors[10:] == sorted(factors[10:], reverse=True)
+    assert factors[100] == (schedule == "constant")
+    assert factors[55] == pytest.approx(1.0 if schedule == "constant" else 0.5)
+
+
+def test_a_cosine_is_flat_at_both_ends():
+    assert rate(1, 100, 0, "cosine") > 0.999 and rate(99, 100, 0, "cosine") < 0.001
+
+
+@pytest.mark.parametrize(
+    ("name", "objective"), [("flow_matching", ()), ("mean_flow", ()), ("dmd", ("objective.warmup=0",))]
+)
+def test_batches_of_one_step_are_one_batch(name, objective):
+    """N batches of B are one of N B: gradient and losses alike."""
+    settings = ("model.precision=float32", "model.rank=2", *objective)
+    cut = trainer_of(name, *settings, "train.batch=2", "train.accumulate=3")
+    whole = trainer_of(name, *settings, "train.batch=6")
+    logs = []
+    for made in (cut, whole):
+        perturb(made.student)
+        logs.append(made._descend())
+    assert logs[0] == pytest.approx(logs[1], rel=1e-5)
+    one, other = (torch.cat([w.grad.flatten() for w in made.student.trained.values()]) for made in (cut, whole))
+    assert (one - other).abs().max() < 1e-6 * other.norm()  # in float32
+
+
+def test_an_epoch_sees_every_record_once_however_steps_are_cut():
+    made = trainer_of("flow_matching", "train.batch=2", "train.accumulate=3")
+    seen = [made.corpus.records(step, made.samples, 0).tolist() for step in range(4)]
+    assert sorted(seen[0] + seen[1]) == sorted(seen[2] + seen[3]) == list(range(12))
+    assert seen[:2] != seen[2:]  # each epoch in another order
 
 
 def test_a_few_steps_fit_the_fake_field(tmp_path):

@@ -1,7 +1,8 @@
 """Checkpoints: one folder a step, complete or absent.
 
-A folder is written under another name, synced, and renamed: whoever reads it sees all of it or none. Its manifest
-lists the size and digest of every file, so that a damaged one is noticed and the one before it is used.
+A folder is written under another name, synced, and renamed: whoever reads it sees all of it or none. One of the same
+step steps aside first, so that at every moment one of the two is there; what is removed is renamed first. The manifest
+lists the digest of every file, so that a damaged one is noticed and the one before it is used.
 """
 
 import errno
@@ -20,6 +21,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 MANIFEST = "manifest.json"
+ALWAYS = ("student.safetensors", "average.safetensors", "optimizer.pt")  # what no checkpoint is without
+TRAINING = ("optimizer", "step", "skipped", "skipped_in_a_row")  # what optimizer.pt holds of a State
+ASIDE = ".old"  # ends the name of a checkpoint while another of its step takes its place
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,8 @@ class State:
     average: dict[str, Tensor]  # their moving average
     optimizer: dict[str, Any]  # torch.optim state_dict
     kept: dict[str, Tensor] = field(default_factory=dict)  # the student's snapshot, where its objective took one
+    skipped: int = 0  # steps that were not finite, so far
+    skipped_in_a_row: int = 0  # those of them just before `step`
 
 
 def save(folder: Path, state: State, config: str, keep: int) -> Path:
@@ -40,30 +46,52 @@ def save(folder: Path, state: State, config: str, keep: int) -> Path:
     """
     target = folder / f"step-{state.step:08d}"
     partial = folder / f".partial-{state.step:08d}"
-    for left in folder.glob(".partial-*"):  # by a run that was killed while saving
+    for left in folder.glob(".partial-*"):  # by a run that was killed while saving or removing
         shutil.rmtree(left, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
-        save_file(_contiguous(state.weights), partial / "student.safetensors")
-        save_file(_contiguous(state.average), partial / "average.safetensors")
-        if state.kept:
-            save_file(_contiguous(state.kept), partial / "kept.safetensors")
-        with (partial / "optimizer.pt").open("wb") as file:
-            torch.save({"optimizer": state.optimizer, "step": state.step}, file)
-        (partial / "config.toml").write_text(config)
-        _write_manifest(partial)
-        shutil.rmtree(target, ignore_errors=True)
-        partial.rename(target)
+        _write(partial, state, config)
+        _put_in_place(partial, target)
     except BaseException as error:
         shutil.rmtree(partial, ignore_errors=True)
         if _disk_is_full(error):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target)) from error
         raise
-    _sync(folder)
-    reached = [path for path in checkpoints(folder) if path.name <= target.name]
+    reached = [path for path in checkpoints(folder) if path.stem <= target.name]
     for old in reached[:-keep]:  # later ones are broken, else the run had gone on from them
-        shutil.rmtree(old)
+        _remove(old)
     return target
+
+
+def _write(folder: Path, state: State, config: str) -> None:
+    save_file(_contiguous(state.weights), folder / "student.safetensors")
+    save_file(_contiguous(state.average), folder / "average.safetensors")
+    if state.kept:
+        save_file(_contiguous(state.kept), folder / "kept.safetensors")
+    with (folder / "optimizer.pt").open("wb") as file:
+        torch.save({name: getattr(state, name) for name in TRAINING}, file)
+    (folder / "config.toml").write_text(config)
+    _write_manifest(folder)
+
+
+def _put_in_place(partial: Path, target: Path) -> None:
+    """Rename a whole folder to its name; a checkpoint that has it is removed only then."""
+    aside = target.with_name(target.name + ASIDE)
+    if target.exists() and aside.exists():
+        _remove(target if find_fault(target) else aside)
+    if target.exists():
+        target.rename(aside)
+    partial.rename(target)
+    _sync(target.parent)
+    if aside.exists():
+        _remove(aside)
+
+
+def _remove(path: Path) -> None:
+    """Take a checkpoint away whole: a kill in the middle leaves nothing that looks like one."""
+    hidden = path.with_name(f".partial-removed-{path.name}")
+    path.rename(hidden)
+    shutil.rmtree(hidden)
 
 
 def load_latest(folder: Path, report: Callable[[str], None]) -> State | None:
@@ -71,8 +99,8 @@ def load_latest(folder: Path, report: Callable[[str], None]) -> State | None:
     for path in reversed(checkpoints(folder)):
         fault = find_fault(path)
         if fault is None:
-            return load(path)
-        report(f"checkpoint {path.name} is broken ({fault}); using the one before it")
+            return _read(path)
+        report(f"checkpoint {path.name} is broken ({fault}); passed over")
     return None
 
 
@@ -81,18 +109,23 @@ def load(path: Path) -> State:
     fault = find_fault(path)
     if fault is not None:
         raise ValueError(f"checkpoint {path} is broken: {fault}")
-    training = torch.load(path / "optimizer.pt", weights_only=True)
+    return _read(path)
+
+
+def _read(path: Path) -> State:
+    training = {"skipped": 0, "skipped_in_a_row": 0} | torch.load(path / "optimizer.pt", weights_only=True)
     try:
         weights, average = load_file(path / "student.safetensors"), load_file(path / "average.safetensors")
         kept = load_file(path / "kept.safetensors") if (path / "kept.safetensors").is_file() else {}
     except SafetensorError as error:
         raise ValueError(f"checkpoint {path} is broken: its weights are no safetensors file ({error})") from None
-    return State(training["step"], weights, average, training["optimizer"], kept)
+    return State(weights=weights, average=average, kept=kept, **{name: training[name] for name in TRAINING})
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """The complete checkpoints of a run, oldest first."""
-    return sorted(folder.glob("step-*")) if folder.is_dir() else []
+    """The complete checkpoints of a run, oldest first; of one step, the one that stepped aside first."""
+    found = folder.glob("step-*") if folder.is_dir() else []
+    return sorted(found, key=lambda path: (path.stem, path.suffix != ASIDE))
 
 
 def find_fault(path: Path) -> str | None:
@@ -103,12 +136,23 @@ def find_fault(path: Path) -> str | None:
         manifest = None
     if not isinstance(manifest, dict) or not manifest:
         return f"no readable {MANIFEST}"
+    unlisted = [name for name in ALWAYS if name not in manifest]
+    if unlisted:
+        return f"{MANIFEST} does not list {unlisted[0]}"
     for name, expected in manifest.items():
         if not (path / name).is_file():
             return f"{name} is missing"
         if _digest(path / name) != expected:
             return f"{name} has changed or was cut short"
     return None
+
+
+def rewrite(path: Path, text: str) -> None:
+    """Give a small file new content: a reader, or a kill, finds the old or the new one whole."""
+    partial = path.with_name(f".partial-{path.name}")
+    partial.write_text(text)
+    _sync(partial)
+    partial.replace(path)
 
 
 def _disk_is_full(error: BaseException | None) -> bool:

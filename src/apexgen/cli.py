@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from apexgen.interrupt import Stopped
+
 console = Console()
 app = typer.Typer(
     no_args_is_help=True,
@@ -42,6 +44,7 @@ def demo(
 def train(
     run: Annotated[Path, typer.Argument(help="The run file, TOML.")],
     overrides: Overrides = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what it would take, and write nothing.")] = False,
 ) -> None:
     """Start or resume a run.
 
@@ -49,7 +52,11 @@ def train(
     """
     from apexgen.config import load_run
     from apexgen.distill import distill
+    from apexgen.plan import show_plan
 
+    if dry_run:
+        show_plan(load_run(run, overrides or []), console)
+        return
     distill(load_run(run, overrides or []), console)
 
 
@@ -190,6 +197,8 @@ def main() -> None:
             sys.exit(code)
     except typer.Exit as stop:
         sys.exit(stop.exit_code)
+    except Stopped as stop:
+        print(stop, file=sys.stderr)
     except (typer.Abort, KeyboardInterrupt):
         print("stopped; the same command goes on from the last checkpoint", file=sys.stderr)
         sys.exit(130)

@@ -33,15 +33,19 @@ class Corpus:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def batch(self, step: int, size: int, seed: int) -> Batch:
-        """The batch of a step: every record once an epoch, each epoch in another order.
+    def records(self, step: int, size: int, seed: int) -> Tensor:
+        """The records of a step, (size,) int64: every one once an epoch, each epoch in another order.
 
         A pure function of its arguments, so resuming needs no saved position.
         """
         first, last = step * size, (step + 1) * size
         epochs = range(first // len(self), (last - 1) // len(self) + 1)
         order = torch.cat([self._order(epoch, seed) for epoch in epochs])
-        chosen = order[first - epochs[0] * len(self) :][:size]
+        return order[first - epochs[0] * len(self) :][:size]
+
+    def batch(self, step: int, size: int, seed: int) -> Batch:
+        """The batch of a step: its records, encoded."""
+        chosen = self.records(step, size, seed)
         x = None if self.latents is None else self.latents[chosen]
         return Batch(c=self.conditions.select(self.rows[chosen]), null=self.null, x=x)
 

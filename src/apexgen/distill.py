@@ -4,6 +4,7 @@ import resource
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from apexgen.config import Run, dump_run, load_run
 from apexgen.data import Corpus
 from apexgen.encode import check_prompts, encode
 from apexgen.generate import draw_noises, make_pictures
+from apexgen.interrupt import noted_signals
 from apexgen.objectives import Objective
 from apexgen.objectives.apex import Apex
 from apexgen.report import picture_grid
@@ -82,16 +84,11 @@ def distill(
     `watch` is called with the trainer after every step; a corpus that is encoded already spares the run's own.
 
     Writes config.toml, metrics.jsonl, samples/ and checkpoints/ in the run's folder.
-    Raises ValueError, before anything is written, for a plan that can't work.
+    Raises ValueError, before anything is written, for a plan that can't work; Stopped, with everything saved, where
+    SIGINT or SIGTERM asked for it.
     """
-    objective = open_objective(run)
-    if run.train.steps <= objective.least_steps:
-        raise ValueError(
-            f"train.steps = {run.train.steps}: this objective takes {objective.least_steps} to prepare; "
-            f"write train.steps = {2 * (objective.least_steps + 1)}"
-        )
-    folder = Path(run.folder)
-    _check_same_run(run, folder)
+    check_run(run)
+    objective, folder = open_objective(run), Path(run.folder)
     backbone = open_backbone(run)
     if corpus is None:
         with console.status("encoding prompts"):
@@ -102,8 +99,10 @@ def distill(
     if saved is not None:
         trainer.restore(saved)
         console.print(f"going on from step {saved.step}")
+    elif checkpoint.checkpoints(folder / "checkpoints"):
+        console.print("no checkpoint is whole; beginning again at step 0")
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.toml").write_text(dump_run(run))
+    checkpoint.rewrite(folder / "config.toml", dump_run(run))
     seconds = _train_with_progress(trainer, folder, console, watch)
     return trainer, seconds
 
@@ -120,8 +119,14 @@ def warn_of_shift(objective: Objective, backbone: Backbone, corpus: Corpus, cons
         console.print(f"[yellow]warning:[/yellow] {line}", soft_wrap=True)
 
 
-def _check_same_run(run: Run, folder: Path) -> None:
-    """A folder belongs to one run: going on with other settings would mix two."""
+def check_run(run: Run) -> None:
+    """ValueError where a run is too short for its objective, or its folder belongs to another run."""
+    least, folder = open_objective(run).least_steps, Path(run.folder)
+    if run.train.steps <= least:
+        raise ValueError(
+            f"train.steps = {run.train.steps}: this objective takes {least} to prepare; "
+            f"write train.steps = {2 * (least + 1)}"
+        )
     path = folder / "config.toml"
     if not path.is_file():
         return
@@ -146,13 +151,15 @@ def _train_with_progress(trainer: Trainer, folder: Path, console: Console, watch
         TimeRemainingColumn(),
         TextColumn("{task.fields[losses]}"),
     )
-    with Progress(*columns, console=console) as progress:
+    with noted_signals() as asked_to_stop, Progress(*columns, console=console) as progress:
         task = progress.add_task("training", total=settings.steps, completed=trainer.step, speed="", losses="")
         preview = _Preview(trainer, folder / "samples")
         if trainer.step == 0:
             preview.draw(0)
 
-        def on_step(step: int, logs: dict[str, float]) -> None:
+        def on_step(step: int, logs: dict[str, Any]) -> None:
+            if "not_finite" in logs:
+                console.print(f"step {step - 1} skipped: {', '.join(logs['not_finite'])} not finite")
             shown = " ".join(
                 f"{name} {logs[name]:.3f}" for name in ("fake", "anchor", "kl", "mix", "gap") if name in logs
             )
@@ -163,7 +170,7 @@ def _train_with_progress(trainer: Trainer, folder: Path, console: Console, watch
             if watch is not None:
                 watch(trainer)
 
-        return train(trainer, folder, on_step)
+        return train(trainer, folder, on_step, asked_to_stop)
 
 
 class _Preview:

@@ -47,6 +47,13 @@ def probe_prompts(path: str, file: Path | None) -> list[str]:
     return check_prompts([line for line in file.read_text().splitlines() if line.strip()], f"--prompts {file}")
 
 
+def count_records(data: Data) -> int:
+    """How many records a source has; ValueError for one that is missing or empty."""
+    if data.source != "scenes" and Path(data.source).is_dir():
+        return len(_pictures_in(Path(data.source), data.limit))
+    return len(_read(data, pictures=False)[0])
+
+
 def check_prompts(prompts: Sequence[str], origin: str) -> list[str]:
     """The prompts without surrounding blanks; ValueError when there are none, or one is empty."""
     cleaned = [prompt.strip() for prompt in prompts]
@@ -84,12 +91,16 @@ def _scenes(limit: int | None, pictures: bool) -> tuple[list[str], list[np.ndarr
 
 
 def _folder(folder: Path, limit: int | None) -> tuple[list[str], list[np.ndarray]]:
-    files = [file for file in sorted(folder.iterdir()) if file.suffix.lower() in PICTURE_ENDINGS][:limit]
+    files = _pictures_in(folder, limit)
     missing = [file.name for file in files if not file.with_suffix(".txt").is_file()]
     if missing:
         raise ValueError(f"{folder}: {missing[0]} has no caption; write it to {Path(missing[0]).with_suffix('.txt')}")
     prompts = check_prompts([file.with_suffix(".txt").read_text() for file in files], str(folder))
     return prompts, [np.asarray(Image.open(file).convert("RGB"), dtype=np.float32) / 255 for file in files]
+
+
+def _pictures_in(folder: Path, limit: int | None) -> list[Path]:
+    return [file for file in sorted(folder.iterdir()) if file.suffix.lower() in PICTURE_ENDINGS][:limit]
 
 
 def encode_pictures(backbone: Backbone, images: Sequence[np.ndarray]) -> Tensor:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -13,8 +14,11 @@ from apexgen import checkpoint
 from apexgen.backbones.base import fast_attention
 from apexgen.config import Run, dump_run
 from apexgen.data import Corpus
+from apexgen.interrupt import Stopped
 from apexgen.objectives import Batch, Draw, Nets, Objective, build_objective
 from apexgen.student import Student
+
+MOST_SKIPPED = 5  # steps in a row that are not finite: the last of them stops the run
 
 
 @dataclass
@@ -27,6 +31,8 @@ class Trainer:
     shape: tuple[int, int, int]  # (C, H, W) of a latent
     step: int = 0
     seconds_before: float = 0.0  # training time of the parts before this one
+    skipped: int = 0  # steps that were not finite and changed nothing, with train.on_divergence = "skip"
+    skipped_in_a_row: int = 0
 
     def __post_init__(self) -> None:
         self.objective = open_objective(self.run)
@@ -38,44 +44,82 @@ class Trainer:
             weight_decay=0.0,
         )
 
-    def advance(self) -> dict[str, float]:
-        """One training step; returns what it logs. FloatingPointError when a loss or the gradient is not finite."""
-        settings, device = self.run.train, self.student.backbone.device
-        batch = self.corpus.batch(self.step, settings.batch, settings.seed).to(device)
-        # Seeded by the step: a resumed run draws what an unbroken one would have drawn.
-        generator = torch.Generator(device).manual_seed(settings.seed * 7_919 + self.step)
-        draw = self.objective.draw((settings.batch, *self.shape), generator)
-        if self.objective.takes_snapshot(self.step):
-            self.student.take_snapshot()
-        for group in self.optimizer.param_groups:
-            group["lr"] = settings.learning_rate * rate(self.step, settings.steps, settings.warmup)
-        logs = descend(self.objective, self.student.nets(), batch, draw, self.step)
-        norm = torch.nn.utils.clip_grad_norm_(self.student.trained.values(), settings.clip)
-        logs |= {
-            "gradient_norm": float(norm),
-            "learning_rate": self.optimizer.param_groups[0]["lr"],
-        }
-        self._check(logs)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        self.student.update_average(settings.ema, self.step)
-        self.step += 1
-        return logs
+    @property
+    def samples(self) -> int:
+        """Records that a step sees."""
+        return self.run.train.batch * self.run.train.accumulate
 
-    def _check(self, logs: dict[str, float]) -> None:
+    def advance(self) -> dict[str, Any]:
+        """One training step; returns what it logs.
+
+        A loss or gradient that is not finite changes nothing but the step's number. FloatingPointError where
+        train.on_divergence = "stop", or too many were skipped in a row.
+        """
+        settings = self.run.train
+        logs = self._descend()
+        norm = torch.nn.utils.clip_grad_norm_(self.student.trained.values(), settings.clip)
+        logs |= {"gradient_norm": float(norm), "learning_rate": self.optimizer.param_groups[0]["lr"]}
         bad = [name for name, value in logs.items() if not math.isfinite(value)]
         if bad:
-            raise FloatingPointError(
-                f"step {self.step}: {', '.join(bad)} not finite (seed {self.run.train.seed}); nothing was changed by "
-                "this step. Lower train.learning_rate, or lengthen objective.warmup"
-            )
+            logs = self._skip(bad) | {name: value for name, value in logs.items() if name not in bad}
+        else:
+            self.optimizer.step()
+            self.student.update_average(settings.ema, self.step)
+            self.skipped_in_a_row = 0
+        self.optimizer.zero_grad()
+        self.step += 1
+        return logs | ({"skipped": self.skipped} if settings.on_divergence == "skip" else {})
+
+    def _descend(self) -> dict[str, Any]:
+        """The gradient of this step, batch by batch, and its learning rate; returns the losses' means.
+
+        All is drawn for the step as a whole and then cut, so that N batches of B are one of N B, for every objective
+        whose loss is a mean over samples.
+        """
+        settings, device = self.run.train, self.student.backbone.device
+        whole = self.corpus.batch(self.step, self.samples, settings.seed)
+        # Seeded by the step: a resumed run draws what an unbroken one would have drawn.
+        generator = torch.Generator(device).manual_seed(settings.seed * 7_919 + self.step)
+        draw = self.objective.draw((self.samples, *self.shape), generator)
+        if self.objective.takes_snapshot(self.step):
+            self.student.take_snapshot()
+        factor = rate(self.step, settings.steps, settings.warmup, settings.schedule)
+        for group in self.optimizer.param_groups:
+            group["lr"] = settings.learning_rate * factor
+        nets, parts = self.student.nets(), settings.accumulate
+        logs: dict[str, Any] = {}
+        for first in range(0, self.samples, settings.batch):
+            rows = slice(first, first + settings.batch)
+            part = descend(self.objective, nets, whole.rows(rows).to(device), draw.rows(rows), self.step, parts)
+            logs |= {name: logs.get(name, 0) + value / parts for name, value in part.items()}
+        return logs
+
+    def _skip(self, bad: list[str]) -> dict[str, Any]:
+        """Count a step that is not finite; returns which losses were not, and on which records."""
+        settings = self.run.train
+        records = self.corpus.records(self.step, self.samples, settings.seed).tolist()
+        found = f"step {self.step}: {', '.join(bad)} not finite (seed {settings.seed}, records {records})"
+        advice = "Lower train.learning_rate, or lengthen objective.warmup"
+        if settings.on_divergence == "stop":
+            raise FloatingPointError(f"{found}; nothing was changed by this step. {advice}")
+        if self.skipped_in_a_row + 1 == MOST_SKIPPED:
+            raise FloatingPointError(f"{found}, like the {MOST_SKIPPED - 1} steps before it, skipped. {advice}")
+        self.skipped += 1
+        self.skipped_in_a_row += 1
+        return {"not_finite": bad, "records": records}
 
     def state(self) -> checkpoint.State:
         """What a checkpoint holds."""
         student = self.student
         return checkpoint.State(
-            self.step, student.trained, student.average, self.optimizer.state_dict(), student.kept
+            self.step, student.trained, student.average, self.optimizer.state_dict(), student.kept,
+            self.skipped, self.skipped_in_a_row,
         )  # fmt: skip
+
+    def save(self, folder: Path) -> int:
+        """Write a checkpoint into a run's folder; returns its step."""
+        checkpoint.save(folder / "checkpoints", self.state(), dump_run(self.run), self.run.train.keep)
+        return self.step
 
     def restore(self, state: checkpoint.State) -> None:
         """Go on from a checkpoint. ValueError when it is of another student."""
@@ -86,7 +130,7 @@ class Trainer:
             )
         self.student.load(state.weights, state.average, state.kept)
         self.optimizer.load_state_dict(state.optimizer)
-        self.step = state.step
+        self.step, self.skipped, self.skipped_in_a_row = state.step, state.skipped, state.skipped_in_a_row
 
 
 def open_objective(run: Run) -> Objective:
@@ -95,40 +139,58 @@ def open_objective(run: Run) -> Objective:
     return build_objective(str(fields.pop("name", "apex")), fields)
 
 
-def descend(objective: Objective, nets: Nets, batch: Batch, draw: Draw, step: int) -> dict[str, float]:
-    """Add the gradient of every term, one after another, so that one graph at a time is held; returns the logs."""
+def descend(objective: Objective, nets: Nets, batch: Batch, draw: Draw, step: int, parts: int = 1) -> dict[str, float]:
+    """Add the gradient of every term, one after another, so that one graph at a time is held; returns the logs.
+
+    parts: how many batches make the step, and the gradient is divided by.
+    """
     logs: dict[str, float] = {}
     with fast_attention(draw.noises[0].device):
         for loss in objective.terms(nets, batch, draw, step):
-            loss.value.backward()
+            (loss.value / parts).backward()
             logs |= {loss.name: float(loss.value.detach())} | {name: float(value) for name, value in loss.logs.items()}
     return logs
 
 
-def rate(step: int, steps: int, warmup: int) -> float:
-    """The learning rate's factor: a linear rise over `warmup` steps, then a linear fall to zero at `steps`."""
-    return min((step + 1) / (warmup + 1), (steps - step) / max(steps - warmup, 1))
+def rate(step: int, steps: int, warmup: int, schedule: str = "linear") -> float:
+    """The learning rate's factor: a linear rise over `warmup` steps, then a fall to zero at `steps`, or none."""
+    left = (steps - step) / max(steps - warmup, 1)
+    if schedule == "constant":
+        left = 1.0
+    elif schedule == "cosine":
+        left = (1 - math.cos(math.pi * min(left, 1.0))) / 2
+    return min((step + 1) / (warmup + 1), left)
 
 
-def train(trainer: Trainer, folder: Path, on_step: Callable[[int, dict[str, float]], None]) -> float:
+def train(
+    trainer: Trainer,
+    folder: Path,
+    on_step: Callable[[int, dict[str, Any]], None],
+    asked_to_stop: Callable[[], bool] = lambda: False,
+) -> float:
     """Train from the trainer's step to the run's last; returns seconds spent here.
 
     Writes metrics.jsonl and checkpoints/. `on_step` is called after each step with its number and what it logged.
+    Raises Stopped, with a checkpoint of the last step taken, once `asked_to_stop` says so between two steps.
     """
     settings = trainer.run.train
     folder.mkdir(parents=True, exist_ok=True)
     metrics = folder / "metrics.jsonl"
     trainer.seconds_before = _keep_until(metrics, trainer.step)
-    began = time.perf_counter()
+    began, saved = time.perf_counter(), trainer.step
     with metrics.open("a") as file:
-        while trainer.step < settings.steps:
+        while trainer.step < settings.steps and not asked_to_stop():
             logs = trainer.advance()
             elapsed = trainer.seconds_before + time.perf_counter() - began
             file.write(json.dumps({"step": trainer.step, "seconds": round(elapsed, 3)} | logs) + "\n")
             file.flush()
-            if trainer.step % settings.save_every == 0 or trainer.step == settings.steps:
-                checkpoint.save(folder / "checkpoints", trainer.state(), dump_run(trainer.run), settings.keep)
+            if trainer.step % settings.save_every == 0 or trainer.step == settings.steps or asked_to_stop():
+                saved = trainer.save(folder)
             on_step(trainer.step, logs)
+    if asked_to_stop():
+        if saved != trainer.step:
+            trainer.save(folder)
+        raise Stopped(f"stopped after step {trainer.step} of {settings.steps}, saved; the same command goes on from it")
     return time.perf_counter() - began
 
 
@@ -136,7 +198,8 @@ def _keep_until(metrics: Path, step: int) -> float:
     """Drop the lines of steps that a resumed run will take again; returns the seconds spent until `step`."""
     if not metrics.is_file():
         return 0.0
-    records = [json.loads(line) for line in metrics.read_text().splitlines()]
+    *whole, _torn = metrics.read_text().split("\n")  # a kill may cut the last line short
+    records = [json.loads(line) for line in whole]
     kept = [record for record in records if record["step"] <= step]
-    metrics.write_text("".join(json.dumps(record) + "\n" for record in kept))
+    checkpoint.rewrite(metrics, "".join(json.dumps(record) + "\n" for record in kept))
     return kept[-1]["seconds"] if kept else 0.0

@@ -25,6 +25,11 @@ class Batch:
         x = None if self.x is None else self.x.to(device)
         return Batch(self.c.to(device), self.null.to(device), x)
 
+    def rows(self, rows: slice) -> "Batch":
+        """A part of the batch."""
+        null = self.null if len(self.null) == 1 else self.null.select(rows)
+        return Batch(self.c.select(rows), null, None if self.x is None else self.x[rows])
+
 
 @dataclass(frozen=True)
 class Nets:
@@ -47,6 +52,10 @@ class Draw:
 
     noises: tuple[Tensor, ...]  # each (B, ...) standard normal, float32
     times: tuple[Tensor, ...]  # each (B, 1, ...) float32
+
+    def rows(self, rows: slice) -> "Draw":
+        """The same for a part of the batch."""
+        return Draw(tuple(noise[rows] for noise in self.noises), tuple(time[rows] for time in self.times))
 
 
 @dataclass(frozen=True)

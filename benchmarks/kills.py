@@ -1,0 +1,150 @@
+"""Kills short runs of the embedded pipeline (SIGKILL) at random moments until they are through; they must end alike.
+
+    python benchmarks/kills.py [--kills 200] [--seed 0]
+
+Half of the kills come at any moment of a process's life, the others while it saves. A run goes on after every kill from
+its newest checkpoint, and its last weights must equal those of a run left alone, bitwise. Processes are forked from one
+that has imported everything, so that a kill costs no import.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import random
+import re
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from contextlib import suppress
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["apexgen.cli", "apexgen.distill", "peft", "diffusers.pipelines.sana.pipeline_sana"])
+STEPS = 8
+RUN = f"""
+[objective]
+warmup = 1
+[model]
+rank = 1
+precision = "float32"
+[data]
+limit = 6
+[train]
+steps = {STEPS}
+batch = 1
+save_every = 1
+preview_every = 1000
+preview_prompts = 1
+"""
+
+
+def start(log: Path, *arguments: str) -> BaseProcess:
+    """Run a command of apexgen in a process of its own, what it prints going to a file."""
+    process = CONTEXT.Process(target=_command, args=(log, arguments), daemon=True)
+    process.start()
+    return process
+
+
+def _command(log: Path, arguments: tuple[str, ...]) -> None:
+    import torch
+
+    from apexgen.cli import main
+
+    torch.set_num_threads(1)  # a forked process has none of its parent's
+    with log.open("w") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    sys.argv = ["apexgen", *arguments]
+    main()
+
+
+def write_run(folder: Path) -> str:
+    """The run file of a short run in folder/run."""
+    folder.mkdir(parents=True)
+    (folder / "run.toml").write_text(f'folder = "{folder / "run"}"\n{RUN}')
+    return str(folder / "run.toml")
+
+
+def last_weights(folder: Path) -> list[bytes]:
+    """The weights and their average at the last step, as the files hold them."""
+    last = folder / "run" / "checkpoints" / f"step-{STEPS:08d}"
+    return [(last / name).read_bytes() for name in ("student.safetensors", "average.safetensors")]
+
+
+def kill_until_through(folder: Path, kills: int, seconds: float, chance: random.Random) -> Counter[str]:
+    """One run, killed up to `kills` times; what happened, counted. RuntimeError when a resume does not go on."""
+    file, log, saves = write_run(folder), folder / "log", folder / "run" / "checkpoints"
+    counted: Counter[str] = Counter()
+    while True:
+        steps, left = [int(path.name[5:13]) for path in saves.glob("step-*")], _halves(saves)
+        process = start(log, "train", file)
+        if counted["kills"] < kills:
+            _wait(process, saves, seconds, chance)
+            process.kill()
+        process.join()
+        said = re.search(r"going on from step (\d+)", log.read_text() if log.is_file() else "")
+        if said and int(said[1]) != max(steps):
+            raise RuntimeError(f"went on from step {said[1]} though {max(steps)} was saved")
+        counted["resumes seen"] += said is not None
+        counted["broken checkpoints seen"] += "is broken" in log.read_text() if log.is_file() else 0
+        if process.exitcode == 0:
+            return counted
+        if process.exitcode != -signal.SIGKILL:
+            raise RuntimeError(f"exit code {process.exitcode}: {log.read_text()[-500:]}")
+        counted["kills"] += 1
+        counted["kills while saving"] += not _halves(saves) <= left
+        counted["kills before the first checkpoint"] += not any(saves.glob("step-*"))
+        log.unlink(missing_ok=True)
+
+
+def _wait(process: BaseProcess, saves: Path, seconds: float, chance: random.Random) -> None:
+    """Until a random moment of the next `seconds`, or a random one of a save."""
+    if chance.random() < 0.5:
+        process.join(chance.uniform(0, seconds))
+        return
+    left = _halves(saves)
+    while process.is_alive() and _halves(saves) <= left:
+        time.sleep(0.001)
+    process.join(chance.uniform(0, 0.15))
+
+
+def _halves(saves: Path) -> set[tuple[str, int]]:
+    """The checkpoints being written or removed, or left so by a kill, told apart by when they last grew."""
+    found = set()
+    for path in saves.glob(".partial-*"):
+        with suppress(FileNotFoundError):
+            found.add((path.name, path.stat().st_mtime_ns))
+    return found
+
+
+def endure(folder: Path, kills: int, seed: int) -> dict[str, float]:
+    """Kill runs in a folder until there were so many kills; what happened. RuntimeError where a run ends otherwise."""
+    chance, counted, runs, began = random.Random(seed), Counter[str](), 0, time.monotonic()
+    start(folder / "log", "--help").join()  # waits for the imports
+    alone, alone_began = folder / "alone", time.monotonic()
+    start(folder / "log", "train", write_run(alone)).join()
+    seconds = time.monotonic() - alone_began
+    while counted["kills"] < kills:
+        killed = folder / f"killed-{runs}"
+        counted += kill_until_through(killed, kills - counted["kills"], seconds, chance)
+        if last_weights(killed) != last_weights(alone):
+            raise RuntimeError(f"{killed.name} ended with other weights")
+        runs += 1
+    return {**counted, "runs, all with the same weights": runs, "seconds": round(time.monotonic() - began)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        print(json.dumps(endure(Path(temporary), arguments.kills, arguments.seed), indent=1))
+
+
+if __name__ == "__main__":
+    main()

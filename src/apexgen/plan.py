@@ -1,0 +1,186 @@
+"""What a run would take, before it takes it: memory by part, time and disk. Nothing is written."""
+
+import shutil
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from torch import Tensor, nn
+
+from apexgen.checkpoint import checkpoints
+from apexgen.compare.cost import most_held
+from apexgen.config import Run
+from apexgen.distill import check_run, open_backbone, open_student
+from apexgen.encode import count_records, encode
+from apexgen.objectives import Objective
+from apexgen.student import Student
+from apexgen.train import Trainer, open_objective
+
+MEASURED = 2  # the most records of the step that is taken
+FEW = 16  # records that are encoded for it
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run takes; sizes in bytes."""
+
+    parameters: int  # of the network, without what is added to train
+    trainable: int
+    memory: dict[str, int]  # by part
+    records: int  # samples in an epoch
+    seen: int  # samples in the whole run
+    measured: int  # records of the step that was taken; activations and seconds are scaled from it
+    seconds: float  # of a step
+    checkpoint: int
+    disk_needed: int  # at the moment when the oldest checkpoint is not yet removed, less what is there already
+    disk_free: int
+
+
+def show_plan(run: Run, console: Console) -> Plan:
+    """Print a run's plan. ValueError, one line, where it can't work, with the nearest plan that can."""
+    check_run(run)
+    with console.status("taking a small step"):
+        plan = make_plan(run)
+    for name, value in describe(run, plan).items():
+        console.print(f"{name:<24}{value}", highlight=False, soft_wrap=True)
+    refuse_impossible(run, plan)
+    return plan
+
+
+def make_plan(run: Run) -> Plan:
+    """Open the run's pipeline and student, and take one step of a few records, thrown away afterwards."""
+    settings = run.train
+    measured = min(settings.batch, MEASURED)
+    trainer = _small_trainer(run, measured)
+    held, seconds = _measure(trainer)
+    student = trainer.student
+    saved = [*student.trained.values(), *student.average.values(), *student.kept.values(), *_moments(trainer)]
+    samples = settings.batch * settings.accumulate
+    return Plan(
+        parameters=_own_parameters(student),
+        trainable=sum(weight.numel() for weight in student.trained.values()),
+        memory=_memory(trainer, held * settings.batch // measured),
+        records=count_records(run.data),
+        seen=settings.steps * samples,
+        measured=measured,
+        seconds=seconds * samples / measured,
+        checkpoint=_bytes(saved),
+        disk_needed=max(checkpoints_held(run) * _bytes(saved) - _already_there(Path(run.folder)), 0),
+        disk_free=shutil.disk_usage(_existing(Path(run.folder))).free,
+    )
+
+
+def checkpoints_held(run: Run) -> int:
+    """The most checkpoints a run has on disk at once: a new one is whole before the oldest goes."""
+    settings = run.train
+    return min(settings.keep + 1, -(-settings.steps // settings.save_every))
+
+
+def refuse_impossible(run: Run, plan: Plan) -> None:
+    """ValueError where the disk can't hold the run's checkpoints, with the most of them that it can."""
+    if plan.disk_needed <= plan.disk_free:
+        return
+    missing = plan.disk_needed - plan.disk_free
+    keep = checkpoints_held(run) - 1 - -(-missing // plan.checkpoint)
+    elsewhere = f"write folder = on a disk with {size(plan.disk_needed)} free"
+    raise ValueError(
+        f"{run.folder} needs {size(plan.disk_needed)} for checkpoints and its disk has {size(plan.disk_free)} free; "
+        + (f"write train.keep = {keep}" if keep >= 1 else elsewhere)
+    )
+
+
+def describe(run: Run, plan: Plan) -> dict[str, str]:
+    """The plan as lines: what, and how much of it."""
+    settings = run.train
+    scaled = f"from one step of {plan.measured}"
+    lines = {
+        "parameters": f"{plan.parameters:,}",
+        "trainable parameters": f"{plan.trainable:,}",
+        "memory": size(sum(plan.memory.values())),
+    }
+    for part, count in plan.memory.items():
+        lines[f"  {part}"] = size(count) + (f" ({scaled})" if part == "activations" else "")
+    return lines | {
+        "samples per epoch": f"{plan.records:,}",
+        "epochs": f"{plan.seen / plan.records:.2f}",
+        "steps": f"{settings.steps:,} of {settings.batch * settings.accumulate} samples",
+        "seconds per step": f"{plan.seconds:.2f} ({scaled}), {plan.seconds * settings.steps / 3600:.2f} hours in all",
+        "checkpoint": size(plan.checkpoint),
+        "disk": f"{size(plan.disk_needed)} needed, {size(plan.disk_free)} free",
+    }
+
+
+def size(count: int) -> str:
+    """Bytes in the largest unit of a thousand that leaves at least 1."""
+    value, units = float(count), ["B", "kB", "MB", "GB", "TB"]
+    while value >= 1000 and len(units) > 1:
+        value, units = value / 1000, units[1:]
+    return f"{value:,.1f} {units[0]}"
+
+
+def _small_trainer(run: Run, measured: int) -> Trainer:
+    """The run before its last step, when every term is at work, with a few records."""
+    changed = {"batch": measured, "accumulate": 1, "on_divergence": "stop"}
+    small = run.model_copy(update={"train": run.train.model_copy(update=changed)})
+    few = run.data.model_copy(update={"limit": min(run.data.limit or FEW, FEW)})
+    backbone = open_backbone(run)
+    corpus = encode(few, backbone, open_objective(run).needs_pictures)
+    trainer = Trainer(small, open_student(run, backbone), corpus, backbone.latent_shape())
+    if type(trainer.objective).takes_snapshot is not Objective.takes_snapshot:  # it has one by the last step
+        trainer.student.take_snapshot()
+    trainer.step = run.train.steps - 1
+    return trainer
+
+
+def _measure(trainer: Trainer) -> tuple[int, float]:
+    """The most bytes held for backward, and the seconds of a step."""
+    student = trainer.student
+    own = [*student.backbone.network.parameters(), *student.trained.values(), *student.average.values()]
+    held = most_held(trainer.advance, own)
+    trainer.step -= 1
+    began = time.perf_counter()
+    trainer.advance()
+    return held, time.perf_counter() - began
+
+
+def _memory(trainer: Trainer, activations: int) -> dict[str, int]:
+    student = trainer.student
+    modules = [part for part in student.backbone.pipeline.components.values() if isinstance(part, nn.Module)]
+    still = [weight for module in modules for weight in module.parameters() if not weight.requires_grad]
+    trained = _bytes(student.trained.values())
+    parts = {"weights": _bytes(still)}
+    if student.mode == "full":
+        parts["teacher's copy"] = _bytes(student.weights.values())
+    return parts | {
+        "LoRA" if student.mode == "lora" else "trained weights": trained,
+        "gradients": trained,
+        "optimizer": _bytes(_moments(trainer)),
+        "average": _bytes([*student.average.values(), *student.kept.values()]),
+        "activations": activations,
+    }
+
+
+def _own_parameters(student: Student) -> int:
+    """The network's parameters, without what was added to train."""
+    weights = student.backbone.network.parameters()
+    return sum(weight.numel() for weight in weights if student.mode == "full" or not weight.requires_grad)
+
+
+def _moments(trainer: Trainer) -> list[Tensor]:
+    return [value for state in trainer.optimizer.state.values() for value in state.values()]
+
+
+def _bytes(tensors: Iterable[Tensor]) -> int:
+    return sum(tensor.nbytes for tensor in tensors)
+
+
+def _already_there(folder: Path) -> int:
+    """The bytes of the checkpoints that later ones will replace."""
+    return sum(file.stat().st_size for path in checkpoints(folder / "checkpoints") for file in path.iterdir())
+
+
+def _existing(folder: Path) -> Path:
+    """The folder, or the nearest one above it that there is."""
+    return next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())

@@ -1,0 +1,62 @@
+"""A run asked to stop finishes its step, saves and says how to go on; asked twice, it stops at once. Real signals."""
+
+import os
+import signal
+import time
+
+import pytest
+from kills import STEPS, last_weights, start, write_run
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """A run that nothing stops."""
+    folder = tmp_path_factory.mktemp("runs") / "alone"
+    process = start(folder.with_name("log"), "train", write_run(folder))
+    process.join()
+    assert process.exitcode == 0
+    return folder
+
+
+def wait_for_steps(process, folder, count):
+    metrics = folder / "run" / "metrics.jsonl"
+    while process.is_alive() and (not metrics.is_file() or metrics.read_text().count("\n") < count):
+        time.sleep(0.005)
+
+
+def saved_steps(folder):
+    return sorted(int(path.name[5:13]) for path in (folder / "run" / "checkpoints").glob("step-*"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_the_same_command_ends_with_the_same_weights(tmp_path, alone, number):
+    folder, log = tmp_path / "stopped", tmp_path / "log"
+    file = write_run(folder)
+    process = start(log, "train", file, "train.save_every=1000")
+    wait_for_steps(process, folder, 2)
+    os.kill(process.pid, number)
+    process.join()
+    assert process.exitcode == 0
+    [step] = saved_steps(folder)
+    assert 2 <= step < STEPS
+    lines = (folder / "run" / "metrics.jsonl").read_text().splitlines()
+    assert len(lines) == step  # every step taken is saved
+    said = log.read_text().splitlines()[-1]
+    assert said == f"stopped after step {step} of {STEPS}, saved; the same command goes on from it"
+    again = start(log, "train", file, "train.save_every=1000")
+    again.join()
+    assert again.exitcode == 0 and f"going on from step {step}" in log.read_text()
+    assert last_weights(folder) == last_weights(alone)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_stops_at_once(tmp_path, number):
+    folder = tmp_path / "stopped"
+    process = start(tmp_path / "log", "train", write_run(folder), "train.save_every=1000", "train.steps=100000")
+    wait_for_steps(process, folder, 1)
+    while process.is_alive() and not saved_steps(folder):
+        os.kill(process.pid, number)
+        time.sleep(0.02)  # within the step in hand
+    process.join()
+    assert process.exitcode == -number
+    assert saved_steps(folder) == []

@@ -1,0 +1,90 @@
+"""A plan says what a run would take, writes nothing, and is refused where the disk can't hold it."""
+
+import re
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+
+from apexgen import checkpoint
+from apexgen.config import dump_run
+from apexgen.plan import Plan, checkpoints_held, describe, make_plan, refuse_impossible, show_plan, size
+from small import short_run, trainer
+
+QUIET = Console(quiet=True)
+PLAN = Plan(
+    parameters=10, trainable=2, memory={"weights": 40, "activations": 8}, records=12, seen=8, measured=2, seconds=0.5,
+    checkpoint=100, disk_needed=300, disk_free=10_000,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("tune", ["lora", "full"])
+def test_a_plan_is_what_the_run_then_takes(tmp_path, tune):
+    folder = tmp_path / "run"
+    settings = (f"model.tune={tune}", "train.accumulate=2", "train.batch=3")
+    plan = make_plan(short_run(folder, *settings))
+    assert not folder.exists()
+    made = trainer(folder, *settings)
+    made.advance()
+    path = checkpoint.save(tmp_path, made.state(), "", keep=1)
+    assert plan.checkpoint == pytest.approx(sum(file.stat().st_size for file in path.iterdir()), rel=0.05)
+    assert plan.trainable == sum(weight.numel() for weight in made.student.weights.values())
+    assert (plan.records, plan.seen, plan.measured) == (12, 4 * 6, 2)
+    assert plan.memory["gradients"] == 4 * plan.trainable
+    assert plan.memory["optimizer"] == pytest.approx(8 * plan.trainable, rel=0.01)
+    assert ("teacher's copy" in plan.memory) == (tune == "full")
+    assert plan.memory["activations"] > 0 and plan.seconds > 0
+
+
+def test_a_network_has_the_parameters_it_came_with(tmp_path):
+    lora, full = (make_plan(short_run(tmp_path / "run", f"model.tune={tune}")) for tune in ("lora", "full"))
+    assert lora.parameters == full.parameters == full.trainable
+
+
+def test_the_disk_holds_one_checkpoint_more_than_is_kept_and_no_more_than_are_saved(tmp_path):
+    held = [
+        checkpoints_held(short_run(tmp_path, "train.steps=10", "train.save_every=3", f"train.keep={keep}"))
+        for keep in (1, 3, 100)
+    ]
+    assert held == [2, 4, 4]  # at steps 3, 6, 9 and 10
+
+
+def test_what_the_disk_can_not_hold_is_refused_with_the_most_that_it_can(tmp_path):
+    def needed(run, free):
+        return replace(PLAN, disk_needed=100 * checkpoints_held(run), disk_free=free)
+
+    run = short_run(tmp_path, "train.steps=100", "train.save_every=1", "train.keep=20")
+    refuse_impossible(run, needed(run, 2100))
+    with pytest.raises(ValueError, match=r"train\.keep = 6$"):
+        refuse_impossible(run, needed(run, 799))
+    nearest = short_run(tmp_path, "train.steps=100", "train.save_every=1", "train.keep=6")
+    refuse_impossible(nearest, needed(nearest, 799))
+    with pytest.raises(ValueError, match=r"write folder = on a disk with 2\.1 kB free"):
+        refuse_impossible(run, needed(run, 150))
+
+
+def test_a_run_beyond_any_disk_is_refused_and_nothing_is_written(tmp_path):
+    folder = tmp_path / "run"
+    run = short_run(folder, "train.keep=1000000000", "train.steps=1000000000", "train.save_every=1")
+    with pytest.raises(ValueError, match=rf"^{re.escape(str(folder))} needs .* free; write train\.keep = \d+$"):
+        show_plan(run, QUIET)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_plan_for_a_folder_of_another_run_is_refused(tmp_path):
+    tmp_path.joinpath("config.toml").write_text(dump_run(short_run(tmp_path)))
+    with pytest.raises(ValueError, match=r"begun with train\.batch"):
+        show_plan(short_run(tmp_path, "train.batch=5"), QUIET)
+
+
+def test_the_plan_is_described_in_full(tmp_path):
+    lines = describe(short_run(tmp_path, "train.accumulate=4"), PLAN)
+    assert lines["steps"] == "4 of 8 samples" and lines["memory"] == "48.0 B"
+    assert lines["  activations"] == "8.0 B (from one step of 2)"
+    assert lines["disk"] == "300.0 B needed, 10.0 kB free"
+
+
+def test_sizes_are_in_units_of_a_thousand():
+    assert [size(count) for count in (0, 999, 1000, 13_800_000, 2 * 10**15)] == [
+        "0.0 B", "999.0 B", "1.0 kB", "13.8 MB", "2,000.0 TB",
+    ]  # fmt: skip
