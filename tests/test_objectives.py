@@ -164,3 +164,9 @@ def test_ten_golden_losses(objective, request):
     torch.testing.assert_close(
         torch.tensor(golden.losses(objective)), torch.tensor(golden.read()[name]), rtol=1e-5, atol=1e-7
     )
+
+
+def test_what_only_prepares_is_the_warm_up_of_the_form_that_has_one():
+    assert (Apex(warmup=7).least_steps, Apex(form="mix").least_steps) == (7, 0)
+    assert build_objective("progressive", {"halvings": 2, "stage_steps": 5}).least_steps == 10
+    assert build_objective("flow_matching", {}).least_steps == 0

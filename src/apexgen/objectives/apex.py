@@ -80,6 +80,10 @@ class Apex(Objective):
     def needs_pictures(self) -> bool:
         return self.anchor == "data"
 
+    @property
+    def least_steps(self) -> int:
+        return self.warmup if self.form == "kl" else 0
+
     def draw(self, shape: tuple[int, ...], generator: Generator) -> Draw:
         # With one noise for both, the fake field's target would be the student's own output.
         w, z = normal(shape, generator), normal(shape, generator)
