@@ -18,9 +18,9 @@ import torch
 from torch import Generator
 
 from apexgen.flow import normal, uniform_times
-from apexgen.objectives.apex_kl import kl_terms
+from apexgen.objectives.apex_kl import KlForm
 from apexgen.objectives.apex_mix import mix_terms
-from apexgen.objectives.base import Batch, Draw, Loss, Nets, Objective, pictures
+from apexgen.objectives.base import Batch, Draw, Loss, Nets, pictures
 from apexgen.objectives.check import one_of, unused, within
 from apexgen.velocities import guided
 
@@ -29,7 +29,7 @@ ONLY_MIX = ("mix", "mix_weight", "fake_gradient")
 
 
 @dataclass(frozen=True)
-class Apex(Objective):
+class Apex(KlForm):
     """One-step distillation without a discriminator, a second network or a second time."""
 
     form: Literal["kl", "mix"] = "kl"
@@ -39,22 +39,16 @@ class Apex(Objective):
     fake_told: Literal["shifted", "other"] = "shifted"
     time_low: float = 0.02  # t ~ U(time_low, time_high)
     time_high: float = 0.98
-    fake_weight: float = 1.0  # lambda_p of Eq. 25; at 0 nothing learns the fake field: a control only
     # What holds the velocity field in place; None is "teacher" (prompts only), in mix "data".
     anchor: Literal["teacher", "data"] | None = None
     real: Literal["teacher", "ema", "student"] = "teacher"  # whose field is v_real
     guidance: float = 1.0  # classifier-free guidance inside v_real
-    warmup: int = 150  # first steps without the KL term, while the fake field is learnt
-    kl_weight: float = 1.0
-    anchor_weight: float = 1.0  # at 0 nothing holds the shared weights: a control only
-    anchor_share: float = 1.0  # share of the batch that the anchor sees; the field is held by few
-    clamp: float = 1.0  # largest |v_fake - v_real| that moves a sample
-    redraw: bool = False  # True: one more forward, and the peak memory of flow matching
     mix: float = 0.5  # lambda of Eq. 22
     mix_weight: float = 1.0  # lambda_e of Eq. 25
     fake_gradient: bool = False  # let the gradient of Eq. 12 flow through x_fake
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         one_of(self, "form", ("kl", "mix"))
         one_of(self, "fake_told", ("shifted", "other"))
         if self.fake_told == "other":
@@ -67,11 +61,8 @@ class Apex(Objective):
         if self.anchor == "teacher" and (self.form == "mix" or self.real != "teacher"):
             # A field anchored to itself is not held at all, and Eq. 25 reads pictures.
             raise ValueError('anchor = "teacher" needs form = "kl", real = "teacher"; write anchor = "data"')
-        for name in ("warmup", "kl_weight", "anchor_weight", "mix_weight", "fake_weight"):
-            within(self, name, 0)
-        within(self, "anchor_share", 1e-6, 1)
+        within(self, "mix_weight", 0)
         within(self, "guidance", 1)
-        within(self, "clamp", 1e-6)
         within(self, "mix", 0, 1)
         within(self, "time_low", 1e-3, 0.999)  # 0 and 1 have no velocity field to compare
         within(self, "time_high", self.time_low, 0.999)
@@ -107,10 +98,4 @@ class Apex(Objective):
             )  # fmt: skip
         real = guided(getattr(nets, self.real), batch.null, self.guidance)
         x = pictures(batch) if self.anchor == "data" else None
-        return kl_terms(
-            nets.student, real, c, c_fake, x, draw,
-            fake_weight=self.fake_weight,
-            anchor_weight=self.anchor_weight, anchor_share=self.anchor_share,
-            kl_weight=0.0 if step < self.warmup else self.kl_weight,
-            clamp=self.clamp, redraw=self.redraw,
-        )  # fmt: skip
+        return self.kl_terms(nets.student, real, c, c_fake, x, draw, step)

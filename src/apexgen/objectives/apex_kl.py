@@ -11,63 +11,75 @@ v_fake - v_real = E_real[x | x_t] - E_fake[x | x_t], so descent moves G(w) towar
 
 from collections.abc import Iterator
 from contextlib import nullcontext
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from apexgen.condition import Condition
 from apexgen.flow import endpoint, interpolate, velocity
-from apexgen.objectives.base import Draw, Loss, clamped, mean_square
+from apexgen.objectives.base import Draw, Loss, Objective, clamped, mean_square
+from apexgen.objectives.check import within
 from apexgen.velocities import Velocity
 
 
-def kl_terms(
-    student: Velocity,
-    real: Velocity,
-    c: Condition,
-    c_fake: Condition,
-    x: Tensor | None,
-    draw: Draw,
-    *,
-    fake_weight: float,
-    anchor_weight: float,
-    anchor_share: float,
-    kl_weight: float,
-    clamp: float,
-    redraw: bool,
-) -> Iterator[Loss]:
-    """The terms fake, anchor and kl; the anchor is on the pictures x, or on `real` without.
+@dataclass(frozen=True)
+class KlForm(Objective):
+    """What the KL form is told, and its terms."""
 
-    kl_weight is 0 during the warm-up; the other settings are fields of Apex.
-    """
-    (w, z), (t,) = draw.noises, draw.times
-    one, zero = torch.ones_like(t), torch.zeros_like(t)
-    generates = kl_weight > 0
+    fake_weight: float = 1.0  # lambda_p of Eq. 25; at 0 nothing learns the fake field: a control only
+    warmup: int = 150  # first steps without the KL term, while the fake field is learnt
+    kl_weight: float = 1.0
+    anchor_weight: float = 1.0  # at 0 nothing holds the shared weights: a control only
+    anchor_share: float = 1.0  # share of the batch that the anchor sees; the field is held by few
+    clamp: float = 1.0  # largest |v_fake - v_real| that moves a sample
+    redraw: bool = False  # True: one more forward, and the peak memory of flow matching
 
-    with nullcontext() if generates and not redraw else torch.no_grad():
-        F_w = student(w, one, zero, c)
-    x_fake = endpoint(w, F_w.detach(), one)  # Eq. 11 at t = 1
-    x_t = interpolate(x_fake, z, t)  # Eq. 1, on the generated path
+    def __post_init__(self) -> None:
+        for name in ("fake_weight", "warmup", "kl_weight", "anchor_weight"):
+            within(self, name, 0)
+        within(self, "anchor_share", 1e-6, 1)
+        within(self, "clamp", 1e-6)
 
-    v_fake = student(x_t, t, t, c_fake)
-    if fake_weight > 0:
-        yield Loss("fake", fake_weight * mean_square(v_fake, velocity(x_fake, z)))  # Eq. 12
-    v_fake = v_fake.detach()  # only its value serves below
-    with torch.no_grad():
-        v_real = real(x_t, t, t, c)
-    gap = v_fake - v_real  # Eq. 13 in velocities, by Eq. 38
-    logs = {"gap": gap.abs().mean()}
+    def kl_terms(
+        self,
+        student: Velocity,
+        real: Velocity,
+        c: Condition,
+        c_fake: Condition,
+        x: Tensor | None,
+        draw: Draw,
+        step: int,
+    ) -> Iterator[Loss]:
+        """The terms fake, anchor and kl; the anchor is on the pictures x, or on `real` without."""
+        (w, z), (t,) = draw.noises, draw.times
+        one, zero = torch.ones_like(t), torch.zeros_like(t)
+        generates = self.kl_weight > 0 and step >= self.warmup
 
-    held = slice(max(1, round(anchor_share * len(w))))  # the first rows of the batch
-    if x is None:
-        x_held, target = x_t, v_real
-    else:
-        x_held, target = interpolate(x, z, t), velocity(x, z)  # Eq. 4
-    v_held = student(x_held[held], t[held], t[held], c.select(held))
-    yield Loss("anchor", anchor_weight * mean_square(v_held, target[held]), logs)
-
-    if generates:
-        if redraw:
+        with nullcontext() if generates and not self.redraw else torch.no_grad():
             F_w = student(w, one, zero, c)
-        push = clamped(gap, clamp)
-        yield Loss("kl", kl_weight * mean_square(F_w, F_w.detach() - push))
+        x_fake = endpoint(w, F_w.detach(), one)  # Eq. 11 at t = 1
+        x_t = interpolate(x_fake, z, t)  # Eq. 1, on the generated path
+
+        v_fake = student(x_t, t, t, c_fake)
+        if self.fake_weight > 0:
+            yield Loss("fake", self.fake_weight * mean_square(v_fake, velocity(x_fake, z)))  # Eq. 12
+        v_fake = v_fake.detach()  # only its value serves below
+        with torch.no_grad():
+            v_real = real(x_t, t, t, c)
+        gap = v_fake - v_real  # Eq. 13 in velocities, by Eq. 38
+        logs = {"gap": gap.abs().mean()}
+
+        held = slice(max(1, round(self.anchor_share * len(w))))  # the first rows of the batch
+        if x is None:
+            x_held, target = x_t, v_real
+        else:
+            x_held, target = interpolate(x, z, t), velocity(x, z)  # Eq. 4
+        v_held = student(x_held[held], t[held], t[held], c.select(held))
+        yield Loss("anchor", self.anchor_weight * mean_square(v_held, target[held]), logs)
+
+        if generates:
+            if self.redraw:
+                F_w = student(w, one, zero, c)
+            push = clamped(gap, self.clamp)
+            yield Loss("kl", self.kl_weight * mean_square(F_w, F_w.detach() - push))
