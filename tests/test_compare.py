@@ -12,10 +12,10 @@ from apexgen.compare import compare
 from apexgen.compare.contest import plan
 from apexgen.compare.cost import most_held
 from apexgen.compare.page import lines, ranked, spread, table
-from apexgen.compare.plan import SHIPPED, load_plan
 from apexgen.compare.plane import Plane
 from apexgen.compare.points import WORLDS, PointNetwork, Ring, condition
 from apexgen.compare.scenes import Scenes
+from apexgen.compare.terms import SHIPPED, load_terms
 from apexgen.objectives import OBJECTIVES
 from apexgen.objectives.apex import Apex
 from apexgen.objectives.ddo import Ddo
@@ -113,14 +113,14 @@ def test_training_is_reproducible_and_leaves_the_teacher_alone():
 @pytest.mark.parametrize("world", SHIPPED)
 def test_every_shipped_contest_is_whole(world):
     """On points every objective takes part; in scenes those that a usual run would choose from."""
-    ready = load_plan(None, [], {"world": world}).objectives()
+    ready = load_terms(None, [], {"world": world}).objectives()
     kinds = {type(one) for one in ready.values()}
     assert kinds == set(OBJECTIVES.values()) if world != "scenes" else len(kinds) >= 7
 
 
 def test_a_contest_reports_all_who_took_part(tmp_path):
     folder, names = tmp_path / "new", ["lcm", "mean_flow"]
-    wanted = load_plan(None, names, {"world": "checkerboard", "budget": 60, "seeds": 2, "teacher_steps": 3})
+    wanted = load_terms(None, names, {"world": "checkerboard", "budget": 60, "seeds": 2, "teacher_steps": 3})
     report = compare(wanted, folder, Console(quiet=True))
     assert json.loads((folder / "compare.json").read_text()) == report
     assert list(report) == ["teacher", *names]
@@ -146,7 +146,7 @@ def test_a_contest_on_scenes_trains_real_pipelines_and_goes_on_where_it_was(tmp_
         """world = "scenes"\nbudget = 20\nseeds = 1\nper_task = 1\nrecords = 12\ntrain = {batch = 2}
         [contestants.kl]\nname = "apex"\nwarmup = 1\n[contestants.mean_flow]"""
     )
-    wanted, folder = load_plan(file, [], {}), tmp_path / "contest"
+    wanted, folder = load_terms(file, [], {}), tmp_path / "contest"
     report = compare(wanted, folder, Console(quiet=True))
     assert report["kl"]["memory"] > 1.5 and 8 < report["kl"]["evaluations_per_step"] < 10, "frozen weights cost less"
     assert set(report["kl"]["nfe"]["1"]) == {"score", "places", "colors"}
@@ -163,7 +163,7 @@ def test_a_stopped_contest_keeps_those_who_were_through(tmp_path):
             if str(objects[0]).startswith("mean_flow"):
                 raise KeyboardInterrupt
 
-    wanted = load_plan(None, ["lcm", "mean_flow"], {"budget": 60, "seeds": 1, "teacher_steps": 2})
+    wanted = load_terms(None, ["lcm", "mean_flow"], {"budget": 60, "seeds": 1, "teacher_steps": 2})
     with pytest.raises(KeyboardInterrupt):
         compare(wanted, tmp_path, Stopping())
     assert list(json.loads((tmp_path / "compare.json").read_text())) == ["teacher", "lcm"]
@@ -240,5 +240,5 @@ def test_a_mistake_in_a_file_names_its_key(tmp_path, text, line):
     file = tmp_path / "contest.toml"
     file.write_text('world = "ring"\nbudget = 5\n' + text)
     with pytest.raises(ValueError) as error:
-        load_plan(file, [], {}).objectives()
+        load_terms(file, [], {}).objectives()
     assert line in str(error.value) and "\n" not in str(error.value)

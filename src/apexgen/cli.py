@@ -168,10 +168,10 @@ def compare(
     Example: apexgen compare --world ring --objectives apex --objectives mean_flow --seeds 3
     """
     import apexgen.compare
-    from apexgen.compare.plan import load_plan
+    from apexgen.compare.terms import load_terms
 
     changed = {"world": world, "budget": budget, "seeds": seeds, "teacher_steps": teacher_steps}
-    apexgen.compare.compare(load_plan(file, objectives or [], changed), folder, console)
+    apexgen.compare.compare(load_terms(file, objectives or [], changed), folder, console)
 
 
 @scenes.command()

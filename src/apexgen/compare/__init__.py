@@ -7,30 +7,30 @@ from rich.console import Console
 
 from apexgen.compare.contest import World, contest
 from apexgen.compare.page import table, write
-from apexgen.compare.plan import Plan
 from apexgen.compare.plane import Plane
 from apexgen.compare.points import WORLDS
 from apexgen.compare.scenes import Scenes
+from apexgen.compare.terms import Terms
 
 
-def compare(plan: Plan, folder: Path, console: Console) -> dict[str, Any]:
+def compare(terms: Terms, folder: Path, console: Console) -> dict[str, Any]:
     """Hold a contest, print its table, and write compare.json and compare.html into the folder; returns the report.
 
     Raises ValueError, before anything is trained, for a contestant that is described wrongly or a budget too small.
     """
-    contestants = plan.objectives()
-    world = _open(plan, folder, console)
+    contestants = terms.objectives()
+    world = _open(terms, folder, console)
 
     def keep(so_far: dict[str, Any]) -> None:
         write(folder, so_far, world)
 
-    report = contest(world, contestants, plan.budget, range(1, plan.seeds + 1), console.print, keep)
+    report = contest(world, contestants, terms.budget, range(1, terms.seeds + 1), console.print, keep)
     console.print(table(report, world))
     console.print(f"report: {folder / 'compare.html'}")
     return report
 
 
-def _open(plan: Plan, folder: Path, console: Console) -> World:
-    if plan.world == "scenes":
-        return Scenes(folder, plan.train, plan.records, plan.per_task, console)
-    return Plane(WORLDS[plan.world](), plan.teacher_steps)
+def _open(terms: Terms, folder: Path, console: Console) -> World:
+    if terms.world == "scenes":
+        return Scenes(folder, terms.train, terms.records, terms.per_task, console)
+    return Plane(WORLDS[terms.world](), terms.teacher_steps)

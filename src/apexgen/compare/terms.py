@@ -15,8 +15,8 @@ PLANES = ("ring", "checkerboard")
 SHIPPED = {"ring": "plane.toml", "checkerboard": "plane.toml", "scenes": "scenes.toml"}  # each world's usual contest
 
 
-class Plan(Table):
-    """One contest: everything that its file says."""
+class Terms(Table):
+    """One contest: everything that its file says, the same for all who take part."""
 
     world: Literal["ring", "checkerboard", "scenes"]
     budget: float = Field(gt=0)  # network evaluations of a batch; a backward counts two
@@ -28,7 +28,7 @@ class Plan(Table):
     contestants: dict[str, dict[str, Any]] = Field(min_length=1)  # an objective's table; its name, where it has none
 
     @model_validator(mode="after")
-    def _nothing_without_effect(self) -> "Plan":
+    def _nothing_without_effect(self) -> "Terms":
         idle = ("records", "per_task", "train") if self.world in PLANES else ("teacher_steps",)
         for name in idle:
             if name in self.model_fields_set:
@@ -47,10 +47,10 @@ class Plan(Table):
         return ready
 
 
-def load_plan(file: Path | None, names: Sequence[str], changed: dict[str, Any]) -> Plan:
+def load_terms(file: Path | None, names: Sequence[str], changed: dict[str, Any]) -> Terms:
     """A contest's file, or without one the shipped contest of changed["world"], with some of it changed.
 
-    names: the contestants who take part, all of them where empty; changed: keys of Plan, those that are None left out.
+    names: the contestants who take part, all of them where empty; changed: keys of Terms, those that are None left out.
     Raises ValueError, one line, for a file, key, value or contestant that is wrong.
     """
     changed = {key: value for key, value in changed.items() if value is not None}
@@ -69,6 +69,6 @@ def load_plan(file: Path | None, names: Sequence[str], changed: dict[str, Any]) 
     if names:
         table["contestants"] = {name: there[name] for name in names}
     try:
-        return Plan.model_validate(table)
+        return Terms.model_validate(table)
     except ValidationError as error:
-        raise ValueError(explain(error, Plan)) from None
+        raise ValueError(explain(error, Terms)) from None
