@@ -64,10 +64,15 @@ def load_backbone(folder: str | Path, device: str | torch.device = "cpu") -> "Ba
     if family not in BACKBONES:
         raise ValueError(f"{path} is a {family}: apexgen has adapters for {', '.join(sorted(BACKBONES))}")
     check_flow(path)
-    module, _, name = BACKBONES[family].partition(":")
-    adapter = getattr(import_module(module), name)
+    adapter = find_adapter(family)
     check_diffusers(adapter)
     return adapter(open_pipeline(path).to(device))
+
+
+def find_adapter(family: str) -> "type[Backbone]":
+    """The adapter of a pipeline class among BACKBONES, imported now."""
+    module, _, name = BACKBONES[family].partition(":")
+    return getattr(import_module(module), name)
 
 
 def check_diffusers(adapter: "type[Backbone]") -> None:

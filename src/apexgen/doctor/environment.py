@@ -1,12 +1,11 @@
 """What is installed, what it computes on, and which families that is enough for."""
 
 import platform
-from importlib import import_module
 from importlib.metadata import version
 
 import torch
 
-from apexgen.backbones.diffusion import BACKBONES, check_diffusers
+from apexgen.backbones.diffusion import BACKBONES, check_diffusers, find_adapter
 
 PACKAGES = ("apexgen", "torch", "diffusers", "transformers", "peft", "safetensors")
 
@@ -16,7 +15,7 @@ def describe_environment() -> list[str]:
     lines = [f"python        {platform.python_version()}"]
     lines += [f"{name:<13} {version(name)}" for name in PACKAGES]
     lines += [f"device        {line}" for line in _devices()]
-    return lines + [_family(place) for place in BACKBONES.values()]
+    return lines + [_family(pipeline) for pipeline in BACKBONES]
 
 
 def _devices() -> list[str]:
@@ -29,9 +28,8 @@ def _devices() -> list[str]:
     return lines
 
 
-def _family(place: str) -> str:
-    module, _, name = place.partition(":")
-    adapter = getattr(import_module(module), name)
+def _family(pipeline: str) -> str:
+    adapter = find_adapter(pipeline)
     needed = ".".join(map(str, adapter.oldest_diffusers))
     try:
         check_diffusers(adapter)

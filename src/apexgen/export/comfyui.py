@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from apexgen.export.diffusers import LORA_FILE, lora_layers
+from apexgen.export.diffusers import LORA_FILE, lora_layers, lora_modules
 from apexgen.export.native import native_places
 from apexgen.export.workflow import workflow
 from apexgen.student import Student
@@ -56,7 +56,7 @@ def check_comfyui(student: Student) -> None:
         raise ValueError('model.tune = "full" makes no LoRA; write --to merged, or train with model.tune = "lora"')
     if pipeline not in SUPPORTED:
         raise ValueError(f"ComfyUI itself has no {backbone.family} model; write --to diffusers or --to merged")
-    modules = sorted({name.rpartition(".lora_")[0] for name in lora_layers(student)})
+    modules = sorted(lora_modules(lora_layers(student)))
     if homeless := set(modules) - native_places(pipeline, modules).keys():
         raise ValueError(
             f"ComfyUI has no place for {min(homeless)} of {backbone.family}: train without it in model.targets"
@@ -80,7 +80,7 @@ def write_comfyui(student: Student, folder: Path, renoises: bool) -> int:
     save_file(tensors, folder / LORA_FILE, metadata={"format": "pt"})
     graph = workflow(student.backbone, LORA_FILE, renoises)
     (folder / "workflow.json").write_text(json.dumps(graph, indent=2) + "\n")
-    modules = {name.rpartition(".lora_")[0] for name in layers}
+    modules = lora_modules(layers)
     return _count(folder / LORA_FILE, accepted_keys(pipeline, sorted(modules)), modules)
 
 

@@ -5,7 +5,7 @@ loader reads with the right scale. A fully tuned student is exported as a whole 
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,7 @@ def _write_lora(student: Student, folder: Path) -> None:
         "r": student.rank,
         "lora_alpha": student.rank,
         # By their whole names: the family's short ones may fit a module that was left out.
-        "target_modules": sorted({name.rpartition(".lora_")[0] for name in layers}),
+        "target_modules": sorted(lora_modules(layers)),
         "rank_pattern": {},  # diffusers 0.36 and 0.37 look for it
     }
     pipeline.save_lora_weights(
@@ -74,6 +74,11 @@ def lora_layers(student: Student) -> dict[str, Tensor]:
     from peft import get_peft_model_state_dict
 
     return get_peft_model_state_dict(student.backbone.network, adapter_name=ADAPTER)
+
+
+def lora_modules(layers: Iterable[str]) -> set[str]:
+    """The modules that a LoRA's tensors adapt, by the tensors' names."""
+    return {name.rpartition(".lora_")[0] for name in layers}
 
 
 def _scheduler(student: Student, renoises: bool) -> Any:

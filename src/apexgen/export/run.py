@@ -1,7 +1,10 @@
 """A finished run, exported, reopened and compared with the run itself before its folder appears."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from torch import Tensor
 
 from apexgen.backbones.task_lora import count_adapted
 from apexgen.config import dump_run
@@ -11,6 +14,7 @@ from apexgen.export.diffusers import (
     difference,
     export_student,
     lora_layers,
+    lora_modules,
     open_exported,
     refuse_second_time,
 )
@@ -60,13 +64,19 @@ def export_run(run_folder: Path, to: str, out: Path | None = None) -> Exported:
             modules, seen = write_comfyui(student, partial, objective.renoises), None
         else:
             export_student(student, base_folder(run), partial, objective.renoises, merge=to == "merged")
-            modules, seen = _check(student, partial, base_folder(run), objective.renoises)
+            noise = draw_noise([0], student.backbone.latent_shape())
+            modules, seen = check_export(student, partial, base_folder(run), objective.renoises, [PROMPT], noise)
         (partial / "config.toml").write_text(dump_run(run))
     return Exported(target, modules, seen)
 
 
-def _check(student: Student, folder: Path, base: Path, renoises: bool) -> tuple[int, float]:
-    """Modules in effect and the largest difference of a picture in 1 and 4 steps, in an export opened again."""
+def check_export(
+    student: Student, folder: Path, base: Path, renoises: bool, prompts: Sequence[str], noise: Tensor
+) -> tuple[int, float]:
+    """Modules in effect and the largest difference of a picture in 1 and 4 steps, in an export opened again.
+
+    ValueError where a module has no effect, or a picture differs by LIMIT or more.
+    """
     pipeline = open_exported(folder, base, student.backbone.task_lora).to(student.backbone.device)
     trained = len(_modules(student))
     with student.averaged():
@@ -74,9 +84,8 @@ def _check(student: Student, folder: Path, base: Path, renoises: bool) -> tuple[
             check_weights(folder, merged_weights(student))
         elif (loaded := count_adapted(pipeline.transformer, ADAPTER)) != trained:
             raise ValueError(f"{folder.name}: {loaded} of {trained} modules took effect")
-    noise = draw_noise([0], student.backbone.latent_shape())
     steps = (1,) if renoises else (1, 4)  # between more, the stock scheduler draws noise of its own
-    seen = max(difference(student, pipeline, [PROMPT], noise, number) for number in steps)
+    seen = max(difference(student, pipeline, prompts, noise, number) for number in steps)
     if not seen < LIMIT:
         raise ValueError(f"{folder.name}: the stock pipeline's pictures differ from ours by {seen:.1e}")
     return trained, seen
@@ -85,5 +94,5 @@ def _check(student: Student, folder: Path, base: Path, renoises: bool) -> tuple[
 def _modules(student: Student) -> set[str]:
     """The names of what was trained."""
     if student.mode == "lora":
-        return {name.rpartition(".lora_")[0] for name in lora_layers(student)}
+        return lora_modules(lora_layers(student))
     return {name.rpartition(".")[0] for name in student.weights}
