@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 
 from apexgen import checkpoint, probe
-from apexgen.backbones.base import Backbone
+from apexgen.backbones.base import Backbone, cpu_multiplies_in_bfloat16
 from apexgen.backbones.diffusion import load_backbone
 from apexgen.backbones.task_lora import add_task_lora
 from apexgen.backbones.two_times import give_second_time
@@ -57,7 +57,7 @@ def open_backbone(run: Run) -> Backbone:
 
 def _precision(wanted: str, device: str) -> torch.dtype | None:
     """bfloat16 by default where the device multiplies in it; None is float32."""
-    fast = device == "cuda" or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    fast = device == "cuda" or cpu_multiplies_in_bfloat16()
     return torch.bfloat16 if wanted == "bfloat16" or (wanted == "auto" and fast) else None
 
 

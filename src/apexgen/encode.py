@@ -44,7 +44,7 @@ def probe_prompts(path: str, file: Path | None) -> list[str]:
         return _scenes(12, pictures=False)[0]
     if not file.is_file():
         raise ValueError(f"--prompts {file}: no such file; write one prompt a line into it")
-    return check_prompts([line for line in file.read_text().splitlines() if line.strip()], f"--prompts {file}")
+    return _prompts_in(file, None, f"--prompts {file}")
 
 
 def count_records(data: Data) -> int:
@@ -68,8 +68,7 @@ def _read(data: Data, pictures: bool) -> tuple[list[str], list[np.ndarray]]:
     elif Path(data.source).is_dir():
         prompts, images = _folder(Path(data.source), data.limit)
     elif Path(data.source).is_file():
-        lines = Path(data.source).read_text().splitlines()[: data.limit]
-        prompts, images = check_prompts([line for line in lines if line.strip()], data.source), []
+        prompts, images = _prompts_in(Path(data.source), data.limit, data.source), []
     else:
         raise ValueError(f'data.source = {data.source!r}: no such file or folder; or write data.source = "scenes"')
     if pictures and not images:
@@ -78,6 +77,11 @@ def _read(data: Data, pictures: bool) -> tuple[list[str], list[np.ndarray]]:
             'pictures with .txt captions, or write objective.anchor = "teacher"'
         )
     return prompts, images
+
+
+def _prompts_in(file: Path, limit: int | None, origin: str) -> list[str]:
+    """The prompts of a file's first lines, one a line; blank ones are passed over."""
+    return check_prompts([line for line in file.read_text().splitlines()[:limit] if line.strip()], origin)
 
 
 def _scenes(limit: int | None, pictures: bool) -> tuple[list[str], list[np.ndarray]]:

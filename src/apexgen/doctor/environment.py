@@ -5,6 +5,7 @@ from importlib.metadata import version
 
 import torch
 
+from apexgen.backbones.base import cpu_multiplies_in_bfloat16
 from apexgen.backbones.diffusion import BACKBONES, check_diffusers, find_adapter
 
 PACKAGES = ("apexgen", "torch", "diffusers", "transformers", "peft", "safetensors")
@@ -19,8 +20,8 @@ def describe_environment() -> list[str]:
 
 
 def _devices() -> list[str]:
-    fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    lines = [f"cpu, {torch.get_num_threads()} threads, bfloat16 {'fast' if fast else 'slow'}"]
+    fast = "fast" if cpu_multiplies_in_bfloat16() else "slow"
+    lines = [f"cpu, {torch.get_num_threads()} threads, bfloat16 {fast}"]
     for index in range(torch.cuda.device_count()):
         memory = torch.cuda.get_device_properties(index).total_memory / 2**30
         bfloat16 = "fast" if torch.cuda.is_bf16_supported() else "missing"
