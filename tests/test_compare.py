@@ -10,12 +10,12 @@ from rich.console import Console
 from apexgen.cli import main
 from apexgen.compare import compare
 from apexgen.compare.contest import plan
-from apexgen.compare.cost import most_held
 from apexgen.compare.page import lines, ranked, spread, table
 from apexgen.compare.plane import Plane
 from apexgen.compare.points import WORLDS, PointNetwork, Ring, condition
 from apexgen.compare.scenes import Scenes
 from apexgen.compare.terms import SHIPPED, load_terms
+from apexgen.cost import most_held
 from apexgen.objectives import OBJECTIVES
 from apexgen.objectives.apex import Apex
 from apexgen.objectives.ddo import Ddo

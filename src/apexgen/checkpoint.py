@@ -20,6 +20,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from apexgen.files import sync
+
 MANIFEST = "manifest.json"
 ALWAYS = ("student.safetensors", "average.safetensors", "optimizer.pt")  # what no checkpoint is without
 TRAINING = ("optimizer", "step", "skipped", "skipped_in_a_row")  # what optimizer.pt holds of a State
@@ -82,7 +84,7 @@ def _put_in_place(partial: Path, target: Path) -> None:
     if target.exists():
         target.rename(aside)
     partial.rename(target)
-    _sync(target.parent)
+    sync(target.parent)
     if aside.exists():
         _remove(aside)
 
@@ -147,14 +149,6 @@ def find_fault(path: Path) -> str | None:
     return None
 
 
-def rewrite(path: Path, text: str) -> None:
-    """Give a small file new content: a reader, or a kill, finds the old or the new one whole."""
-    partial = path.with_name(f".partial-{path.name}")
-    partial.write_text(text)
-    _sync(partial)
-    partial.replace(path)
-
-
 def _disk_is_full(error: BaseException | None) -> bool:
     """Whether a full disk is behind an error: safetensors says so in words, torch hides it behind its own."""
     while error is not None:
@@ -172,17 +166,9 @@ def _write_manifest(folder: Path) -> None:
     files = sorted(folder.iterdir())
     (folder / MANIFEST).write_text(json.dumps({file.name: _digest(file) for file in files}, indent=1))
     for file in [*files, folder / MANIFEST, folder]:
-        _sync(file)
+        sync(file)
 
 
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

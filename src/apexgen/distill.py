@@ -21,6 +21,7 @@ from apexgen.condition import Condition
 from apexgen.config import Run, dump_run, load_run
 from apexgen.data import Corpus
 from apexgen.encode import check_prompts, encode
+from apexgen.files import write_whole
 from apexgen.generate import draw_noises, make_pictures
 from apexgen.interrupt import noted_signals
 from apexgen.objectives import Objective
@@ -102,7 +103,7 @@ def distill(
     elif checkpoint.checkpoints(folder / "checkpoints"):
         console.print("no checkpoint is whole; beginning again at step 0")
     folder.mkdir(parents=True, exist_ok=True)
-    checkpoint.rewrite(folder / "config.toml", dump_run(run))
+    write_whole(folder / "config.toml", dump_run(run).encode())
     seconds = _train_with_progress(trainer, folder, console, watch)
     return trainer, seconds
 

@@ -10,8 +10,8 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from apexgen.checkpoint import checkpoints
-from apexgen.compare.cost import most_held
 from apexgen.config import Run
+from apexgen.cost import most_held
 from apexgen.distill import check_run, open_backbone, open_student
 from apexgen.encode import count_records, encode
 from apexgen.objectives import Objective

@@ -14,6 +14,7 @@ from apexgen import checkpoint
 from apexgen.backbones.base import fast_attention
 from apexgen.config import Run, dump_run
 from apexgen.data import Corpus
+from apexgen.files import write_whole
 from apexgen.interrupt import Stopped
 from apexgen.objectives import Batch, Draw, Nets, Objective, build_objective
 from apexgen.student import Student
@@ -201,5 +202,5 @@ def _keep_until(metrics: Path, step: int) -> float:
     *whole, _torn = metrics.read_text().split("\n")  # a kill may cut the last line short
     records = [json.loads(line) for line in whole]
     kept = [record for record in records if record["step"] <= step]
-    checkpoint.rewrite(metrics, "".join(json.dumps(record) + "\n" for record in kept))
+    write_whole(metrics, "".join(json.dumps(record) + "\n" for record in kept).encode())
     return kept[-1]["seconds"] if kept else 0.0

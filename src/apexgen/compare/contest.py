@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
-from apexgen.compare.cost import Cost
+from apexgen.cost import Cost
 from apexgen.objectives import FlowMatching, Objective
 from apexgen.velocities import Velocity
 

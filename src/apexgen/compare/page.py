@@ -9,7 +9,7 @@ from rich import box
 from rich.table import Table
 
 from apexgen.compare.contest import World
-from apexgen.report.page import write_whole
+from apexgen.files import write_whole
 
 WIDTH, HEIGHT = 640, 320  # of a chart, in SVG units
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999999")  # told apart by all

@@ -11,8 +11,8 @@ from torch import nn
 
 from apexgen import flow
 from apexgen.compare.contest import Judgement, World
-from apexgen.compare.cost import Cost, arithmetic, most_held
 from apexgen.compare.points import NULL, PointNetwork, Points, condition
+from apexgen.cost import Cost, arithmetic, most_held
 from apexgen.discriminator import Discriminator
 from apexgen.objectives import Batch, FlowMatching, Nets, Objective
 from apexgen.sample import euler, renoise, uniform_grid

@@ -10,8 +10,8 @@ import torch
 from rich.console import Console
 
 from apexgen.compare.contest import Judgement, World
-from apexgen.compare.cost import Cost, arithmetic, most_held
 from apexgen.config import Data, Run, validate
+from apexgen.cost import Cost, arithmetic, most_held
 from apexgen.data import Corpus
 from apexgen.distill import distill, open_backbone, open_student
 from apexgen.encode import encode

@@ -15,8 +15,8 @@ from torch import Tensor
 from apexgen.backbones.diffusion import open_pipeline
 from apexgen.backbones.task_lora import TASK, count_adapted, load_task_lora
 from apexgen.export.card import write_card
-from apexgen.export.folder import whole_folder
 from apexgen.export.merged import merged_weights, write_pipeline
+from apexgen.files import whole_folder
 from apexgen.generate import make_pictures
 from apexgen.student import ADAPTER, Student
 

@@ -18,8 +18,8 @@ from apexgen.export.diffusers import (
     open_exported,
     refuse_second_time,
 )
-from apexgen.export.folder import whole_folder
 from apexgen.export.merged import check_weights, merged_weights
+from apexgen.files import whole_folder
 from apexgen.generate import draw_noise
 from apexgen.student import ADAPTER, Student
 from apexgen.train import open_objective

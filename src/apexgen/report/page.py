@@ -3,7 +3,6 @@
 import base64
 import io
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from apexgen.files import write_whole
 from apexgen.report import chart
 from apexgen.report.grid import picture_grid, to_cell
 from apexgen.report.rows import Row, duration, keys, rows, share
@@ -113,13 +113,3 @@ def _data_url(picture: np.ndarray) -> str:
     file = io.BytesIO()
     to_cell(picture).save(file, "PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write beside the file, then rename: a reader sees the old one or the new one."""
-    partial = path.with_name(f".partial-{path.name}")
-    try:
-        partial.write_bytes(content)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -5,7 +5,6 @@ the same command goes on where it stopped. Held-out captions are never drawn.
 """
 
 import json
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ import torch
 from rich.console import Console
 
 from apexgen.backbones.diffusion import open_pipeline
+from apexgen.files import whole_folder
 from apexgen.scenes import pipeline as parts
 from apexgen.scenes.train_autoencoder import train_autoencoder, train_decoder, training_pictures
 from apexgen.scenes.train_flow import save_whole, train_flow
@@ -105,12 +105,10 @@ def _stage(path: Path, network: Any, train: Callable[[Any], None]) -> Any:
 
 def _write(pipeline: Any, recipe: Recipe, folder: Path) -> None:
     """Half precision on disk, but for the small text encoder; the recipe beside it."""
-    partial = folder.with_name(f".partial-{folder.name}")
-    shutil.rmtree(partial, ignore_errors=True)
     pipeline.transformer.half()
     pipeline.vae.half()
-    pipeline.save_pretrained(partial)
-    index = partial / "model_index.json"  # the tokenizer's name in transformers 5 is unknown to transformers 4
-    index.write_text(index.read_text().replace("TokenizersBackend", "PreTrainedTokenizerFast"))
-    (partial / "recipe.json").write_text(json.dumps(asdict(recipe), indent=1) + "\n")
-    partial.rename(folder)
+    with whole_folder(folder) as partial:
+        pipeline.save_pretrained(partial)
+        index = partial / "model_index.json"  # the tokenizer's name in transformers 5 is unknown to transformers 4
+        index.write_text(index.read_text().replace("TokenizersBackend", "PreTrainedTokenizerFast"))
+        (partial / "recipe.json").write_text(json.dumps(asdict(recipe), indent=1) + "\n")
