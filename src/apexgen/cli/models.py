@@ -1,0 +1,97 @@
+"""The commands that look at a model, use it, or take it out: each is a thin call."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from apexgen.cli.app import app, console
+
+
+@app.command()
+def sample(
+    folder: Annotated[Path, typer.Argument(help="A run's folder.")],
+    prompt: Annotated[list[str], typer.Option("-p", "--prompt", help="What to draw; may be repeated.")],
+    out: Annotated[Path, typer.Option(help="Where the picture is written: a grid, one row a prompt.")] = Path(
+        "sample.png"
+    ),
+    steps: Annotated[int, typer.Option(help="Network evaluations.")] = 1,
+    seed: Annotated[int, typer.Option(help="Seed of the noise.")] = 0,
+) -> None:
+    """Draw prompts with a run's student.
+
+    Example: apexgen sample apexgen-demo -p "a photo of a red circle" --steps 1 --seed 0
+    """
+    from apexgen.distill import sample_run
+
+    console.print(str(sample_run(folder, prompt, steps, seed, out)))
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="A run's folder.")],
+    to: Annotated[str, typer.Option(help="diffusers or comfyui, a LoRA; merged, a whole pipeline.")] = "diffusers",
+    out: Annotated[Path | None, typer.Option(help="A new folder; export-<to> in the run's unless given.")] = None,
+) -> None:
+    """Export a run's student, reopen it, and compare its pictures.
+
+    Example: apexgen export apexgen-demo --to merged
+    """
+    from apexgen.export.run import export_run
+
+    exported = export_run(run, to, out)
+    seen = "" if exported.difference is None else f", pictures differ by at most {exported.difference:.1e}"
+    console.print(f"{exported.folder}: {exported.modules} modules took effect{seen}", soft_wrap=True)
+
+
+@app.command()
+def doctor(
+    file: Annotated[Path | None, typer.Argument(help="A LoRA, .safetensors; without one, this machine.")] = None,
+    base: Annotated[Path | None, typer.Option(help="The pipeline's folder it is for.")] = None,
+) -> None:
+    """Say what a LoRA of any trainer covers of a model and where it loads, or what this machine can run.
+
+    Exit code 1 where the LoRA does not load, all of it, at its scale, in diffusers or ComfyUI.
+    Example: apexgen doctor lora.safetensors --base path/to/a/pipeline
+    """
+    from apexgen.doctor.environment import describe_environment
+    from apexgen.doctor.lora import examine
+
+    if (file is None) != (base is None):
+        raise ValueError("write apexgen doctor FILE --base FOLDER, or apexgen doctor alone")
+    if file is None or base is None:
+        lines, well = describe_environment(), True
+    else:
+        diagnosis = examine(file, base)
+        lines, well = diagnosis.lines, diagnosis.loads
+    for line in lines:
+        console.print(line, soft_wrap=True, markup=False, highlight=False)
+    if not well:
+        raise typer.Exit(1)
+
+
+@app.command()
+def probe(
+    folder: Annotated[Path, typer.Argument(help='A diffusers pipeline folder; "scenes" is the embedded one.')],
+    prompts: Annotated[Path | None, typer.Option(help="One prompt a line; the first 8 are read.")] = None,
+    shift: Annotated[
+        list[str] | None,
+        typer.Option(help='"a,b" of c_fake = a c + b; may be repeated. Five usual ones unless given.'),
+    ] = None,
+    size: Annotated[int | None, typer.Option(help="Pixels a side; the model's own unless given.")] = None,
+) -> None:
+    """Say whether the shifted condition is visible to a model: what it changes, beside another prompt.
+
+    Example: apexgen probe path/to/a/pipeline --prompts prompts.txt --shift -1,0 --shift 0.5,0
+    """
+    from apexgen.config import validate
+    from apexgen.distill import open_backbone
+    from apexgen.encode import probe_prompts
+    from apexgen.probe import SHIFTS, parse_shift, summary, tables
+    from apexgen.probe import probe as run_probe
+
+    shifts = [parse_shift(pair) for pair in shift or []] or SHIFTS
+    texts = probe_prompts(str(folder), prompts)
+    rows = run_probe(open_backbone(validate({"model": {"path": str(folder), "size": size}})), texts, shifts)
+    console.print(tables(rows))
+    console.print(summary(rows), soft_wrap=True)

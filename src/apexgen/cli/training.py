@@ -1,0 +1,86 @@
+"""The commands that train: each is a thin call."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from apexgen.cli.app import Overrides, app, console, scenes
+
+
+@app.command()
+def demo(
+    overrides: Overrides = None,
+    folder: Annotated[Path, typer.Option(help="Where the run's folder is made.")] = Path("apexgen-demo"),
+    ablate: Annotated[bool, typer.Option(help='Also train form = "mix", the paper\'s Eq. 25, and compare.')] = False,
+    per_task: Annotated[int, typer.Option(min=1, help="Held-out prompts of each of the six tasks.")] = 20,
+) -> None:
+    """Distil the embedded model into one step, prove it, and export it.
+
+    Example: apexgen demo
+    """
+    from apexgen.demo import run_demo
+
+    run_demo(folder, overrides or [], ablate, per_task, console)
+
+
+@app.command()
+def train(
+    run: Annotated[Path, typer.Argument(help="The run file, TOML.")],
+    overrides: Overrides = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what it would take, and write nothing.")] = False,
+) -> None:
+    """Start or resume a run.
+
+    Example: apexgen train runs/scenes.toml train.steps=500
+    """
+    from apexgen.config import load_run
+    from apexgen.distill import distill
+    from apexgen.plan import show_plan
+
+    if dry_run:
+        show_plan(load_run(run, overrides or []), console)
+        return
+    distill(load_run(run, overrides or []), console)
+
+
+@app.command()
+def compare(
+    file: Annotated[
+        Path | None, typer.Argument(help="A contest's file, TOML; the world's usual one if not given.")
+    ] = None,
+    world: Annotated[str | None, typer.Option(help="ring, checkerboard or scenes.")] = None,
+    objectives: Annotated[
+        list[str] | None, typer.Option(help="A contestant; may be repeated. All unless given.")
+    ] = None,
+    budget: Annotated[float | None, typer.Option(help="Network evaluations of a batch; a backward counts two.")] = None,
+    seeds: Annotated[int | None, typer.Option(help="Trainings of each contestant.")] = None,
+    teacher_steps: Annotated[int | None, typer.Option(help="Steps that make the teacher of points.")] = None,
+    folder: Annotated[Path, typer.Option(help="Where the report is written.")] = Path("apexgen-compare"),
+) -> None:
+    """Train objectives from one teacher at one budget, and compare them by steps of sampling.
+
+    Example: apexgen compare --world ring --objectives apex --objectives mean_flow --seeds 3
+    """
+    import apexgen.compare
+    from apexgen.compare.terms import load_terms
+
+    changed = {"world": world, "budget": budget, "seeds": seeds, "teacher_steps": teacher_steps}
+    apexgen.compare.compare(load_terms(file, objectives or [], changed), folder, console)
+
+
+@scenes.command()
+def build(
+    folder: Annotated[Path, typer.Argument(help="Where the pipeline is written.")],
+    overrides: Overrides = None,
+    start: Annotated[Path | None, typer.Option("--from", help="A pipeline folder whose transformer goes on.")] = None,
+) -> None:
+    """Train the embedded pipeline from nothing: autoencoder, text encoder, transformer. Hours on a CPU; resumes.
+
+    Example: apexgen scenes build my-pipeline
+    """
+    from apexgen.scenes.build import build_pipeline
+
+    recipe = build_pipeline(folder, overrides or [], start, console)
+    console.print_json(json.dumps(recipe))
