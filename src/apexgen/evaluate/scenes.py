@@ -11,9 +11,10 @@ from torch import Tensor
 from apexgen.backbones.base import Backbone
 from apexgen.condition import Condition
 from apexgen.generate import draw_noises, make_pictures
+from apexgen.rules import summarize
 from apexgen.scenes.draw import draw_pictures
 from apexgen.scenes.prompts import Caption, draw_captions
-from apexgen.scenes.score import is_correct, parse, summarize
+from apexgen.scenes.score import is_correct, parse
 from apexgen.scenes.spread import color_variety, spread
 from apexgen.velocities import Velocity
 
