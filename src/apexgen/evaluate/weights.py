@@ -1,7 +1,13 @@
 """Judges' weights: a folder, or what the hub's cache has; nothing is downloaded, and what is missing is named."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+import torch
+
+from apexgen.backbones.diffusion import quiet
 
 
 def find_weights(option: str, name: str, needed: Sequence[str] = ("config.json",)) -> Path:
@@ -35,3 +41,35 @@ def _cached(repository: str) -> Path | None:
         return Path(snapshot_download(repository, local_files_only=True))
     except (LocalEntryNotFoundError, HFValidationError):
         return None
+
+
+def open_judge(kind: Any, folder: Path, device: str) -> Any:
+    """The network of a transformers class from its folder, in float32, to be used and not trained.
+
+    Nothing is downloaded and no code of the folder is run. ValueError, one line, where the weights can't be read, or
+    are not all there: a head of random weights would judge as well as a coin.
+    """
+    with _in_one_line(folder):
+        network, told = kind.from_pretrained(
+            folder, local_files_only=True, use_safetensors=True, output_loading_info=True, dtype=torch.float32
+        )
+    if missing := sorted(told["missing_keys"]):
+        raise ValueError(f"{folder} is no {kind.__name__}: it lacks {missing[0]} and {len(missing) - 1} more weights")
+    return network.eval().requires_grad_(False).to(device)
+
+
+def open_processor(kind: Any, folder: Path) -> Any:
+    """The tokenizer or processor of a folder; ValueError, one line, where it can't be read."""
+    with _in_one_line(folder):
+        return kind.from_pretrained(folder, local_files_only=True)
+
+
+@contextmanager
+def _in_one_line(folder: Path) -> Iterator[None]:
+    from safetensors import SafetensorError
+
+    try:
+        with quiet():
+            yield
+    except (OSError, SafetensorError, RuntimeError, ValueError, KeyError, TypeError, ImportError) as error:
+        raise ValueError(f"{folder} can't be opened: {str(error).strip().splitlines()[0]}") from error
