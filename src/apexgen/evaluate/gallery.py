@@ -46,7 +46,7 @@ def fill(folder: Path, jobs: Sequence[Job], drawer: "Drawer", console: Console, 
         raise ValueError(f"{folder}: two jobs have the same path")
     claim(folder, drawer.settings(), rank)
     left = [job for job in jobs[rank::ranks] if not is_drawn(folder, job)]
-    with _progress(console) as progress:
+    with progress_bar(console) as progress:
         share = len(jobs[rank::ranks])
         task = progress.add_task(f"drawing with {drawer.name}", total=share, completed=share - len(left))
         for start in range(0, len(left), batch):
@@ -136,6 +136,7 @@ def read_picture(file: Path) -> np.ndarray:
         raise ValueError(f"{file}: no picture that can be read ({type(error).__name__})") from None
 
 
-def _progress(console: Console) -> Progress:
+def progress_bar(console: Console) -> Progress:
+    """How far a benchmark is."""
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     return Progress(*columns, console=console)

@@ -67,13 +67,13 @@ def cut_out(picture: Image.Image, thing: Detection) -> Image.Image:
     image = picture.convert("RGB")
     if thing.mask is not None:
         image = Image.composite(image, Image.new("RGB", image.size, BACKGROUND), Image.fromarray(thing.mask))
-    return image.crop(tuple(round(end) for end in thing.box))  # type: ignore[arg-type]
+    left, top, right, bottom = (round(end) for end in thing.box)
+    return image.crop((left, top, max(right, left + 1), max(bottom, top + 1)))
 
 
 def to_pixels(image: Image.Image, side: int) -> Tensor:
     """CLIP's input (3, side, side): the shorter side scaled to `side`, bicubic, the middle of it, normalised."""
-    scale = side / min(image.size)
-    width, height = (max(side, int(length * scale)) for length in image.size)
+    width, height = (side * length // min(image.size) for length in image.size)
     left, top = round((width - side) / 2), round((height - side) / 2)
     scaled = image.resize((width, height), Image.Resampling.BICUBIC).crop((left, top, left + side, top + side))
     values = (np.asarray(scaled, dtype=np.float32) / 255 - MEAN) / DEVIATION

@@ -33,8 +33,8 @@ class _Record(BaseModel):
 
     tag: str = Field(min_length=1)
     prompt: str = Field(min_length=1)
-    include: list[_Asked] = []  # noqa: RUF012  # pydantic copies it
-    exclude: list[_Barred] = []  # noqa: RUF012
+    include: list[_Asked] = []
+    exclude: list[_Barred] = []
 
 
 def class_names() -> list[str]:
@@ -43,7 +43,7 @@ def class_names() -> list[str]:
 
 
 def read_records(file: Path | None = None) -> list[Record]:
-    """The records of a metadata file, the official 553 unless given. ValueError, one line, naming the first bad line."""
+    """The records of a metadata file, the official 553 unless given. ValueError, one line, naming its first bad one."""
     source = file or DATA / "evaluation_metadata.jsonl"
     if not source.is_file():
         raise ValueError(f"--metadata {source}: no such file; one JSON a line, as GenEval's evaluation_metadata.jsonl")
