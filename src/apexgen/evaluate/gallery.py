@@ -121,6 +121,15 @@ def write_picture(file: Path, picture: np.ndarray, job: Job) -> None:
     write_whole(file, content.getvalue())
 
 
+def read_seeds(files: Sequence[Path]) -> tuple[int, ...]:
+    """The seeds that pictures say they were drawn from, each once, sorted; none where one does not say."""
+    seeds = set()
+    for file in files:
+        with Image.open(file) as picture:
+            seeds.add(picture.info.get("seed"))
+    return () if None in seeds else tuple(sorted(int(seed) for seed in seeds))
+
+
 def read_pictures(files: Sequence[Path], batch: int = 64) -> Iterator[np.ndarray]:
     """Pictures (B, H, W, 3) float32 in [0, 1], `batch` files at once; those of a batch are of one size."""
     for start in range(0, len(files), batch):

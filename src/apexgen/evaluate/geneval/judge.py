@@ -26,7 +26,7 @@ class Judge:
 
     detector: Detector
     color: ColorJudge
-    selection: Selection = Selection()
+    selection: Selection
 
     @property
     def name(self) -> str:
@@ -111,7 +111,7 @@ def read_results(file: Path) -> list[Line]:
 
 
 def scores(lines: Sequence[Line]) -> tuple[dict[str, float], dict[str, float]]:
-    """The official figures and their standard errors: each task, "overall", and "images" and "prompts", correct ones."""
+    """The official figures, each task, "overall", and the shares of right "images" and "prompts"; standard errors."""
     records, correct = [json.loads(line["metadata"]) for line in lines], [line["correct"] for line in lines]
     told = summarize(records, correct)
     told |= {"images": sum(correct) / len(correct), "prompts": prompts_solved(records, correct)}

@@ -11,10 +11,10 @@ import torch
 from rich.console import Console
 
 from apexgen.drawer import Drawer, hash_weights
-from apexgen.evaluate.gallery import fill, read_manifest
+from apexgen.evaluate.gallery import fill, read_manifest, read_seeds
 from apexgen.evaluate.geneval.colors import Clip
 from apexgen.evaluate.geneval.detect import Selection
-from apexgen.evaluate.geneval.judge import Judge, Line, judge_pictures, read_results, scores
+from apexgen.evaluate.geneval.judge import Judge, Line, judge_pictures, scores
 from apexgen.evaluate.geneval.mask2former import Mask2Former
 from apexgen.evaluate.geneval.open_vocabulary import GroundingDino, Owlv2
 from apexgen.evaluate.geneval.records import SAMPLES, SEED, lay_out, read_folder
@@ -24,18 +24,14 @@ from apexgen.rules import Record
 
 # The others have no official values: theirs are those that are usual for them, and duplicates are struck out.
 BOXES = Selection(threshold=0.3, counting_threshold=0.3, max_overlap=0.5)
+TOKENIZER = ("vocab.json", "merges.txt")
 KINDS = {  # name -> class, usual weights, files beside them, what counts
     "mask2former": (Mask2Former, "facebook/mask2former-swin-small-coco-instance", (), Selection()),
-    "owlv2": (
-        Owlv2,
-        "google/owlv2-base-patch16-ensemble",
-        ("preprocessor_config.json", "tokenizer_config.json"),
-        BOXES,
-    ),
+    "owlv2": (Owlv2, "google/owlv2-base-patch16-ensemble", ("preprocessor_config.json", *TOKENIZER), BOXES),
     "grounding-dino": (
         GroundingDino,
         "IDEA-Research/grounding-dino-base",
-        ("preprocessor_config.json", "tokenizer_config.json"),
+        ("preprocessor_config.json", "vocab.txt"),
         BOXES,
     ),
 }
@@ -43,26 +39,28 @@ CLIP = "openai/clip-vit-large-patch14"
 
 
 def open_geneval_judge(
-    kind: str = "mask2former", detector: str | None = None, clip: str = CLIP, **changed: float | None
+    kind: str = "mask2former",
+    detector: str | None = None,
+    clip: str = CLIP,
+    threshold: float | None = None,
+    counting_threshold: float | None = None,
+    max_overlap: float | None = None,
 ) -> tuple[Judge, dict[str, Any]]:
-    """The judge of GenEval with the settings that tell its weights; `changed` are fields of Selection.
+    """The judge of GenEval with the settings that tell its weights; what counts is the kind's usual unless given.
 
-    Raises ValueError, one line, for an unknown kind, and where weights are missing: what to download and where to put it.
+    Raises ValueError, one line, for an unknown kind, and where weights are missing: what to download, where to put it.
     """
     if kind not in KINDS:
         raise ValueError(f"--kind {kind}: write one of {', '.join(KINDS)}")
     opened, usual, beside, selection = KINDS[kind]
     name = detector or usual
     folder = find_weights("--detector", name, ("config.json", *beside))
-    clip_folder = find_weights("--clip", clip, ("config.json", "vocab.json", "merges.txt"))
-    selection = replace(selection, **{key: value for key, value in changed.items() if value is not None})
+    clip_folder = find_weights("--clip", clip, ("config.json", *TOKENIZER))
+    given = {"threshold": threshold, "counting_threshold": counting_threshold, "max_overlap": max_overlap}
+    selection = replace(selection, **{key: value for key, value in given.items() if value is not None})
     device = "cuda" if torch.cuda.is_available() else "cpu"
     judge = Judge(opened(folder, name, device), Clip(clip_folder, clip, device), selection)
-    return judge, {
-        "kind": kind,
-        "detector_weights": hash_weights([folder]),
-        "clip_weights": hash_weights([clip_folder]),
-    }
+    return judge, {"kind": kind, "detector": hash_weights([folder]), "clip": hash_weights([clip_folder])}
 
 
 def draw_geneval(
@@ -76,38 +74,30 @@ def judge_geneval(
     pictures: Path, out: Path, judge: Judge, settings: dict[str, Any], model: str | None, console: Console
 ) -> Result:
     """Judge an official folder of pictures, ours or others', into out/results.jsonl and out/result.json."""
-    found = read_folder(pictures)
+    found, drawn = read_folder(pictures), read_manifest(pictures)
     lines = judge_pictures(out, found, judge, settings | {"pictures": str(pictures.resolve())}, console)
-    drawn = read_manifest(pictures)
     told = f"{drawn['model']} {drawn['drawer']}" if {"model", "drawer"} <= drawn.keys() else pictures.name
     protocol = settings | asdict(judge.selection)
-    result = to_result(lines, judge.name, model or told, protocol, drawn)
-    save_result(result, out / "result.json")
-    return result
+    result = to_result(lines, settings["kind"], judge.name, model or told, protocol)
+    seeds = read_seeds([file for file, _ in found])
+    whole = result.model_copy(update={"drawn": drawn, "evaluations": drawn.get("evaluations"), "seeds": seeds})
+    save_result(whole, out / "result.json")
+    return whole
 
 
-def import_results(file: Path, judge: str, model: str, out: Path) -> Result:
-    """A Result from an official result file, whoever made it; `judge` says who did."""
-    result = to_result(read_results(file), judge, model, {}, {})
-    save_result(result, out)
-    return result
-
-
-def to_result(lines: Sequence[Line], judge: str, model: str, settings: dict[str, Any], drawn: dict[str, Any]) -> Result:
-    """The figures of lines as a Result; which prompts they are of is part of its settings."""
+def to_result(lines: Sequence[Line], kind: str, judge: str, model: str, settings: dict[str, Any]) -> Result:
+    """The figures of an official result file's lines, whoever made it; which prompts they are of is in its settings."""
     if not lines:
-        raise ValueError("there is no line to make a result of")
+        raise ValueError("a result file without a line has no result")
     told, spread = scores(lines)
     records = sorted({json.dumps(json.loads(line["metadata"]), sort_keys=True) for line in lines})
     digest = hashlib.sha256("\n".join(records).encode()).hexdigest()[:16]
     return Result(
-        benchmark=f"GenEval [{judge}]",
+        benchmark=f"GenEval[{kind}]",
         judge=judge,
         model=model,
-        evaluations=drawn.get("evaluations"),
         scores=told,
         spread=spread,
         n=len(lines),
         settings=settings | {"prompts": len(records), "metadata": digest},
-        drawn=drawn,
     )
