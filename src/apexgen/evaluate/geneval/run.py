@@ -24,16 +24,11 @@ from apexgen.rules import Record
 
 # The others have no official values: theirs are those that are usual for them, and duplicates are struck out.
 BOXES = Selection(threshold=0.3, counting_threshold=0.3, max_overlap=0.5)
-TOKENIZER = ("vocab.json", "merges.txt")
+PROCESSOR = ("preprocessor_config.json", "tokenizer_config.json")
 KINDS = {  # name -> class, usual weights, files beside them, what counts
     "mask2former": (Mask2Former, "facebook/mask2former-swin-small-coco-instance", (), Selection()),
-    "owlv2": (Owlv2, "google/owlv2-base-patch16-ensemble", ("preprocessor_config.json", *TOKENIZER), BOXES),
-    "grounding-dino": (
-        GroundingDino,
-        "IDEA-Research/grounding-dino-base",
-        ("preprocessor_config.json", "vocab.txt"),
-        BOXES,
-    ),
+    "owlv2": (Owlv2, "google/owlv2-base-patch16-ensemble", PROCESSOR, BOXES),
+    "grounding-dino": (GroundingDino, "IDEA-Research/grounding-dino-base", PROCESSOR, BOXES),
 }
 CLIP = "openai/clip-vit-large-patch14"
 
@@ -55,7 +50,7 @@ def open_geneval_judge(
     opened, usual, beside, selection = KINDS[kind]
     name = detector or usual
     folder = find_weights("--detector", name, ("config.json", *beside))
-    clip_folder = find_weights("--clip", clip, ("config.json", *TOKENIZER))
+    clip_folder = find_weights("--clip", clip, ("config.json", "tokenizer_config.json"))
     given = {"threshold": threshold, "counting_threshold": counting_threshold, "max_overlap": max_overlap}
     selection = replace(selection, **{key: value for key, value in given.items() if value is not None})
     device = "cuda" if torch.cuda.is_available() else "cpu"
