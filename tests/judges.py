@@ -65,7 +65,7 @@ def new_owlv2(folder: Path) -> Path:
     tokenizer, words = save_tokenizer(folder, 24)
     vision = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
               "image_size": 64, "patch_size": 16}  # fmt: skip
-    config = Owlv2Config(text_config=text_settings(words, 24), vision_config=vision, projection_dim=8)
+    config = Owlv2Config(text_config=text_settings(words, 24), vision_config=vision, projection_dim=16)
     Owlv2ForObjectDetection(config).save_pretrained(folder)
     processor = Owlv2ImageProcessorPil(size={"height": 64, "width": 64})
     Owlv2Processor(image_processor=processor, tokenizer=tokenizer).save_pretrained(folder)
@@ -96,7 +96,7 @@ def new_grounding_dino(folder: Path) -> Path:
         vocab_size=len(names), hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2
     )
     config = GroundingDinoConfig(
-        backbone_config=backbone, text_config=text, d_model=32, encoder_layers=1, decoder_layers=1,
+        backbone_config=backbone, text_config=text, d_model=32, encoder_layers=1, decoder_layers=2,
         encoder_ffn_dim=16, decoder_ffn_dim=16, encoder_attention_heads=2, decoder_attention_heads=2, num_queries=10,
         max_text_len=16,
     )  # fmt: skip
