@@ -10,7 +10,7 @@ from pipelines import LETTERS
 def save_tokenizer(folder, length):
     from transformers import CLIPTokenizer
 
-    names = ["<|startoftext|>", "<|endoftext|>", *LETTERS, *[f"{letter}</w>" for letter in LETTERS]]
+    names = ["!", "<|startoftext|>", "<|endoftext|>", *LETTERS, *[f"{letter}</w>" for letter in LETTERS]]
     vocabulary = {name: index for index, name in enumerate(names)}
     tokenizer = CLIPTokenizer(vocab=vocabulary, merges=[], model_max_length=length)
     tokenizer.save_pretrained(folder)
@@ -20,8 +20,8 @@ def save_tokenizer(folder, length):
 def text_settings(words, length):
     return {
         "vocab_size": words, "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1,
-        "num_attention_heads": 2, "max_position_embeddings": length, "bos_token_id": 0, "eos_token_id": 1,
-        "pad_token_id": 1,
+        "num_attention_heads": 2, "max_position_embeddings": length, "bos_token_id": 1, "eos_token_id": 2,
+        "pad_token_id": 2,
     }  # fmt: skip
 
 
