@@ -79,15 +79,11 @@ def geneval(
     guidance: Guidance = 1.0,
     lora: Lora = None,
     size: Annotated[int | None, typer.Option(help="Pixels a side; the model's own unless given.")] = None,
-    metadata: Annotated[
-        Path | None, typer.Option(help="Prompts as GenEval's metadata; the official 553 if none.")
-    ] = None,
+    metadata: Annotated[Path | None, typer.Option(help="GenEval's metadata; the official one if none.")] = None,
     samples: Annotated[int, typer.Option(min=1, help="Pictures a prompt.")] = 4,
     seed: Annotated[int, typer.Option(help="Of each prompt's first picture.")] = 42,
     kind: Annotated[str, typer.Option(help="Of the detector: mask2former, owlv2 or grounding-dino.")] = "mask2former",
-    detector: Annotated[
-        str | None, typer.Option(help="Its weights: a folder, or a repository downloaded before.")
-    ] = None,
+    detector: Annotated[str | None, typer.Option(help="Its weights: a folder, or a cached repository.")] = None,
     clip: Annotated[str, typer.Option(help="Those of the judge of colors.")] = "openai/clip-vit-large-patch14",
     threshold: Annotated[float | None, typer.Option(help="Least score; the kind's usual unless given.")] = None,
     counting_threshold: Annotated[float | None, typer.Option(help="The same for counts.")] = None,
@@ -98,24 +94,23 @@ def geneval(
     Example: apexgen evaluate geneval runs/mine --steps 1 --out eval/mine
     """
     from apexgen.drawer import open_model
-    from apexgen.evaluate.geneval.judge import official_summary, read_results
+    from apexgen.evaluate.geneval.judge import official_summary
     from apexgen.evaluate.geneval.records import read_records
-    from apexgen.evaluate.geneval.run import draw_geneval, judge_geneval, open_geneval_judge
+    from apexgen.evaluate.geneval.run import Choice, draw_geneval, judge_geneval
 
     if (folder is None) == (pictures is None):
         raise ValueError("write apexgen evaluate geneval FOLDER --out OUT, or give --pictures in place of FOLDER")
     if pictures is not None:
         refuse_given(context, ("steps", "guidance", "lora", "size", "metadata", "samples", "seed"), "--pictures")
-    judge, settings = open_geneval_judge(kind, detector, clip, threshold, counting_threshold, max_overlap)
+    choice = Choice(kind, detector, clip, threshold, counting_threshold, max_overlap)
+    choice.find()  # what is missing is told before hours of drawing
     if folder is not None:
         records = read_records(metadata)
         drawer = open_model(folder, lora, size).drawer(steps, guidance)
         if draw_geneval(out / "pictures", records, drawer, console, samples, seed):
-            console.print(ELSEWHERE)
-            return
-    judge_geneval(pictures or out / "pictures", out / kind, judge, settings, model, console)
-    console.print(official_summary(read_results(out / kind / "results.jsonl")), highlight=False)
-    console.print(f"judged by {judge.name}: {out / kind / 'result.json'}", soft_wrap=True, highlight=False)
+            return console.print(ELSEWHERE)
+    result, lines = judge_geneval(choice, pictures or out / "pictures", out / kind, model, console)
+    console.print(f"{official_summary(lines)}\njudged by {result.judge}", soft_wrap=True, highlight=False)
 
 
 @evaluate.command()

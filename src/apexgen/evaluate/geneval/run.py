@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,29 +33,38 @@ KINDS = {  # name -> class, usual weights, files beside them, what counts
 CLIP = "openai/clip-vit-large-patch14"
 
 
-def open_geneval_judge(
-    kind: str = "mask2former",
-    detector: str | None = None,
-    clip: str = CLIP,
-    threshold: float | None = None,
-    counting_threshold: float | None = None,
-    max_overlap: float | None = None,
-) -> tuple[Judge, dict[str, Any]]:
-    """The judge of GenEval with the settings that tell its weights; what counts is the kind's usual unless given.
+@dataclass(frozen=True)
+class Choice:
+    """Which judges: the kind of detector, both weights, and what counts where it is not the kind's usual."""
 
-    Raises ValueError, one line, for an unknown kind, and where weights are missing: what to download, where to put it.
-    """
-    if kind not in KINDS:
-        raise ValueError(f"--kind {kind}: write one of {', '.join(KINDS)}")
-    opened, usual, beside, selection = KINDS[kind]
-    name = detector or usual
-    folder = find_weights("--detector", name, ("config.json", *beside))
-    clip_folder = find_weights("--clip", clip, ("config.json", "tokenizer_config.json"))
-    given = {"threshold": threshold, "counting_threshold": counting_threshold, "max_overlap": max_overlap}
-    selection = replace(selection, **{key: value for key, value in given.items() if value is not None})
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    judge = Judge(opened(folder, name, device), Clip(clip_folder, clip, device), selection)
-    return judge, {"kind": kind, "detector": hash_weights([folder]), "clip": hash_weights([clip_folder])}
+    kind: str = "mask2former"
+    detector: str | None = None  # a folder, or a repository downloaded before; the kind's usual unless given
+    clip: str = CLIP
+    threshold: float | None = None
+    counting_threshold: float | None = None
+    max_overlap: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"--kind {self.kind}: write one of {', '.join(KINDS)}")
+
+    def find(self) -> tuple[Path, Path]:
+        """The folders of both weights. ValueError, one line: what to download, and where to put it."""
+        _, usual, beside, _ = KINDS[self.kind]
+        detector = find_weights("--detector", self.detector or usual, ("config.json", *beside))
+        return detector, find_weights("--clip", self.clip, ("config.json", "tokenizer_config.json"))
+
+    def open(self) -> tuple[Judge, dict[str, Any]]:
+        """The judge, and the settings that tell its weights. ValueError for weights that can't be read."""
+        opened, usual, _, selection = KINDS[self.kind]
+        folder, clip_folder = self.find()
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        detector = opened(folder, self.detector or usual, device)
+        for name in ("threshold", "counting_threshold", "max_overlap"):
+            if (value := getattr(self, name)) is not None:
+                selection = replace(selection, **{name: value})
+        settings = {"kind": self.kind, "detector": hash_weights([folder]), "clip": hash_weights([clip_folder])}
+        return Judge(detector, Clip(clip_folder, self.clip, device), selection), settings
 
 
 def draw_geneval(
@@ -66,10 +75,11 @@ def draw_geneval(
 
 
 def judge_geneval(
-    pictures: Path, out: Path, judge: Judge, settings: dict[str, Any], model: str | None, console: Console
-) -> Result:
+    choice: Choice, pictures: Path, out: Path, model: str | None, console: Console
+) -> tuple[Result, list[Line]]:
     """Judge an official folder of pictures, ours or others', into out/results.jsonl and out/result.json."""
     found, drawn = read_folder(pictures), read_manifest(pictures)
+    judge, settings = choice.open()
     lines = judge_pictures(out, found, judge, settings | {"pictures": str(pictures.resolve())}, console)
     told = f"{drawn['model']} {drawn['drawer']}" if {"model", "drawer"} <= drawn.keys() else pictures.name
     protocol = settings | asdict(judge.selection)
@@ -77,7 +87,7 @@ def judge_geneval(
     seeds = read_seeds([file for file, _ in found])
     whole = result.model_copy(update={"drawn": drawn, "evaluations": drawn.get("evaluations"), "seeds": seeds})
     save_result(whole, out / "result.json")
-    return whole
+    return whole, lines
 
 
 def to_result(lines: Sequence[Line], kind: str, judge: str, model: str, settings: dict[str, Any]) -> Result:
