@@ -98,10 +98,7 @@ def geneval(
     from apexgen.evaluate.geneval.records import read_records
     from apexgen.evaluate.geneval.run import Choice, draw_geneval, judge_geneval
 
-    if (folder is None) == (pictures is None):
-        raise ValueError("write apexgen evaluate geneval FOLDER --out OUT, or give --pictures in place of FOLDER")
-    if pictures is not None:
-        refuse_given(context, ("steps", "guidance", "lora", "size", "metadata", "samples", "seed"), "--pictures")
+    _check_source(context, folder, pictures)
     choice = Choice(kind, detector, clip, threshold, counting_threshold, max_overlap)
     choice.find()  # what is missing is told before hours of drawing
     if folder is not None:
@@ -111,6 +108,13 @@ def geneval(
             return console.print(ELSEWHERE)
     result, lines = judge_geneval(choice, pictures or out / "pictures", out / kind, model, console)
     console.print(f"{official_summary(lines)}\njudged by {result.judge}", soft_wrap=True, highlight=False)
+
+
+def _check_source(context: typer.Context, folder: str | None, pictures: Path | None) -> None:
+    if (folder is None) == (pictures is None):
+        raise ValueError("write apexgen evaluate geneval FOLDER --out OUT, or give --pictures in place of FOLDER")
+    if pictures is not None:
+        refuse_given(context, ("steps", "guidance", "lora", "size", "metadata", "samples", "seed"), "--pictures")
 
 
 @evaluate.command()
