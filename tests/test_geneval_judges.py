@@ -90,6 +90,22 @@ def test_planted_logits_come_back_as_boxes_of_the_pictures_own_size(folders):
         judge.detect(Image.new("RGB", (200, 100)), ["unicorn"], 0.3)
 
 
+def test_the_padding_is_no_part_of_the_picture(folders):
+    """810 x 10 is seen as 1333 x 16 and padded to 32 rows: what fills the upper half is all there is."""
+    judge = Mask2Former(folders["new_mask2former"], "tiny", "cpu")
+    masks = torch.full((1, 1, 8, 336), -9.0)
+    masks[0, 0, :4] = 9.0
+    classes = torch.full((1, 1, 81), -20.0)
+    classes[0, 0, 16] = 20.0
+
+    def network(pixel_values):
+        return SimpleNamespace(masks_queries_logits=masks, class_queries_logits=classes)
+
+    network.device, judge.network = "cpu", network
+    [thing] = judge.detect(Image.new("RGB", (810, 10)), ["dog"], 0.3)["dog"]
+    assert thing.box == (0, 0, 810, 10)
+
+
 @pytest.mark.parametrize(
     ("kind", "name", "least", "strict"),
     [(Mask2Former, "new_mask2former", 0.01, 0.2), (Owlv2, "new_owlv2", 0.0, None),
