@@ -20,9 +20,13 @@ SOURCE = "openai/clip-vit-large-patch14"  # whose score most tables print
 def open_clip(folder: Path, device: str | torch.device = "cpu") -> Extractor:
     """The picture half of a CLIP's folder. ValueError, one line, where there is none or it is no CLIP."""
     if not folder.is_dir():
-        raise ValueError(f"--clip {folder}: no such folder; download {SOURCE} (config, tokenizer, model.safetensors) there")
+        raise ValueError(
+            f"--clip {folder}: no such folder; download {SOURCE} (config, tokenizer, model.safetensors) there"
+        )
     if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json", "spiece.model")):
-        raise ValueError(f"--clip {folder} has no tokenizer.json; is it a CLIP of pictures and texts, such as {SOURCE}?")
+        raise ValueError(
+            f"--clip {folder} has no tokenizer.json; is it a CLIP of pictures and texts, such as {SOURCE}?"
+        )
     return open_extractor(folder, device=device)
 
 

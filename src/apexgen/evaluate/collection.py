@@ -103,7 +103,9 @@ def _shard(files: Sequence[Path], extractor: Extractor, cache: Path, batch: int)
             return load(kept.read_bytes())["features"]
         except (SafetensorError, KeyError):
             kept.unlink()  # damaged on the disk: computed again
-    found = torch.cat([_finite(extractor([open_picture(file) for file in part]), part) for part in _parts(files, batch)])
+    found = torch.cat(
+        [_finite(extractor([open_picture(file) for file in part]), part) for part in _parts(files, batch)]
+    )
     write_whole(kept, save({"features": found.contiguous()}))
     return found
 

@@ -1,4 +1,4 @@
-"""Networks that turn pictures into features: FID's Inception from a file, or a vision model of transformers' from a folder.
+"""Networks that turn pictures into features: FID's Inception from a file, or transformers' vision models from a folder.
 
 Each says what a result must record of it: its name, the hash of its weights, and how it resizes.
 """

@@ -1,7 +1,7 @@
 """MJHQ-30K: 30,000 prompts of ten categories and a picture of each, which FID, KID and CLIP score are taken on.
 
-Li et al., Playground v2.5, https://arxiv.org/abs/2402.17245. The data set is not shipped: `meta_data.json` and the folder
-`mjhq30k_imgs` of its archive are put into one folder.
+Li et al., Playground v2.5, https://arxiv.org/abs/2402.17245. The data set is not shipped: `meta_data.json` and its
+unpacked pictures, `mjhq30k_imgs`, are put into one folder.
 """
 
 import json
@@ -31,7 +31,9 @@ def read_mjhq(folder: Path) -> list[Entry]:
     """The entries in the file's order. ValueError, one line, for a folder without them or a file that is broken."""
     file = folder / META
     if not file.is_file():
-        raise ValueError(f"--data {folder} has no {META}; download {META} and {PICTURES}.zip of {SOURCE}, unzip it there")
+        raise ValueError(
+            f"--data {folder} has no {META}; download {META} and {PICTURES}.zip of {SOURCE}, unzip it there"
+        )
     try:
         table = json.loads(file.read_text())
         entries = [Entry(name, told["prompt"], told["category"]) for name, told in table.items()]

@@ -1,4 +1,4 @@
-"""Results of two collections of pictures, or of one and its prompts: FID, KID, CLIP score, variety; all and by category."""
+"""Results of two collections of pictures, or of one and its prompts: FID, KID, CLIP score, diversity."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Who is timed or swept, in one word: FOLDER, FOLDER+LORA.safetensors, runs/mine@1, pipeline@50:3, stock:pipeline@28:4.5."""
+"""Who is timed or swept, in one word: runs/mine@1, pipeline@50:3, pipeline+lora.safetensors@4, stock:pipeline@28:4."""
 
 import inspect
 import re
@@ -117,5 +117,7 @@ def _plain_arguments(pipeline: Any, subject: Subject, steps: int, size: int | No
     known = inspect.signature(pipeline.__call__).parameters
     arguments = {name: value for name, value in wanted.items() if value is not None and name in known}
     if subject.guidance != 1 and "guidance_scale" not in known:
-        raise ValueError(f"{subject.text}: {type(pipeline).__name__} takes no guidance; leave :{subject.guidance:g} out")
+        raise ValueError(
+            f"{subject.text}: {type(pipeline).__name__} takes no guidance; leave :{subject.guidance:g} out"
+        )
     return arguments

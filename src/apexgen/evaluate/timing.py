@@ -1,4 +1,4 @@
-"""Speed as one-step papers print it: throughput at batch 10, latency at batch 1, where the time goes, ours beside others.
+"""Speed as one-step papers print it: throughput at batch 10, latency at batch 1, where time goes, ours beside others.
 
 The whole call is timed, from prompts to pictures in memory: text encoders, network, decoder and what is between them.
 Evaluations are counted as rows that the network was given: guidance makes two of each picture's.
@@ -59,7 +59,12 @@ def time_subjects(
 
 
 def _time(
-    subject: Subject, drawer: Drawer | StockDrawer, prompts: Sequence[str], repeats: int, warmup: int, first: Result | None
+    subject: Subject,
+    drawer: Drawer | StockDrawer,
+    prompts: Sequence[str],
+    repeats: int,
+    warmup: int,
+    first: Result | None,
 ) -> Result:
     pipeline = drawer.pipeline if isinstance(drawer, StockDrawer) else drawer.model.backbone.pipeline
     device = next(pipeline.vae.parameters()).device
@@ -89,7 +94,11 @@ def _time(
         n=repeats * (BATCH + 1),
         settings={key: told[key] for key in ("size", "precision")}
         | {"batch": BATCH, "latency_batch": 1, "warmup": warmup, "repeats": repeats, "compiled": False}
-        | {"spread": "half the quartiles' distance", "seconds": "latency and its parts", "inside": "text, network, vae"},
+        | {
+            "spread": "half the quartiles' distance",
+            "seconds": "latency and its parts",
+            "inside": "text, network, vae",
+        },
         drawn=told,
     )
 
@@ -100,9 +109,7 @@ def _identity(drawer: Drawer | StockDrawer) -> dict[str, Any]:
     return {"model": drawer.name, "size": drawer.size, "precision": drawer.precision, "call": repr(drawer.arguments)}
 
 
-def measure(
-    drawer: Draws, pipeline: Any, prompts: Sequence[str], batch: int, repeats: int, warmup: int
-) -> list[Call]:
+def measure(drawer: Draws, pipeline: Any, prompts: Sequence[str], batch: int, repeats: int, warmup: int) -> list[Call]:
     """`repeats` calls at a batch after `warmup` that do not count; each from new noise."""
     texts = [prompts[row % len(prompts)] for row in range(batch)]
     device = next(pipeline.vae.parameters()).device
