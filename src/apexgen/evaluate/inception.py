@@ -2,7 +2,7 @@
 
 Szegedy et al., https://arxiv.org/abs/1512.00567, with the weights of 2015-12-05 that Heusel et al. chose
 (https://arxiv.org/abs/1706.08500). It is not the ImageNet classifier of the same name: averages leave the border out,
-and the last block pools by the largest. Names are those of the weights' file, as pytorch-fid and torch-fidelity have it.
+and the last block pools by the largest. Names are those of the weights' file, which torch-fidelity reads too.
 """
 
 from pathlib import Path
