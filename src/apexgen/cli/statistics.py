@@ -119,13 +119,13 @@ def diversity(
     Example: apexgen evaluate diversity runs/mine --prompts prompts.txt --seeds 8 --features dinov2-base
     """
     from apexgen.drawer import open_model
-    from apexgen.encode import read_prompts
+    from apexgen.encode import given_prompts
     from apexgen.evaluate.collection import CACHE
     from apexgen.evaluate.features import open_extractor, pixels
     from apexgen.evaluate.protocols import judge_diversity
     from apexgen.evaluate.statistics import best_device
 
-    texts = read_prompts(prompts)
+    texts = given_prompts([], prompts)
     extractor = pixels() if features is None else open_extractor(features, device=best_device())
     drawer = open_model(model, lora, size).drawer(steps, guidance)
     show(judge_diversity(drawer, texts, seeds, extractor, cache or CACHE, out, console))
@@ -144,12 +144,12 @@ def timing(
 
     Example: apexgen evaluate timing stock:scenes@50:3 scenes@50:3 runs/mine@1
     """
-    from apexgen.encode import read_prompts
+    from apexgen.encode import given_prompts
     from apexgen.evaluate.protocols import save_all
     from apexgen.evaluate.subject import read_subject
     from apexgen.evaluate.timing import PROMPTS, time_subjects
 
-    texts = PROMPTS if prompts is None else read_prompts(prompts)
+    texts = PROMPTS if prompts is None else given_prompts([], prompts)
     results = time_subjects([read_subject(text) for text in models], texts, size, repeats, warmup, console)
     show(save_all(results, out) if out else results)
 
@@ -159,7 +159,8 @@ def sweep(
     models: Subjects,
     steps: Annotated[str, typer.Option(help="Numbers of steps and ranges of them.")] = "1-4,8,16",
     prompts: Annotated[
-        Path | None, typer.Option(help="One prompt a line; captions of the embedded world, judged exactly, unless given.")
+        Path | None,
+        typer.Option(help="One prompt a line; captions of the embedded world, judged exactly, unless given."),
     ] = None,
     seeds: Annotated[int, typer.Option(help="Pictures of each prompt.")] = 2,
     per_task: Annotated[int, typer.Option(min=1, help="Captions of each of the six tasks of the embedded world.")] = 10,
@@ -172,13 +173,13 @@ def sweep(
 
     Example: apexgen evaluate sweep scenes:3 runs/mine --steps 1-4,8,16
     """
-    from apexgen.encode import read_prompts
+    from apexgen.encode import given_prompts
     from apexgen.evaluate.collection import CACHE
     from apexgen.evaluate.subject import read_subject
     from apexgen.evaluate.sweep import protocol_of, read_steps
     from apexgen.evaluate.sweep import sweep as run_sweep
 
-    texts = None if prompts is None else read_prompts(prompts)
+    texts = None if prompts is None else given_prompts([], prompts)
     protocol = protocol_of(texts, seeds, per_task, clip, cache or CACHE)
     subjects = [read_subject(text) for text in models]
     show(run_sweep(subjects, read_steps(steps), protocol, size, out, console))

@@ -135,3 +135,15 @@ def digest_of(files: Sequence[Path]) -> str:
     for file in files:
         total.update(_digest(file).encode())
     return total.hexdigest()[:16]
+
+
+def prompts_of(pictures: Collection) -> list[str]:
+    """The prompt that each picture was drawn from, which a gallery's pictures carry; ValueError where one has none."""
+    prompts = []
+    for file in pictures.files:
+        with Image.open(file) as picture:
+            prompt = picture.info.get("prompt")
+        if not prompt:
+            raise ValueError(f"{file} does not hold its prompt; give a folder that apexgen drew")
+        prompts.append(str(prompt))
+    return prompts

@@ -16,6 +16,7 @@ from apexgen.drawer import Drawer
 from apexgen.evaluate.collection import Collection
 from apexgen.evaluate.features import pixels
 from apexgen.evaluate.gallery import Job, fill, read_pictures
+from apexgen.evaluate.protocols import repeated_jobs
 from apexgen.evaluate.result import Result, save_result
 from apexgen.evaluate.scenes import judge
 from apexgen.evaluate.statistics import best_device, diversity, prompt_fit
@@ -42,24 +43,13 @@ class Protocol:
 
     def jobs(self) -> list[Job]:
         """A picture for each prompt and seed."""
-        return [
-            Job(f"{number:04d}-{seed}.png", prompt, seed)
-            for number, prompt in enumerate(self.prompts)
-            for seed in self.seeds
-        ]
+        return repeated_jobs(self.prompts, self.seeds)
 
 
-def protocol_of(
-    subjects: Sequence[Subject],
-    prompts: Sequence[str] | None,
-    seeds: int,
-    per_task: int,
-    clip: Path | None,
-    cache: Path,
-) -> Protocol:
+def protocol_of(prompts: Sequence[str] | None, seeds: int, per_task: int, clip: Path | None, cache: Path) -> Protocol:
     """Captions of the embedded world and its exact judge where no prompts are given; else prompts, and a CLIP if any.
 
-    Raises ValueError for less than two seeds, which variety takes, and for other models without prompts.
+    ValueError for less than two seeds, which variety takes, and for a CLIP without prompts.
     """
     if seeds < 2:
         raise ValueError(f"--seeds {seeds}: variety takes two pictures a prompt; write --seeds 2")
@@ -73,7 +63,12 @@ def protocol_of(
 
 
 def sweep(
-    subjects: Sequence[Subject], steps: Sequence[int], protocol: Protocol, size: int | None, folder: Path, console: Console
+    subjects: Sequence[Subject],
+    steps: Sequence[int],
+    protocol: Protocol,
+    size: int | None,
+    folder: Path,
+    console: Console,
 ) -> list[Result] | None:
     """Draw and judge every model in every number of steps, and write table, charts, grid and page into the folder.
 
@@ -85,7 +80,9 @@ def sweep(
     for subject in subjects:
         model = open_subject(subject, size)
         if protocol.captions and FOLDER not in model.files:
-            raise ValueError(f"{subject.text} is not the embedded model, whose captions it has no use for: add --prompts FILE")
+            raise ValueError(
+                f"{subject.text} is not the embedded model, whose captions it has no use for: add --prompts FILE"
+            )
         for count in steps:
             drawer = model.drawer(count, subject.guidance)
             pictures = folder / "pictures" / subject.file_name / f"{count:02d}"
