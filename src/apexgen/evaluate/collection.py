@@ -18,7 +18,6 @@ from apexgen.files import write_whole
 ENDINGS = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
 CACHE = Path.home() / ".cache" / "apexgen" / "features"
 SHARD = 256  # pictures whose features are one file: what a kill costs at most
-MOST_PIXELS = 512 * 1024 * 1024 // 3  # of a picture; half a GiB when opened
 
 
 @dataclass(frozen=True)
@@ -55,11 +54,9 @@ def find_pictures(folder: Path) -> Collection:
 
 
 def open_picture(file: Path) -> Image.Image:
-    """A picture in RGB, of any mode and size; ValueError, one line, where it is missing, broken or beyond measure."""
+    """A picture in RGB, of any mode and size; ValueError, one line, where it is missing, broken, or a bomb."""
     try:
         with Image.open(file) as picture:
-            if picture.width * picture.height > MOST_PIXELS:
-                raise ValueError(f"{file}: {picture.width} x {picture.height} pixels are too many; remove it")
             return _to_rgb(picture)
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(f"{file}: no picture that can be read ({type(error).__name__}); mend or remove it") from None

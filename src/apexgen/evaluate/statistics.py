@@ -105,8 +105,8 @@ def diversity(
     common = described(drawn.folder) | {"judge": judged_by(extractor), "n": len(drawn.names)} | (known or {})
     return Result(
         benchmark=f"{benchmark} diversity",
-        scores={"within a prompt": found.within, "between prompts": found.between, "share": found.share},
-        spread={"within a prompt": found.error},
+        scores={"within": found.within, "between": found.between, "share": found.share},
+        spread={"within": found.error},
         settings=extractor.identity | {"distance": distance, "prompts": found.prompts},
         **common,
     )

@@ -78,6 +78,9 @@ def sweep(
     results: dict[tuple[str, int], Result] = {}
     shown, left = {}, 0
     for subject in subjects:
+        if subject.steps is not None:
+            raise ValueError(f"{subject.text}: a sweep is over steps; leave @{subject.steps} out, and write --steps")
+    for subject in subjects:
         model = open_subject(subject, size)
         if protocol.captions and FOLDER not in model.files:
             raise ValueError(
@@ -103,9 +106,9 @@ def score(subject: Subject, drawer: Drawer, folder: Path, protocol: Protocol, co
     jobs = protocol.jobs()
     collection = Collection(folder, tuple(job.path for job in jobs), ("",) * len(jobs))
     prompts = [job.prompt for job in jobs]
-    known = {"model": f"{subject.text} {drawer.name}", "seeds": protocol.seeds}
+    known = {"model": f"{subject.text}@{drawer.steps}", "seeds": protocol.seeds}
     varied = diversity("sweep", collection, prompts, pixels(), protocol.cache, console, known)
-    scores, spread, said = dict(varied.scores), dict(varied.spread), varied.settings
+    scores, spread, said = {"within": varied.scores["within"]}, dict(varied.spread), varied.settings
     judges = [varied.judge]
     if protocol.captions:
         repeated = [caption for caption in protocol.captions for _ in protocol.seeds]
