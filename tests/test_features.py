@@ -1,4 +1,4 @@
-"""The networks that see: FID's Inception against torch-fidelity's figures, CLIP and DINOv2 folders, resizes, refusals."""
+"""The networks that see: FID's Inception against torch-fidelity's figures, CLIP and DINOv2 folders, resizing."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 
 from apexgen.evaluate.collection import open_picture
 from apexgen.evaluate.features import RESIZES, open_extractor, pixels, to_inception
-from apexgen.evaluate.inception import CLASSES, Inception, load_inception
+from apexgen.evaluate.inception import CLASSES, Inception, load_inception, with_weights
 from vision import clip_folder, dino_folder
 
 
@@ -76,11 +76,10 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("reason", REFUSED)
-def test_other_weights_are_refused_in_a_line(weights, tmp_path, reason):
-    save_file(REFUSED[reason](weights), tmp_path / "w.safetensors")
+def test_other_weights_are_refused_in_a_line(weights, reason):
     said = "the ImageNet classifier" if reason == "AuxLogits" else reason
     with pytest.raises(ValueError, match=said) as caught:
-        open_extractor(tmp_path / "w.safetensors")
+        with_weights(REFUSED[reason](weights), "w.pth")
     assert "\n" not in str(caught.value)
 
 

@@ -136,6 +136,7 @@ def timing(
     models: Subjects,
     prompts: Annotated[Path | None, typer.Option(help="One prompt a line; two short ones unless given.")] = None,
     size: Size = None,
+    precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16, for all.")] = "auto",
     repeats: Annotated[int, typer.Option(help="Calls of which the median is told.")] = 10,
     warmup: Annotated[int, typer.Option(help="Calls before those.")] = 2,
     out: Annotated[Path | None, typer.Option(help="A folder for the results, JSON.")] = None,
@@ -150,7 +151,7 @@ def timing(
     from apexgen.evaluate.timing import PROMPTS, time_subjects
 
     texts = PROMPTS if prompts is None else given_prompts([], prompts)
-    results = time_subjects([read_subject(text) for text in models], texts, size, repeats, warmup, console)
+    results = time_subjects([read_subject(text) for text in models], texts, size, precision, repeats, warmup, console)
     show(save_all(results, out) if out else results)
 
 

@@ -145,23 +145,27 @@ class Inception(nn.Module):
 
 
 def load_inception(file: Path) -> Inception:
-    """The network with a file's weights, .pth or .safetensors.
+    """The network with a file's weights, .pth or .safetensors; ValueError, one line, where they are broken or others."""
+    return with_weights(_read(file), str(file))
 
-    ValueError, one line, for a file that is broken or holds other weights, such as the ImageNet classifier's.
+
+def with_weights(weights: dict[str, Tensor], origin: str) -> Inception:
+    """The network with these weights, frozen.
+
+    ValueError, one line, for other weights, such as the ImageNet classifier's, which would fit.
     """
-    network, weights = Inception(), _read(file)
-    head = weights.pop("fc.weight", None)
-    weights.pop("fc.bias", None)
-    if (head is not None and len(head) != CLASSES) or any(name.startswith("AuxLogits.") for name in weights):
-        raise ValueError(f"{file} is the ImageNet classifier, not FID's network; download {SOURCE}")
+    if len(weights.get("fc.weight", range(CLASSES))) != CLASSES or any(name.startswith("Aux") for name in weights):
+        raise ValueError(f"{origin} is the ImageNet classifier, not FID's network; download {SOURCE}")
+    with torch.device("meta"):  # without drawing weights that are not used
+        network = Inception()
+    counters = {name: torch.tensor(0) for name in network.state_dict() if name.endswith("num_batches_tracked")}
+    given = counters | {name: weight for name, weight in weights.items() if not name.startswith("fc.")}
     try:
-        missing, strange = network.load_state_dict(weights, strict=False)
+        network.load_state_dict(given, assign=True)
     except RuntimeError as error:
-        raise ValueError(f"{file} is not FID's Inception: {str(error).splitlines()[1].strip()}") from None
-    wrong = [name for name in missing if not name.endswith("num_batches_tracked")] + strange
-    if wrong:
-        raise ValueError(f"{file} is not FID's Inception ({wrong[0]}); download {SOURCE}")
-    return network.eval().requires_grad_(False)
+        reason = str(error).splitlines()[1].strip()
+        raise ValueError(f"{origin} is not FID's Inception: {reason} Download {SOURCE}") from None
+    return network.float().eval().requires_grad_(False)
 
 
 def _read(file: Path) -> dict[str, Tensor]:

@@ -88,7 +88,7 @@ def repeated_jobs(prompts: Sequence[str], seeds: Sequence[int]) -> list[Job]:
 
 
 def save_all(results: list[Result], folder: Path) -> list[Result]:
-    """Each result as JSON in the folder, named by its benchmark's last words; where those are alike, by its model too."""
+    """Each result as JSON in the folder, named by its benchmark without its first word; alike ones by model too."""
     names = [_file_name(result.benchmark.partition(" ")[2] or result.benchmark) for result in results]
     if len(set(names)) < len(names):
         names = [f"{name}-{_file_name(result.model)}" for name, result in zip(names, results, strict=True)]

@@ -10,8 +10,9 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from apexgen.backbones.diffusion import BACKBONES, find_adapter, open_pipeline, read_index
+from apexgen.backbones.diffusion import BACKBONES, find_adapter, open_pipeline, quiet, read_index
 from apexgen.backbones.task_lora import load_task_lora
+from apexgen.distill import choose_precision
 from apexgen.drawer import Drawer, Model, open_model
 from apexgen.scenes.pipeline import FOLDER
 
@@ -74,11 +75,11 @@ class StockDrawer:
         return np.asarray(drawn.images)
 
 
-def open_subject(subject: Subject, size: int | None = None) -> Model:
+def open_subject(subject: Subject, size: int | None = None, precision: str = "auto") -> Model:
     """Our model of a subject; ValueError, one line, where it can't be opened."""
     if subject.stock:
         raise ValueError(f"{subject.text}: a stock pipeline draws in its own way; leave stock: out")
-    return open_model(subject.folder, subject.lora, None if is_run(subject.folder) else size)
+    return open_model(subject.folder, subject.lora, None if is_run(subject.folder) else size, precision)
 
 
 def is_run(folder: str) -> bool:
@@ -86,30 +87,32 @@ def is_run(folder: str) -> bool:
     return (Path(folder) / "config.toml").is_file() and not (Path(folder) / "model_index.json").is_file()
 
 
-def open_drawer(subject: Subject, size: int | None = None) -> Drawer | StockDrawer:
+def open_drawer(subject: Subject, size: int | None = None, precision: str = "auto") -> Drawer | StockDrawer:
     """What draws for a subject, in one step unless it says.
 
     A stock pipeline of a family of ours is called for the same plain steps, size and guidance; another with
-    num_inference_steps and guidance_scale. On an accelerator it is in bfloat16, else in float32.
+    num_inference_steps and guidance_scale. Its weights are cast to the precision that ours would compute in.
     ValueError, one line, where it can't be opened or knows no guidance.
     """
     steps = subject.steps or 1
     if not subject.stock:
-        return open_subject(subject, size).drawer(steps, subject.guidance)
+        return open_subject(subject, size, precision).drawer(steps, subject.guidance)
     folder = FOLDER if subject.folder == "scenes" else Path(subject.folder)
     family = read_index(folder)["_class_name"]
     pipeline = open_pipeline(folder)
     if subject.lora is not None:
         load_task_lora(pipeline, subject.lora)
-    device, precision = ("cuda", torch.bfloat16) if torch.cuda.is_available() else ("cpu", torch.float32)
-    pipeline.to(device, precision)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    dtype = choose_precision(precision, device) or torch.float32
+    with quiet():
+        pipeline.to(device, dtype)
     if family in BACKBONES:
         adapter = find_adapter(family)(pipeline)
         adapter.size = size
         arguments, size = adapter.pipeline_arguments(steps, subject.guidance), size or adapter.native_size
     else:
         arguments = _plain_arguments(pipeline, subject, steps, size)
-    return StockDrawer(subject.text, pipeline, arguments, str(precision).removeprefix("torch."), size)
+    return StockDrawer(subject.text, pipeline, arguments, str(dtype).removeprefix("torch."), size)
 
 
 def _plain_arguments(pipeline: Any, subject: Subject, steps: int, size: int | None) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -182,8 +183,9 @@ def read_steps(text: str) -> list[int]:
     """Numbers of steps from "1-4,8,16", increasing; ValueError, one line, for anything else."""
     steps: set[int] = set()
     for part in text.split(","):
-        low, _, high = part.strip().partition("-")
-        if not low.isdigit() or (high and not high.isdigit()) or not 1 <= int(low) <= int(high or low):
+        match = re.fullmatch(r"\s*([1-9]\d*)(?:-(\d+))?\s*", part)
+        low, high = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+        if high < low:
             raise ValueError(f"--steps {text}: write numbers and ranges from 1 on, such as --steps 1-4,8,16")
-        steps.update(range(int(low), int(high or low) + 1))
+        steps.update(range(low, high + 1))
     return sorted(steps)

@@ -37,6 +37,7 @@ def time_subjects(
     subjects: Sequence[Subject],
     prompts: Sequence[str],
     size: int | None,
+    precision: str,
     repeats: int,
     warmup: int,
     console: Console,
@@ -50,7 +51,7 @@ def time_subjects(
     results: list[Result] = []
     for subject in subjects:
         console.print(f"timing {subject.text}")
-        drawer = open_drawer(subject, size)
+        drawer = open_drawer(subject, size, precision)
         results.append(_time(subject, drawer, prompts, repeats, warmup, results[0] if results else None))
         del drawer
         gc.collect()
