@@ -148,11 +148,11 @@ def timing(
     from apexgen.encode import given_prompts
     from apexgen.evaluate.protocols import save_all
     from apexgen.evaluate.subject import read_subject
-    from apexgen.evaluate.timing import PROMPTS, time_subjects
+    from apexgen.evaluate.timing import PROMPTS, time_subjects, timing_table
 
     texts = PROMPTS if prompts is None else given_prompts([], prompts)
     results = time_subjects([read_subject(text) for text in models], texts, size, precision, repeats, warmup, console)
-    show(save_all(results, out) if out else results)
+    console.print(timing_table(save_all(results, out) if out else results))
 
 
 @evaluate.command()

@@ -13,7 +13,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from rich import box
 from rich.console import Console
+from rich.table import Table
 
 from apexgen.drawer import Drawer
 from apexgen.evaluate.meter import PARTS, Clock, Meter, forget_peak, peak_bytes
@@ -133,6 +135,25 @@ def measure(drawer: Draws, pipeline: Any, prompts: Sequence[str], batch: int, re
 def _wait(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+def timing_table(results: Sequence[Result]) -> Table:
+    """A row for each measure, a column for each model: as many measures as these do not fit beside one another."""
+    drawn = Table(box=box.SIMPLE_HEAD, title=f"speed on {results[0].judge}", title_justify="left")
+    drawn.add_column("", no_wrap=True)
+    for result in results:
+        drawn.add_column(result.model, justify="right", overflow="fold")
+    drawn.add_row("evaluations", *(str(result.evaluations) for result in results))
+    for name in results[0].scores:
+        drawn.add_row(name, *(_cell(result, name) for result in results))
+    for name in ("size", "precision"):
+        drawn.add_row(name, *(str(result.settings[name]) for result in results))
+    return drawn
+
+
+def _cell(result: Result, name: str) -> str:
+    spread = f" ± {result.spread[name]:.1g}" if name in result.spread else ""
+    return f"{result.scores[name]:.3g}{spread}"
 
 
 def machine(device: torch.device) -> str:
