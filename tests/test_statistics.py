@@ -1,6 +1,7 @@
 """Results of folders of pictures: the cache, categories, CLIP score by hand, diversity, MJHQ-30K from end to end."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from PIL import Image
 from rich.console import Console
 from safetensors.torch import load_file
 
+from apexgen.cli import main
 from apexgen.drawer import open_model
 from apexgen.evaluate import collection
 from apexgen.evaluate.clip import clip_scores
@@ -19,7 +21,7 @@ from apexgen.evaluate.protocols import Judges, judge_diversity, judge_mjhq
 from apexgen.evaluate.result import load_result, table
 from apexgen.evaluate.statistics import distances, prompt_fit
 from apexgen.evaluate.variety import variety
-from vision import clip_folder, pictures
+from vision import clip_folder, dino_folder, pictures
 
 QUIET = Console(quiet=True)
 
@@ -219,3 +221,49 @@ def test_a_broken_data_set_costs_one_line(tmp_path, message):
     with pytest.raises(ValueError, match=message.replace("(", r"\(")) as caught:
         read_mjhq(tmp_path)
     assert "\n" not in str(caught.value)
+
+
+MISTAKES = {
+    "download https://github.com/mseitzer/pytorch-fid": ["mjhq", "scenes", "--data", "new"],
+    "--features missing.pth: no such file": ["fid", "PICTURES", "PICTURES", "--features", "missing.pth"],
+    "--data new has no meta_data.json": ["mjhq", "scenes", "--data", "new", "--clip", "CLIP"],
+    "--resize is of FID's Inception": ["mjhq", "scenes", "--data", "new", "--clip", "CLIP", "--resize", "clean-fid"],
+    "--clip missing: no such folder; download openai/clip": ["clip", "DRAWN", "--clip", "missing"],
+    "000.png does not hold its prompt": ["clip", "PICTURES", "--clip", "CLIP"],
+    "missing: no such folder of pictures": ["fid", "missing", "missing", "--features", "CLIP"],
+    "is no clip but a dinov2model": ["clip", "DRAWN", "--clip", "DINO", "--cache", "CACHE"],
+    "--prompts missing: no such file": ["diversity", "scenes", "--prompts", "missing"],
+    "--steps 0: write numbers": ["sweep", "scenes", "--steps", "0"],
+}
+
+
+@pytest.fixture(scope="module")
+def material(tmp_path_factory):
+    from apexgen.evaluate.gallery import Job, write_picture
+
+    root = tmp_path_factory.mktemp("material")
+    for number in range(2):
+        job = Job(f"{number}.png", "a red ring", number)
+        write_picture(root / "drawn" / job.path, np.zeros((32, 32, 3), np.float32), job)
+    dino = dino_folder(root / "dino")
+    for file in (clip_folder(root / "clip")).glob("tokenizer*"):
+        (dino / file.name).write_bytes(file.read_bytes())
+    return {
+        "CLIP": root / "clip",
+        "DINO": dino,
+        "DRAWN": root / "drawn",
+        "PICTURES": pictures(root / "plain", 2),
+        "CACHE": root / "cache",
+    }
+
+
+@pytest.mark.parametrize("message", MISTAKES)
+def test_a_mistake_costs_one_line_and_leaves_nothing(capsys, monkeypatch, tmp_path, material, message):
+    monkeypatch.chdir(tmp_path)
+    arguments = [str(material.get(word, word)) for word in MISTAKES[message]]
+    monkeypatch.setattr(sys, "argv", ["apexgen", "evaluate", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    error = capsys.readouterr().err
+    assert stop.value.code == 2 and message.lower() in error.lower() and error.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []

@@ -145,7 +145,7 @@ class Inception(nn.Module):
 
 
 def load_inception(file: Path) -> Inception:
-    """The network with a file's weights, .pth or .safetensors; ValueError, one line, where they are broken or others."""
+    """The network with the weights of a file, .pth or .safetensors; ValueError, one line, if broken, or others."""
     return with_weights(_read(file), str(file))
 
 

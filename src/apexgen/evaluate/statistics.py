@@ -1,6 +1,7 @@
 """Results of two collections of pictures, or of one and its prompts: FID, KID, CLIP score, diversity."""
 
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -32,26 +33,24 @@ def distances(
 
     seed: of KID's subsets. known: more fields of the results.
     """
-    from importlib.metadata import version
-
     real = features_of(reference.files, extractor, cache, console, "features of the reference")
     made = features_of(drawn.files, extractor, cache, console, "features of the drawn pictures")
-    pairs = {ALL: (real, made)} | {
-        name: (real[reference.rows(name)], made[drawn.rows(name)]) for name in shared_categories(reference, drawn)
-    }
-    frechet = {name: fid(*pair) for name, pair in pairs.items()}
+    pairs = {ALL: (real, made)}
+    for name in shared_categories(reference, drawn):
+        pairs[name] = real[reference.rows(name)], made[drawn.rows(name)]
     kernel = {name: kid(*pair, seed) for name, pair in pairs.items()}
-    settings = extractor.identity | {
-        "implementation": f"torchmetrics {version('torchmetrics')}",
-        "reference": digest_of(reference.files),
-        "reference_n": len(reference.names),
-    }
+    told = {"reference": digest_of(reference.files), "reference_n": len(reference.names)}
+    settings = extractor.identity | told | {"implementation": f"torchmetrics {version('torchmetrics')}"}
     subsets = {"seed": seed, "subsets": SUBSETS, "subset": kernel[ALL].subset, "spread": "deviation over subsets"}
     biased = warning(min(len(drawn.names), len(reference.names)))
     common = described(drawn.folder) | {"judge": judged_by(extractor), "n": len(drawn.names)} | (known or {})
     return [
         Result(
-            benchmark=f"{benchmark} FID", scores=frechet, settings=settings, notes=(biased,) if biased else (), **common
+            benchmark=f"{benchmark} FID",
+            scores={name: fid(*pair) for name, pair in pairs.items()},
+            settings=settings,
+            notes=(biased,) if biased else (),
+            **common,
         ),
         Result(
             benchmark=f"{benchmark} KID x 1000",

@@ -74,14 +74,7 @@ def _time(
     alone = measure(drawer, pipeline, prompts, 1, repeats, warmup)
     has_peak = forget_peak(device)
     together = measure(drawer, pipeline, prompts, BATCH, repeats, warmup)
-    scores, spread = {}, {}
-    for name, values in {
-        "images/s": [BATCH / call.whole for call in together],
-        "latency": [call.whole for call in alone],
-        **{part: [call.parts[part] for call in alone] for part in (*PARTS, "other")},
-    }.items():
-        low, scores[name], high = (float(value) for value in np.percentile(values, [25, 50, 75]))
-        spread[name] = (high - low) / 2
+    scores, spread = summary(alone, together)
     if has_peak:
         scores["GiB"] = peak_bytes(device) / 2**30
     scores["x images/s"] = scores["images/s"] / (first.scores if first else scores)["images/s"]
@@ -104,6 +97,17 @@ def _time(
         },
         drawn=told,
     )
+
+
+def summary(alone: Sequence[Call], together: Sequence[Call]) -> tuple[dict[str, float], dict[str, float]]:
+    """Medians, and half the distances of the quartiles, of calls at batch 1 and at batch 10."""
+    scores, spread = {}, {}
+    measured = {"images/s": [BATCH / call.whole for call in together], "latency": [call.whole for call in alone]}
+    measured |= {part: [call.parts[part] for call in alone] for part in (*PARTS, "other")}
+    for name, values in measured.items():
+        low, scores[name], high = (float(value) for value in np.percentile(values, [25, 50, 75]))
+        spread[name] = (high - low) / 2
+    return scores, spread
 
 
 def _identity(drawer: Drawer | StockDrawer) -> dict[str, Any]:
