@@ -29,21 +29,17 @@ def distances(
     seed: int = 0,
     known: dict[str, Any] | None = None,
 ) -> list[Result]:
-    """FID, and KID times 1,000, of drawn pictures against reference ones, with a column for each shared category.
-
-    seed: of KID's subsets. known: more fields of the results.
-    """
+    """FID, and KID times 1,000 with subsets of a seed, of drawn pictures against reference ones, all and by category."""
     real = features_of(reference.files, extractor, cache, console, "features of the reference")
     made = features_of(drawn.files, extractor, cache, console, "features of the drawn pictures")
-    pairs = {ALL: (real, made)}
-    for name in shared_categories(reference, drawn):
-        pairs[name] = real[reference.rows(name)], made[drawn.rows(name)]
+    shared = shared_categories(reference, drawn)
+    pairs = {ALL: (real, made)} | {name: (real[reference.rows(name)], made[drawn.rows(name)]) for name in shared}
     kernel = {name: kid(*pair, seed) for name, pair in pairs.items()}
     told = {"reference": digest_of(reference.files), "reference_n": len(reference.names)}
     settings = extractor.identity | told | {"implementation": f"torchmetrics {version('torchmetrics')}"}
     subsets = {"seed": seed, "subsets": SUBSETS, "subset": kernel[ALL].subset, "spread": "deviation over subsets"}
-    biased = warning(min(len(drawn.names), len(reference.names)))
-    common = described(drawn.folder) | {"judge": judged_by(extractor), "n": len(drawn.names)} | (known or {})
+    biased = warning(min(len(real), len(made)))
+    common = described(drawn.folder) | {"judge": judged_by(extractor), "n": len(made)} | (known or {})
     return [
         Result(
             benchmark=f"{benchmark} FID",
