@@ -29,7 +29,7 @@ def distances(
     seed: int = 0,
     known: dict[str, Any] | None = None,
 ) -> list[Result]:
-    """FID, and KID times 1,000 with subsets of a seed, of drawn pictures against reference ones, all and by category."""
+    """FID, and KID times 1,000 with subsets of a seed, of drawn pictures and reference ones, all and by category."""
     real = features_of(reference.files, extractor, cache, console, "features of the reference")
     made = features_of(drawn.files, extractor, cache, console, "features of the drawn pictures")
     shared = shared_categories(reference, drawn)
