@@ -47,7 +47,7 @@ def open_backbone(run: Run) -> Backbone:
     """The run's pipeline on the best device there is, in the run's precision."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     backbone = load_backbone(base_folder(run), device)
-    backbone.precision = _precision(run.model.precision, device)
+    backbone.precision = choose_precision(run.model.precision, device)
     backbone.size = run.model.size
     if run.model.lora is not None:
         add_task_lora(backbone, Path(run.model.lora), run.model.lora_mode or "merge")
@@ -55,7 +55,7 @@ def open_backbone(run: Run) -> Backbone:
     return backbone
 
 
-def _precision(wanted: str, device: str) -> torch.dtype | None:
+def choose_precision(wanted: str, device: str) -> torch.dtype | None:
     """bfloat16 by default where the device multiplies in it; None is float32."""
     fast = device == "cuda" or cpu_multiplies_in_bfloat16()
     return torch.bfloat16 if wanted == "bfloat16" or (wanted == "auto" and fast) else None

@@ -34,6 +34,7 @@ class Result(Table):
     settings: dict[str, Any] = Field(
         default_factory=dict
     )  # the protocol: implementation, resize, the judge's weights ...
+    notes: tuple[str, ...] = ()  # what a reader of the scores must know
     drawn: dict[str, Any] = Field(default_factory=dict)  # Drawer.settings(), where known
     versions: dict[str, str] = Field(default_factory=lambda: {name: version(name) for name in LIBRARIES})
 
@@ -101,6 +102,8 @@ def _table(group: Sequence[Result], apart: dict[str, Any]) -> RichTable:
     for result in group:
         cells = (_cell(result, name) for name in names)
         drawn.add_row(result.model, str(result.evaluations or "-"), str(result.n), *cells)
+    notes = dict.fromkeys(note for result in group for note in result.notes)
+    drawn.caption, drawn.caption_justify = "\n".join(notes) or None, "left"
     return drawn
 
 

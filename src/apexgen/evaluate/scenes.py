@@ -67,23 +67,28 @@ class Examination:
         return self.judge(pictures) | {"seconds_per_image": seconds}, pictures
 
     def judge(self, pictures: Sequence[np.ndarray] | np.ndarray) -> dict[str, Any]:
-        """The score (each task and "overall") of pictures of the captions, and how varied they are."""
-        found = [parse(picture) for picture in pictures]
-        records = [caption.metadata() for caption in self.captions]
-        correct = [is_correct(figures, record) for figures, record in zip(found, records, strict=True)]
-        alone = [index for index, caption in enumerate(self.captions) if caption.task in SINGLE]
-        varied = spread([found[index] for index in alone], [self.captions[index].text for index in alone])
-        uncolored = [
-            figures
-            for figures, caption in zip(found, self.captions, strict=True)
-            if all(request.color is None for request in caption.requests)
-        ]
-        varied["color"] = color_variety(uncolored)
-        return {"score": summarize(records, correct), "spread": varied}
+        """What `judge` says of pictures of the captions."""
+        return judge(self.captions, pictures)
 
     def judge_data(self, seed: int) -> dict[str, Any]:
         """The same for freshly drawn true pictures: what the best model could reach."""
         return self.judge(draw_pictures(self.captions, seed))
+
+
+def judge(captions: Sequence[Caption], pictures: Sequence[np.ndarray] | np.ndarray) -> dict[str, Any]:
+    """The score (each task and "overall") of a picture of each caption, and how varied they are."""
+    found = [parse(picture) for picture in pictures]
+    records = [caption.metadata() for caption in captions]
+    correct = [is_correct(figures, record) for figures, record in zip(found, records, strict=True)]
+    alone = [index for index, caption in enumerate(captions) if caption.task in SINGLE]
+    varied = spread([found[index] for index in alone], [captions[index].text for index in alone])
+    uncolored = [
+        figures
+        for figures, caption in zip(found, captions, strict=True)
+        if all(request.color is None for request in caption.requests)
+    ]
+    varied["color"] = color_variety(uncolored)
+    return {"score": summarize(records, correct), "spread": varied}
 
 
 def evaluate_scenes(drawer: "Drawer", out: Path, per_task: int, seed: int, console: Console) -> Result | None:
