@@ -132,7 +132,7 @@ class Endpoint:
             return choice, "an answer that is no chat completion", 0.0
         why = self._without_key(f"status {response.status_code}: {' '.join(response.text.split())[:200]}")
         if response.status_code in (401, 403, 404):
-            raise ValueError(f"{self.name} at {urlsplit(self.url).hostname}: {why}; check --judge, --judge-model, {KEY}")
+            raise ValueError(f"{self.name}: {why}; check --judge, --judge-model and {KEY}")
         again = response.status_code in (408, 409, 425, 429) or response.status_code >= 500
         return None, why, seconds_to_wait(response.headers.get("Retry-After", "")) if again else None
 

@@ -28,7 +28,7 @@ class Prompt:
 
 
 def read_prompts(data: Path) -> list[Prompt]:
-    """The prompts of geneval2_data.jsonl, or of the folder that holds it. ValueError, one line, where there are none."""
+    """The prompts of geneval2_data.jsonl, or of the folder that holds it. ValueError where there are none."""
     file = data / DATA if data.is_dir() else data
     if not file.is_file():
         raise ValueError(f"{file} is missing; download {WHERE} and give it with --data")
@@ -51,7 +51,7 @@ def read_prompts(data: Path) -> list[Prompt]:
 
 
 def spellings(question: str, answer: str) -> tuple[str, ...]:
-    """The spellings of a right answer: as it is and capitalized, with a blank before or none; of a count its digits too.
+    """The spellings of a right answer: plain and capitalized, with a blank before or none; of a count its digits too.
 
     A question that does not begin with "How many" is one of yes or no.
     """

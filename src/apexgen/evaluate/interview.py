@@ -67,7 +67,7 @@ def _as_they_come(judge: Judge, asked: dict[Future[Answer], str]) -> Iterator[tu
         in_a_row = in_a_row + 1 if answer.why and not answer.said else 0
         if in_a_row >= FUSE:
             raise OSError(
-                f"{judge.name}: no answer to {FUSE} questions in a row ({answer.why}); the same command goes on from here"
+                f"{judge.name}: no answer to {FUSE} questions in a row ({answer.why}); the same command goes on"
             )
 
 

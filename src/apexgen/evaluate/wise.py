@@ -6,7 +6,6 @@ Niu et al., https://arxiv.org/abs/2503.07265; data and protocols: github.com/PKU
 its prompts and its judge's instruction are read from your copy.
 """
 
-import ast
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -59,8 +58,8 @@ LEGACY = Protocol(
     (0.4, 0.167, 0.133, 0.1, 0.1, 0.1),
     tuple((label, ("0", "1", "2")) for label in ("Consistency", "Realism", "Aesthetic Quality")),
     "A model was asked to draw: {Prompt}\nWhat a right picture shows: {Explanation}\n\nMark its picture, strictly; in "
-    "doubt take the lower mark.\nConsistency: 0 where it misses what matters, 1 where it shows a part, 2 where it shows "
-    "all of it.\nRealism: 0 where it is impossible or plainly artificial, 1 with small faults, 2 like a photograph."
+    "doubt take the lower mark.\nConsistency: 0 where it misses what matters, 1 where it shows a part, 2 where it shows"
+    " all of it.\nRealism: 0 where it is impossible or plainly artificial, 1 with small faults, 2 like a photograph."
     "\nAesthetic Quality: 0 where it is poor, 1 where it is sound, 2 where it is outstanding.",
 )
 VERIFIED = Protocol(
@@ -87,19 +86,6 @@ class Prompt:
     file: str  # which of FILES it is in
 
 
-@dataclass(frozen=True)
-class Instruction:
-    """What the judge is told, with {Prompt} and {Explanation} where a record's own go."""
-
-    user: str
-    system: str = ""
-
-    def word(self, prompt: Prompt) -> str:
-        """The instruction for a prompt."""
-        filled = self.user.replace("{Explanation}", "\0").replace("{Prompt}", prompt.text)
-        return filled.replace("\0", prompt.explanation)
-
-
 def read_prompts(data: Path, protocol: Protocol) -> list[Prompt]:
     """The prompts of the files that a copy of the repository, or a folder of it, has, by id.
 
@@ -123,10 +109,8 @@ def read_prompts(data: Path, protocol: Protocol) -> list[Prompt]:
 def _read_prompts(file: Path, name: str) -> list[Prompt]:
     try:
         records = json.loads(file.read_text(encoding="utf-8"))
-        return [
-            Prompt(int(record["prompt_id"]), *(str(record[key]) for key in ("Prompt", "Explanation", "Subcategory")), name)
-            for record in records
-        ]
+        named = ("Prompt", "Explanation", "Subcategory")
+        return [Prompt(int(record["prompt_id"]), *(str(record[key]) for key in named), file=name) for record in records]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{file} is no file of WISE's prompts ({type(error).__name__}: {error})") from None
 
@@ -141,59 +125,3 @@ def score(protocol: Protocol, marks: Mapping[int, Sequence[int] | None]) -> dict
         return means
     weighted = (weight * mean for weight, mean in zip(protocol.weights, means.values(), strict=True))
     return means | {"overall": sum(weighted)}
-
-
-def read_instruction(file: Path) -> Instruction:
-    """The instruction in a text file, or in the official Python script, which is read and not run.
-
-    ValueError where {Prompt} and {Explanation} are not both in it, each once.
-    """
-    if not file.is_file():
-        raise ValueError(f"--instruction {file}: no such file; name WISE's gpt_eval.py or vllm_eval.py, or a text")
-    content = file.read_text(encoding="utf-8")
-    told = _from_script(content, file) if file.suffix == ".py" else Instruction(content.strip())
-    for word in ("{Prompt}", "{Explanation}"):
-        if told.user.count(word) != 1:
-            raise ValueError(f"--instruction {file}: {word} must be in it once; copy the judge's text into a .txt with it")
-    return told
-
-
-def _from_script(content: str, file: Path) -> Instruction:
-    """The texts of the messages, dicts with "role" and "content", that the script's source spells out."""
-    try:
-        tree = ast.parse(content)
-    except (SyntaxError, ValueError):
-        raise ValueError(f"--instruction {file}: no Python that can be read") from None
-    found = {}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Dict):
-            entry = {key.value: value for key, value in zip(node.keys, node.values, strict=True) if isinstance(key, ast.Constant)}
-            role = entry.get("role")
-            if isinstance(role, ast.Constant) and "content" in entry:
-                found[role.value] = "".join(_texts(entry["content"]))
-    return Instruction(found.get("user", ""), found.get("system", ""))
-
-
-def _texts(content: ast.expr) -> list[str]:
-    """The strings of a message's content: a string, or the "text" of its parts."""
-    if isinstance(content, ast.Constant):
-        return [str(content.value)]
-    if isinstance(content, ast.JoinedStr):
-        return [_filled(part) for part in content.values]
-    parts = content.elts if isinstance(content, ast.List) else []
-    return [
-        text
-        for part in parts
-        if isinstance(part, ast.Dict)
-        for key, value in zip(part.keys, part.values, strict=True)
-        if isinstance(key, ast.Constant) and key.value == "text"
-        for text in _texts(value)
-    ]
-
-
-def _filled(part: ast.expr) -> str:
-    """A piece of an f-string; record["Prompt"] becomes {Prompt}."""
-    if isinstance(part, ast.Constant):
-        return str(part.value)
-    names = [node.value for node in ast.walk(part) if isinstance(node, ast.Constant)]
-    return f"{{{names[0]}}}" if names else ""

@@ -15,7 +15,9 @@ from apexgen.files import write_whole
 UNMARKED = 999  # what the legacy script writes for marks that it could not read
 
 
-def write_files(folder: Path, protocol: Protocol, prompts: Sequence[Prompt], answers: Sequence[Answer], pictures: Path) -> None:
+def write_files(
+    folder: Path, protocol: Protocol, prompts: Sequence[Prompt], answers: Sequence[Answer], pictures: Path
+) -> None:
     """Write both files of each category's group that has prompts."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in FILES:
@@ -60,7 +62,7 @@ def read_marks(folder: Path, protocol: Protocol) -> dict[int, list[int] | None]:
                 marks |= _read_marks(file, protocol)
                 break
     if not marks:
-        raise ValueError(f"{folder} holds no {FILES[0]}_scores_results.jsonl or its like; name a folder of WISE's results")
+        raise ValueError(f"{folder} holds no {FILES[0]}_scores_results.jsonl; name a folder of WISE's results")
     return marks
 
 
