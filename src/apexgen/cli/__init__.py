@@ -11,6 +11,7 @@ from apexgen.interrupt import Stopped
 from apexgen.cli import training  # noqa: F401 # isort: skip
 from apexgen.cli import models  # noqa: F401 # isort: skip
 from apexgen.cli import evaluate  # noqa: F401 # isort: skip
+from apexgen.cli import judged  # noqa: F401 # isort: skip
 
 
 def main() -> None:

@@ -59,15 +59,20 @@ class Vlm:
         messages: list[dict[str, Any]] = [{"role": "user", "content": content}]
         if system:
             messages.insert(0, {"role": "system", "content": [{"type": "text", "text": system}]})
+        template = str(self.processor.chat_template)
+        thinking = {"enable_thinking": False} if "enable_thinking" in template else {}
         inputs = self.processor.apply_chat_template(
-            messages,
-            add_generation_prompt=True,
-            tokenize=True,
-            return_dict=True,
-            return_tensors="pt",
-            enable_thinking=False,  # for the templates that know it
+            messages, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt", **thinking
         )
         return inputs.to(self.model.device, dtype=self.model.dtype)
+
+
+def check_vlm(folder: Path) -> None:
+    """ValueError, naming what to download, where a folder holds no model."""
+    if not (folder / "config.json").is_file():
+        raise ValueError(
+            f"--judge {folder} holds no model (no config.json); download one that sees, such as {EXAMPLE}, into it"
+        )
 
 
 def open_vlm(folder: Path) -> Vlm:
@@ -76,10 +81,7 @@ def open_vlm(folder: Path) -> Vlm:
 
     from apexgen.drawer import hash_weights
 
-    if not (folder / "config.json").is_file():
-        raise ValueError(
-            f"--judge {folder} holds no model (no config.json); download one that sees, such as {EXAMPLE}, into it"
-        )
+    check_vlm(folder)
     own = {"local_files_only": True, "trust_remote_code": False}
     try:
         processor = AutoProcessor.from_pretrained(folder, **own)
