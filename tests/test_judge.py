@@ -235,7 +235,8 @@ def test_a_killed_interview_goes_on(tmp_path):
     asked, log = inquiries(tmp_path, 4), tmp_path / "log"
     stub = Stub(oracle, delay=0.1)
     program = (
-        "import sys; from pathlib import Path; from rich.console import Console; from apexgen.evaluate.interview import interview; import stub_server as t\n"
+        "import sys; from pathlib import Path; from rich.console import Console\n"
+        "from apexgen.evaluate.interview import interview; import stub_server as t\n"
         "folder = Path(sys.argv[2]); interview(t.endpoint(sys.argv[1], workers=2), t.inquiries(folder, 4), "
         "folder / 'log', Console(quiet=True))"
     )

@@ -91,8 +91,9 @@ def heed_parents(graph: Graph, yes: Crop, strict: bool = False) -> dict[int, boo
     """The answers, no where one that they depend on is no, at any distance and in any order of the table.
 
     strict: in one pass in the table's order; KeyError for a parent that is no question. 0 is no parent.
+    Raises KeyError for a question without an answer.
     """
-    heeded = dict(yes)
+    heeded = {number: yes[number] for number in graph}
     while True:
         changed = False
         for number, question in graph.items():
