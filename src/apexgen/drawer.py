@@ -57,6 +57,7 @@ class Drawer:
             "drawer": self.name,
             "steps": self.steps,
             "guidance": self.guidance,
+            "evaluations": self.evaluations,
             "renoises": self.renoises,
         }
 

@@ -46,7 +46,7 @@ def fill(folder: Path, jobs: Sequence[Job], drawer: "Drawer", console: Console, 
         raise ValueError(f"{folder}: two jobs have the same path")
     claim(folder, drawer.settings(), rank)
     left = [job for job in jobs[rank::ranks] if not is_drawn(folder, job)]
-    with _progress(console) as progress:
+    with progress_bar(console) as progress:
         share = len(jobs[rank::ranks])
         task = progress.add_task(f"drawing with {drawer.name}", total=share, completed=share - len(left))
         for start in range(0, len(left), batch):
@@ -121,6 +121,15 @@ def write_picture(file: Path, picture: np.ndarray, job: Job) -> None:
     write_whole(file, content.getvalue())
 
 
+def read_seeds(files: Sequence[Path]) -> tuple[int, ...]:
+    """The seeds that pictures say they were drawn from, each once, sorted; none where one does not say."""
+    seeds = set()
+    for file in files:
+        with Image.open(file) as picture:
+            seeds.add(picture.info.get("seed"))
+    return () if None in seeds else tuple(sorted(int(seed) for seed in seeds))
+
+
 def read_pictures(files: Sequence[Path], batch: int = 64) -> Iterator[np.ndarray]:
     """Pictures (B, H, W, 3) float32 in [0, 1], `batch` files at once; those of a batch are of one size."""
     for start in range(0, len(files), batch):
@@ -136,6 +145,7 @@ def read_picture(file: Path) -> np.ndarray:
         raise ValueError(f"{file}: no picture that can be read ({type(error).__name__})") from None
 
 
-def _progress(console: Console) -> Progress:
+def progress_bar(console: Console) -> Progress:
+    """How far a benchmark is."""
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     return Progress(*columns, console=console)
