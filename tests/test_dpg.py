@@ -209,6 +209,20 @@ def test_a_model_is_drawn_judged_and_goes_on(tmp_path, capsys):
         assert grid.crop(box).tobytes() == Image.open(out / "pictures" / "whoops34" / f"{k}.png").tobytes()
 
 
+def test_ranks_draw_their_shares_and_one_process_judges(data, tmp_path, monkeypatch):
+    stub = Stub(lambda picture, question: fill_in(question, True))
+    with serving(stub) as address:
+        source, judging = Source(tmp_path / "out", "scenes"), Judging(address, "stub")
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        for rank, drawn in (("1", 6), ("0", 12)):
+            monkeypatch.setenv("RANK", rank)
+            assert run(data, source, judging, 0, 4, False, CONSOLE) is None
+            assert len(list((tmp_path / "out" / "pictures").rglob("*.png"))) == drawn and not stub.requests
+        for name in ("WORLD_SIZE", "RANK"):
+            monkeypatch.delenv(name)
+        assert run(data, source, judging, 0, 4, False, CONSOLE).scores["DPG"] == 100
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [

@@ -68,8 +68,8 @@ def test_spellings_are_the_official_ones():
 def test_scores_by_hand(tmp_path):
     prompts = geneval2.read_prompts(write_data(tmp_path / "data"))
     scores = geneval2.score(prompts, [[0.25, 1.0], [0.5]])
-    expected = {"AM": 56.25, "GM": 50, "attribute": 75, "count": 25, "1 atoms": 50, "3 atoms": 50}
-    assert scores == pytest.approx(expected)
+    assert scores == pytest.approx({"AM": 56.25, "GM": 50, "attribute": 75, "count": 25})
+    assert geneval2.by_atoms(prompts, [[0.25, 1.0], [0.0]]) == pytest.approx({1: 0, 3: 50})
     assert geneval2.score(prompts, [[0.0, 1.0], [1.0]])["GM"] == 50
     for wrong in ([[1.0], [1.0]], [[1.0, 1.1], [1.0]], [[1.0, math.nan], [1.0]]):
         with pytest.raises(ValueError, match="needs"):
@@ -80,8 +80,7 @@ def test_scores_by_hand(tmp_path):
 def test_oracle_and_liar(good, expected, tmp_path):
     result, _ = judge_with(chances(good), tmp_path)
     assert result.scores == pytest.approx(
-        {"AM": expected, "GM": expected, "attribute": expected, "count": expected}
-        | {"1 atoms": expected, "3 atoms": expected, "unanswered": 0}
+        {"AM": expected, "GM": expected, "attribute": expected, "count": expected, "unanswered": 0}
     )
     assert result.benchmark == "GenEval 2" and result.n == 2
 
@@ -99,6 +98,7 @@ def test_official_files_go_out_and_come_in_again(tmp_path):
     result, _ = judge_with(chances(True), tmp_path)
     out = tmp_path / "out"
     images = json.loads((out / "images.json").read_text())
+    assert json.loads((out / "by_atoms.json").read_text()) == pytest.approx({"1": 100, "3": 100})
     assert images == {"two red fields": str(tmp_path / "pictures/00000.png"), "a blue field": images["a blue field"]}
     assert json.loads((out / "score_lists.json").read_text()) == [[pytest.approx(1), pytest.approx(1)], [1.0]]
     assert read_official(out / "score_lists.json", tmp_path / "data")[0] == pytest.approx(

@@ -69,21 +69,23 @@ def wording(question: str) -> str:
 
 
 def score(prompts: Sequence[Prompt], chances: Sequence[Sequence[float]]) -> dict[str, float]:
-    """Soft-TIFA AM and GM, AM of each skill, GM of each number of atoms, in percent."""
+    """Soft-TIFA AM and GM, and AM of each skill, in percent. ValueError for chances of other prompts."""
+    skills: dict[str, list[float]] = {}
     for prompt, own in zip(prompts, chances, strict=True):
         if len(own) != len(prompt.questions) or not all(0 <= chance <= 1 for chance in own):
             raise ValueError(f"{prompt.text!r} needs {len(prompt.questions)} probabilities, not {list(own)}")
-    arithmetic, geometric = [fmean(own) for own in chances], [_geometric_mean(own) for own in chances]
-    skills: dict[str, list[float]] = {}
-    atoms: dict[int, list[float]] = {}
-    for prompt, own, mean in zip(prompts, chances, geometric, strict=True):
-        atoms.setdefault(prompt.atoms, []).append(mean)
         for skill, chance in zip(prompt.skills, own, strict=True):
             skills.setdefault(skill, []).append(chance)
-    told = {"AM": fmean(arithmetic), "GM": fmean(geometric)}
-    told |= {skill: fmean(values) for skill, values in sorted(skills.items())}
-    told |= {f"{count} atoms": fmean(values) for count, values in sorted(atoms.items())}
-    return {name: 100 * share for name, share in told.items()}
+    told = {"AM": fmean(map(fmean, chances)), "GM": fmean(map(_geometric_mean, chances))}
+    return {name: 100 * share for name, share in (told | {s: fmean(own) for s, own in sorted(skills.items())}).items()}
+
+
+def by_atoms(prompts: Sequence[Prompt], chances: Sequence[Sequence[float]]) -> dict[int, float]:
+    """Soft-TIFA GM of the prompts of each number of atoms, in percent."""
+    found: dict[int, list[float]] = {}
+    for prompt, own in zip(prompts, chances, strict=True):
+        found.setdefault(prompt.atoms, []).append(100 * _geometric_mean(own))
+    return {count: fmean(values) for count, values in sorted(found.items())}
 
 
 def _geometric_mean(chances: Sequence[float]) -> float:

@@ -47,6 +47,7 @@ def run(data: Path, source: Source, judging: Judging, seed: int, strict: bool, c
     chances = [[next(values) for _ in prompt.questions] for prompt in prompts]
     _write(source.out / "images.json", {text: str(file) for text, file in pictures.items()})
     _write(source.out / "score_lists.json", chances)
+    _write(source.out / "by_atoms.json", geneval2.by_atoms(prompts, chances))
     scores = geneval2.score(prompts, chances) | {"unanswered": count_unanswered(answers, console)}
     settings = {"strict": strict} | judge.settings()
     judged = {"scores": scores, "n": len(prompts), "seeds": () if source.pictures else (seed,), "settings": settings}
