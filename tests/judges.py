@@ -10,7 +10,7 @@ from pipelines import LETTERS
 def save_tokenizer(folder, length):
     from transformers import CLIPTokenizer
 
-    names = ["<|startoftext|>", "<|endoftext|>", *LETTERS, *[f"{letter}</w>" for letter in LETTERS]]
+    names = ["!", "<|startoftext|>", "<|endoftext|>", *LETTERS, *[f"{letter}</w>" for letter in LETTERS]]
     vocabulary = {name: index for index, name in enumerate(names)}
     tokenizer = CLIPTokenizer(vocab=vocabulary, merges=[], model_max_length=length)
     tokenizer.save_pretrained(folder)
@@ -20,8 +20,8 @@ def save_tokenizer(folder, length):
 def text_settings(words, length):
     return {
         "vocab_size": words, "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1,
-        "num_attention_heads": 2, "max_position_embeddings": length, "bos_token_id": 0, "eos_token_id": 1,
-        "pad_token_id": 1,
+        "num_attention_heads": 2, "max_position_embeddings": length, "bos_token_id": 1, "eos_token_id": 2,
+        "pad_token_id": 2,
     }  # fmt: skip
 
 
@@ -65,7 +65,7 @@ def new_owlv2(folder: Path) -> Path:
     tokenizer, words = save_tokenizer(folder, 24)
     vision = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
               "image_size": 64, "patch_size": 16}  # fmt: skip
-    config = Owlv2Config(text_config=text_settings(words, 24), vision_config=vision, projection_dim=8)
+    config = Owlv2Config(text_config=text_settings(words, 24), vision_config=vision, projection_dim=16)
     Owlv2ForObjectDetection(config).save_pretrained(folder)
     processor = Owlv2ImageProcessorPil(size={"height": 64, "width": 64})
     Owlv2Processor(image_processor=processor, tokenizer=tokenizer).save_pretrained(folder)
@@ -96,7 +96,7 @@ def new_grounding_dino(folder: Path) -> Path:
         vocab_size=len(names), hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2
     )
     config = GroundingDinoConfig(
-        backbone_config=backbone, text_config=text, d_model=32, encoder_layers=1, decoder_layers=1,
+        backbone_config=backbone, text_config=text, d_model=32, encoder_layers=1, decoder_layers=2,
         encoder_ffn_dim=16, decoder_ffn_dim=16, encoder_attention_heads=2, decoder_attention_heads=2, num_queries=10,
         max_text_len=16,
     )  # fmt: skip

@@ -1,5 +1,6 @@
 """The commands that judge: each is a thin call."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +17,14 @@ Steps = Annotated[int, typer.Option(help="Steps of sampling; each is one network
 Guidance = Annotated[float, typer.Option(help="Classifier-free guidance; 1 is none.")]
 Out = Annotated[Path, typer.Option(help="A folder for the pictures and the results; the same command goes on.")]
 ELSEWHERE = "some pictures are left to other processes; the last of them judges, or this command again"
+
+
+def refuse_given(context: typer.Context, names: Sequence[str], beside: str) -> None:
+    """ValueError for the first of the options that was given though it has no effect beside another."""
+    for name in names:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise ValueError(f"--{name} has no effect on {beside}; leave it out")
 
 
 @evaluate.command("table")
@@ -61,6 +70,7 @@ def scenes(
 
 @evaluate.command()
 def geneval(
+    context: typer.Context,
     out: Out,
     folder: Annotated[str | None, typer.Argument(help='What draws: a run, a pipeline, or "scenes".')] = None,
     pictures: Annotated[Path | None, typer.Option(help="Judge this folder, laid out as GenEval's, instead.")] = None,
@@ -94,6 +104,8 @@ def geneval(
 
     if (folder is None) == (pictures is None):
         raise ValueError("write apexgen evaluate geneval FOLDER --out OUT, or give --pictures in place of FOLDER")
+    if pictures is not None:
+        refuse_given(context, ("steps", "guidance", "lora", "size", "metadata", "samples", "seed"), "--pictures")
     judge, settings = open_geneval_judge(kind, detector, clip, threshold, counting_threshold, max_overlap)
     if folder is not None:
         records = read_records(metadata)
