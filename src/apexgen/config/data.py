@@ -26,8 +26,8 @@ class Origin(Table):
 
     source: str = "scenes"  # a folder, file, pattern such as "shards/*.tar", "hub:owner/name", or "scenes"
     picture: str | None = None  # the column of the picture, or of its path; None: found by its name
-    captions: dict[str, float] = {}  # columns of captions and how often each is drawn; empty: found by their names
-    filter: dict[str, Bounds] = {}  # which records are read, by column
+    captions: dict[str, float] = Field(default_factory=dict)  # columns, and how often each is drawn; empty: by name
+    filter: dict[str, Bounds] = Field(default_factory=dict)  # which records are read, by column
     limit: int | None = Field(None, ge=1)  # use that many records only
 
     @field_validator("captions", mode="before")

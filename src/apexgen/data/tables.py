@@ -1,7 +1,7 @@
 """Tables: parquet, CSV and JSON files whose rows are records, with pictures in a column or in files beside them."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,10 +10,13 @@ from apexgen.config import Origin
 from apexgen.data.base import Entry, Reader
 from apexgen.data.columns import file_fault, find_columns
 from apexgen.data.extra import arrow_errors, need_data_extra
+from apexgen.data.files import nothing
 from apexgen.data.skipped import Skipped
 
 ENDINGS = (".parquet", ".jsonl", ".ndjson", ".csv", ".tsv", ".json")
 PICTURES = 64  # read from a parquet file at once
+
+Load = Callable[[], bytes | None]
 
 
 class TableSource(Reader):
@@ -36,60 +39,65 @@ class TableSource(Reader):
         return int(parquet.read_metadata(self.file).num_rows)
 
     def found(self) -> Iterator[Entry]:
-        column = self.columns.picture if self.pictures else None
-        embedded = column is not None and not _is_text(self.schema.field(column).type)
-        paths = [column] if column is not None and not embedded else []
+        column = self.columns.picture
+        has_paths = column is not None and _is_text(self.schema.field(column).type)
+        cheap = [*self.columns.cheap, *([column] if has_paths and column not in self.columns.cheap else [])]
+        embedded = column if self.pictures and not has_paths else None
         with arrow_errors(self.file):
-            for number, (row, picture) in enumerate(_rows(self.file, [*self.columns.cheap, *paths], column, embedded)):
+            for number, (row, load) in enumerate(_rows(self.file, cheap, embedded)):
                 if self.columns.admits(row):
-                    yield self._entry(number, row, picture)
+                    path = row[column] if has_paths else None
+                    yield self._entry(f"{self.file.name}:{number}" if path is None else path, row, path, load)
 
-    def _entry(self, number: int, row: Mapping[str, Any], picture: Callable[[], Any]) -> Entry:
-        key, captions = f"{self.file.name}:{number}", self.columns.texts(row)
-        path = row.get(self.columns.picture) if self.columns.picture else None
-        if not isinstance(path, str):
-            return Entry(key, captions, partial(_stored, picture))
-        return Entry(path, captions, (self.file.parent / path).read_bytes, file_fault(self.file.parent, path))
+    def _entry(self, key: str, row: dict[str, Any], path: str | None, load: Load) -> Entry:
+        captions, folder = self.columns.texts(row), self.file.parent
+        if path is None or not self.pictures:
+            return Entry(key, captions, load)
+        return Entry(key, captions, (folder / path).read_bytes, file_fault(folder, path))
 
 
 class _Ahead:
     """A parquet column of pictures in one group of rows, read a few at once, in the order of the rows."""
 
-    def __init__(self, file: Any, group: int, column: str) -> None:
-        self._batches = file.iter_batches(PICTURES, row_groups=[group], columns=[column])
-        self._first, self._values = 0, next(self._batches).column(0)
+    def __init__(self, file: Path, group: int, column: str) -> None:
+        self._place = file, group, column
+        self._batches: Iterator[Any] | None = None  # the file is opened when the first picture is asked for
+        self._first, self._values = 0, ()
 
-    def __call__(self, row: int) -> Any:
+    def __call__(self, row: int) -> bytes | None:
+        if self._batches is None:
+            self._batches = self._read()
         while row >= self._first + len(self._values):
             self._first += len(self._values)
-            self._values = next(self._batches).column(0)
-        return self._values[row - self._first].as_py()
+            self._values = next(self._batches)
+        value = self._values[row - self._first].as_py()
+        return value.get("bytes") if isinstance(value, dict) else value
+
+    def _read(self) -> Iterator[Any]:
+        import pyarrow.parquet as parquet
+
+        file, group, column = self._place
+        with parquet.ParquetFile(file) as opened:
+            for batch in opened.iter_batches(PICTURES, row_groups=[group], columns=[column]):
+                yield batch.column(0)
 
 
-def _rows(file: Path, cheap: list[str], picture: str | None, embedded: bool) -> Iterator[tuple[dict, Callable]]:
-    """The rows of a file without pictures, and what reads each one's."""
+def _rows(file: Path, cheap: list[str], picture: str | None) -> Iterator[tuple[dict[str, Any], Load]]:
+    """The rows of a file without their pictures, and what reads each one's."""
     if file.suffix != ".parquet":
         for batch in _dataset(file).to_batches(columns=cheap):
-            yield from ((row, lambda: None) for row in batch.to_pylist())
+            yield from ((row, nothing) for row in batch.to_pylist())
         return
     import pyarrow.parquet as parquet
 
     with parquet.ParquetFile(file) as opened:
         for group in range(opened.num_row_groups):
             rows = opened.read_row_group(group, columns=cheap).to_pylist()
-            ahead: list[_Ahead] = []  # begun when the first picture is asked for
-
-            def read(row: int, group: int = group, ahead: list[_Ahead] = ahead) -> Any:
-                if not ahead:
-                    ahead.append(_Ahead(opened, group, str(picture)))
-                return ahead[0](row)
-
-            yield from ((row, partial(read, place) if embedded else lambda: None) for place, row in enumerate(rows))
-
-
-def _stored(picture: Callable[[], Any]) -> bytes | None:
-    value = picture()
-    return value.get("bytes") if isinstance(value, dict) else value
+            if picture is None:
+                yield from ((row, nothing) for row in rows)
+            else:
+                ahead = _Ahead(file, group, picture)
+                yield from ((row, partial(ahead, place)) for place, row in enumerate(rows))
 
 
 def _schema(file: Path) -> Any:
