@@ -115,12 +115,22 @@ def _dataset(file: Path) -> Any:
     import pyarrow.dataset as dataset
 
     if file.suffix == ".json":
-        with file.open(encoding="utf-8-sig") as opened:
-            return dataset.dataset(pa.Table.from_pylist(json.load(opened)))
+        return dataset.dataset(pa.Table.from_pylist(_objects(file)))
     if file.suffix in (".jsonl", ".ndjson"):
         return dataset.dataset(file, format="json")
     parsing = csv.ParseOptions(delimiter="\t" if file.suffix == ".tsv" else ",", newlines_in_values=True)
     return dataset.dataset(file, format=dataset.CsvFileFormat(parsing))
+
+
+def _objects(file: Path) -> list[dict[str, Any]]:
+    """The rows of a JSON file, which is one list of objects."""
+    try:
+        rows = json.loads(file.read_text(encoding="utf-8-sig"))
+    except ValueError as error:
+        raise ValueError(f"{file} can't be read: {error}") from None
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise ValueError(f"{file} can't be read: it is no list of objects")
+    return rows
 
 
 def _is_text(kind: Any) -> bool:
