@@ -106,7 +106,7 @@ def test_a_tar_that_is_cut_short_gives_what_comes_before(tmp_path):
     write_tar(tmp_path / "s.tar", members)
     whole = list(opened(tmp_path / "s.tar"))
     content = (tmp_path / "s.tar").read_bytes()
-    (tmp_path / "s.tar").write_bytes(content[: len(content) // 2])
+    (tmp_path / "s.tar").write_bytes(content[: len(content) // 2 + 700])
     source = opened(tmp_path / "s.tar")
     cut = list(source)
     assert 10 < len(cut) < 20 and cut[:-1] == whole[: len(cut) - 1]
@@ -210,7 +210,7 @@ def bomb(width, height):
         b"no picture",
         picture(0, (64, 64))[:-4000],
         stored(Image.new("RGB", (64, 64), "red"), "jpeg")[:-200],
-        animated()[:60],
+        animated()[:40],
         bomb(30_000, 30_000),
         bomb(12_000, 12_000),
     ],
