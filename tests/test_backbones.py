@@ -9,6 +9,7 @@ import torch
 from apexgen.backbones.diffusion import load_backbone
 from apexgen.generate import draw_noise, make_pictures
 from apexgen.scenes.pipeline import FOLDER
+from apexgen.shift import scalar
 from apexgen.velocities import guided
 from small import backbone, inputs
 
@@ -46,7 +47,7 @@ def test_what_the_mask_hides_does_not_matter(net):
 def test_the_shift_is_visible_to_the_network(net):
     x, t, c = inputs(net)
     real = net(x, t, t, c)
-    assert (net(x, t, t, c.shift(-1.0, 0.0)) - real).abs().mean() > 0.02 * real.abs().mean()
+    assert (net(x, t, t, c.shift(scalar(-1.0, 0.0))) - real).abs().mean() > 0.02 * real.abs().mean()
 
 
 def test_bfloat16_casts_on_its_way_in_and_out(net):

@@ -16,6 +16,7 @@ from apexgen.encode import encode, encode_pictures
 from apexgen.export.diffusers import compare, export_student
 from apexgen.generate import draw_noise, make_pictures
 from apexgen.sample import generate
+from apexgen.shift import scalar
 from apexgen.student import Student
 from apexgen.train import Trainer, open_objective
 from apexgen.velocities import guided
@@ -112,7 +113,7 @@ def test_neither_a_longer_neighbour_nor_padding_matters(net):
 @torch.no_grad()
 def test_the_shift_is_visible_in_each_part_of_the_condition(net):
     x, t, c = inputs(net)
-    real, fake = net(x, t, t, c), c.shift(-1.0, 0.5)
+    real, fake = net(x, t, t, c), c.shift(scalar(-1.0, 0.5))
     parts = [fake, Condition(fake.embeds, c.mask, c.pooled)]
     if c.pooled is not None:
         parts.append(Condition(c.embeds, c.mask, fake.pooled))

@@ -1,7 +1,7 @@
 """What apexgen needs of a text-to-image model: a velocity field, its text and picture codecs, and its LoRA targets."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,6 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from apexgen.backbones.two_times import SecondTime
 from apexgen.condition import Condition
+from apexgen.shift import Shift
 
 # What diffusers calls the linear modules that a LoRA adapts, by the end of their names.
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
@@ -52,6 +53,11 @@ def refuse_cut(prompts: Sequence[str], tokens: Sequence[Sequence[int]], longest:
             raise ValueError(f"prompt too long: {len(ids)} tokens, at most {longest}: {prompt[:60]!r}... Shorten it")
 
 
+def _applied(part: nn.Module) -> Callable[[nn.Module, Any, Tensor], Tensor]:
+    """A forward hook that puts a module's output through a further one."""
+    return lambda module, inputs, output: part(output)
+
+
 class Backbone(ABC):
     """One family of pretrained pipelines behind apexgen's conventions.
 
@@ -64,6 +70,7 @@ class Backbone(ABC):
     oldest_diffusers: ClassVar[tuple[int, int]] = (0, 36)  # in which the family works as it should
     time_embedder: ClassVar[str]  # the network's module that makes a vector of its time
     text_embedder: ClassVar[str]  # the module whose output is what attention is given of the text
+    pooled_embedder: ClassVar[str | None] = None  # the one that projects the pooled vector
     scheduler_config: ClassVar[dict[str, Any]] = {"shift": 1.0, "num_train_timesteps": 1000}  # plain steps, exported
 
     def __init__(self, pipeline: Any) -> None:
@@ -117,8 +124,38 @@ class Backbone(ABC):
         """The velocity at x (B, C, H, W), times (B, 1, 1, 1) in [0, 1] float32, condition of B rows; like x."""
         if self.second is not None:
             self.second.tell(t, r)
-        with torch.autocast(x.device.type, dtype=self.precision, enabled=self.precision is not None):
+        lowered = torch.autocast(x.device.type, dtype=self.precision, enabled=self.precision is not None)
+        with self._shifted(c.after), lowered:
             return self.velocity(x, t, c).to(x.dtype)
+
+    @contextmanager
+    def _shifted(self, shift: Shift | None) -> Iterator[None]:
+        """Inside, what the network's projections make of the text and of the pooled vector is shifted."""
+        hooks = []
+        if shift is not None:
+            for name, part in ((self.text_embedder, shift.embeds), (self.pooled_embedder, shift.pooled)):
+                if name is not None and part is not None:
+                    # First of all hooks: others see what attention is given.
+                    hooks.append(self.network.get_submodule(name).register_forward_hook(_applied(part), prepend=True))
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def projected_widths(self) -> tuple[int, int | None]:
+        """Channels of the text and of the pooled vector, if there is one, after the network's own projections."""
+        text, pooled = (
+            None if name is None else len([*self.network.get_submodule(name).parameters()][-1])
+            for name in (self.text_embedder, self.pooled_embedder)
+        )
+        assert text is not None
+        return text, pooled
+
+    def encoded_widths(self) -> tuple[int, int | None]:
+        """The same of what the encoders make of a prompt."""
+        c = self.encode_text([""])
+        return c.embeds.shape[-1], None if c.pooled is None else c.pooled.shape[-1]
 
     @abstractmethod
     def velocity(self, x: Tensor, t: Tensor, c: Condition) -> Tensor:

@@ -32,6 +32,7 @@ class Flux(Backbone):
     family = "FLUX.1"
     time_embedder = "time_text_embed.timestep_embedder"
     text_embedder = "context_embedder"
+    pooled_embedder = "time_text_embed.text_embedder"
     guidance = 3.5  # what dev is told
     lora_targets = (*ATTENTION, *TEXT_ATTENTION, *FEED_FORWARD, "proj_mlp", *TIME, "proj_out")
 

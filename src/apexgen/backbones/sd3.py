@@ -19,6 +19,7 @@ class StableDiffusion3(Backbone):
     family = "Stable Diffusion 3"
     time_embedder = "time_text_embed.timestep_embedder"
     text_embedder = "context_embedder"
+    pooled_embedder = "time_text_embed.text_embedder"
     lora_targets = (*ATTENTION, *TEXT_ATTENTION, *FEED_FORWARD, *TIME, "proj_out")
 
     @property
