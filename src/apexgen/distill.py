@@ -15,10 +15,11 @@ from torch import Tensor
 from apexgen import checkpoint, probe
 from apexgen.backbones.base import Backbone, cpu_multiplies_in_bfloat16
 from apexgen.backbones.diffusion import load_backbone
+from apexgen.backbones.hub import find_folder
 from apexgen.backbones.task_lora import add_task_lora
 from apexgen.backbones.two_times import give_second_time
 from apexgen.condition import Condition
-from apexgen.config import Run, dump_run, load_run
+from apexgen.config import Model, Run, dump_run, load_run
 from apexgen.data import Corpus
 from apexgen.encode import check_prompts, encode
 from apexgen.files import write_whole
@@ -42,14 +43,14 @@ Watch = Callable[[Trainer], None]
 
 def base_folder(run: Run) -> Path:
     """The pipeline folder a run starts from; "scenes" is the one shipped with the package."""
-    return FOLDER if run.model.path == "scenes" else Path(run.model.path)
+    return FOLDER if run.model.path == "scenes" else find_folder(run.model.path)
 
 
 def open_backbone(run: Run) -> Backbone:
     """The run's pipeline on the best device there is, in the run's precision."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    backbone = load_backbone(base_folder(run), device)
-    backbone.precision = _precision(run.model.precision, device)
+    backbone = load_backbone(base_folder(run), device, run.model.weights)
+    backbone.precision = _precision(run.model, device)
     backbone.size = run.model.size
     if run.model.lora is not None:
         add_task_lora(backbone, Path(run.model.lora), run.model.lora_mode or "merge")
@@ -57,10 +58,10 @@ def open_backbone(run: Run) -> Backbone:
     return backbone
 
 
-def _precision(wanted: str, device: str) -> torch.dtype | None:
-    """bfloat16 by default where the device multiplies in it; None is float32."""
-    fast = device == "cuda" or cpu_multiplies_in_bfloat16()
-    return torch.bfloat16 if wanted == "bfloat16" or (wanted == "auto" and fast) else None
+def _precision(model: Model, device: str) -> torch.dtype | None:
+    """bfloat16 by default where the device multiplies in it, and for weights that are; None is float32."""
+    fast = device == "cuda" or cpu_multiplies_in_bfloat16() or model.weights != "float32"
+    return torch.bfloat16 if model.precision == "bfloat16" or (model.precision == "auto" and fast) else None
 
 
 def open_student(run: Run, backbone: Backbone) -> Student:

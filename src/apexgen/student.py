@@ -98,6 +98,9 @@ class Student:
             warnings.filterwarnings("ignore", "Already found a `peft_config`")  # a stacked adapter's
             torch.manual_seed(seed)  # peft draws the first factors from the global generator
             network.add_adapter(config, adapter_name=ADAPTER)
+        for name, weight in network.named_parameters():
+            if f".{ADAPTER}." in name:
+                weight.data = weight.data.float()  # whatever the base is held in
         if self.backbone.adapters:
             network.set_adapters([*self.backbone.adapters, ADAPTER])  # which would train them all
             for name, weight in network.named_parameters():

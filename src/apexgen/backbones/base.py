@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from apexgen.backbones.held import Weights
 from apexgen.backbones.two_times import SecondTime
 from apexgen.condition import Condition
 from apexgen.shift import Shift
@@ -77,6 +78,7 @@ class Backbone(ABC):
         self.pipeline = pipeline
         self.network: Any = pipeline.transformer
         self.precision: torch.dtype | None = None  # autocast inside the network; None: as its weights are
+        self.weights: Weights = "float32"  # how the network's own are held
         self.size: int | None = None  # pixels a side of its pictures; None: native_size
         self.task_lora: Path | None = None  # a user's LoRA file that the network has
         self.adapters: tuple[str, ...] = ()  # of the network before it has a student's, and always on
