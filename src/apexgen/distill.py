@@ -241,7 +241,7 @@ def open_trained(run: Run, saved: checkpoint.State) -> Student:
 def sample_run(folder: Path, prompts: list[str], steps: int, seed: int, out: Path) -> Path:
     """Draw prompts with a run's averaged student and write one picture, a row a prompt.
 
-    Raises ValueError for a folder that is no run, a run without a whole checkpoint, an empty or too long prompt, or
+    Raises ValueError for a folder that is no run, a run without a whole checkpoint, an empty prompt, or
     steps < 1.
     """
     prompts = check_prompts(prompts, "--prompt")

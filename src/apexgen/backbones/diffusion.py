@@ -1,8 +1,6 @@
 """Open a diffusers pipeline folder safely: check it first, then load it, so that a mistake costs one clear line."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +9,7 @@ from warnings import catch_warnings, simplefilter
 import torch
 
 from apexgen.backbones.held import Weights, loading_options
+from apexgen.backbones.quiet import quiet
 
 if TYPE_CHECKING:
     from apexgen.backbones.base import Backbone
@@ -107,22 +106,3 @@ def open_pipeline(path: Path, weights: Weights = "float32") -> Any:
         raise ValueError(f"{path} can't be opened: {str(error).strip().splitlines()[0]}") from error
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Without the libraries' progress bars and notices, which would drown a command's own lines."""
-    from diffusers.utils import logging as diffusers_logging
-    from transformers.utils import logging as transformers_logging
-
-    libraries = (diffusers_logging, transformers_logging)
-    levels = [library.get_verbosity() for library in libraries]
-    for library in libraries:
-        library.set_verbosity_error()
-        library.disable_progress_bar()
-    try:
-        yield
-    finally:
-        for library, level in zip(libraries, levels, strict=True):
-            library.set_verbosity(level)
-            library.enable_progress_bar()

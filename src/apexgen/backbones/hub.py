@@ -6,6 +6,8 @@ Asking for it in these words is what downloads it, once; weights come as safeten
 import re
 from pathlib import Path
 
+from apexgen.backbones.quiet import quiet
+
 PREFIX = "hub:"
 WANTED = ("model_index.json", *(f"*/*.{ending}" for ending in ("json", "safetensors", "txt", "model", "jinja")))
 UNWANTED = ("*.fp16.*", "*.bf16.*", "*.non_ema.*")  # the same weights again
@@ -27,8 +29,6 @@ def find_folder(path: str) -> Path:
 
 def _fetch(path: str) -> Path:
     from huggingface_hub import snapshot_download
-
-    from apexgen.backbones.diffusion import quiet
 
     name, _, revision = path.removeprefix(PREFIX).partition("@")
     try:

@@ -46,7 +46,10 @@ def take_proof(student: Student, prompts: Sequence[str], noise: Tensor, steps: S
 def difference(proof: Proof, pipeline: Any) -> float:
     """The largest difference, in [0, 1] pixel values, of an opened export's pictures from the student's."""
     seen = []
+    # Copies: a stock pipeline may write into what it is given.
     for ours, arguments in proof.drawn:
-        stock = pipeline(prompt=proof.prompts, latents=proof.latents.clone(), output_type="np", **arguments).images
+        stock = pipeline(
+            prompt=list(proof.prompts), latents=proof.latents.clone(), output_type="np", **arguments
+        ).images
         seen.append(float(np.abs(ours - stock).max()))
     return max(seen)

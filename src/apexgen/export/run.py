@@ -93,10 +93,8 @@ def check_export(proof: Proof, folder: Path, base: Path) -> tuple[int, float]:
     ValueError where a module has no effect, or a picture differs by LIMIT or more.
     """
     pipeline = open_exported(folder, base, proof.task_lora).to(proof.device)
-    if (
-        not (folder / "transformer").is_dir()
-        and (loaded := count_adapted(pipeline.transformer, ADAPTER)) != proof.modules
-    ):
+    loaded, is_lora = count_adapted(pipeline.transformer, ADAPTER), not (folder / "transformer").is_dir()
+    if is_lora and loaded != proof.modules:
         raise ValueError(f"{folder.name}: {loaded} of {proof.modules} modules took effect")
     seen = difference(proof, pipeline)
     if not seen < LIMIT:
