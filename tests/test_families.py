@@ -1,12 +1,14 @@
 """Every family: our steps are the stock pipeline's, and what we train opens in it. A new one joins by a builder."""
 
 import re
+import shutil
 
 import numpy as np
 import pytest
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from apexgen.backbones.base import fast_attention
 from apexgen.backbones.diffusion import BACKBONES, load_backbone
@@ -147,6 +149,34 @@ def test_a_prompt_that_is_too_long_is_cut_as_the_stock_pipeline_does_with_a_line
         prompt=[SHORT, long], latents=net.pack(noise), output_type="latent", **net.pipeline_arguments(1, 1.0)
     ).images
     torch.testing.assert_close(net.pack(generate(net, c, noise, 1)), stock, atol=1e-5, rtol=1e-5)
+
+
+def not_finite(file):
+    tensors = load_file(file)
+    name = min(name for name in tensors if tensors[name].is_floating_point())
+    save_file(tensors | {name: tensors[name] * torch.nan}, file, metadata={"format": "pt"})
+
+
+def pickled(file):
+    torch.save(load_file(file), file.with_suffix(".bin"))
+    file.unlink()
+
+
+DAMAGES = {
+    "is not finite; fetch it again": not_finite,
+    "can't be opened: .": pickled,
+    "can't be opened: (Error|Unable)": lambda file: file.write_bytes(file.read_bytes()[:-100]),
+    "can't be opened: (Error|Unable|invalid)": lambda file: file.write_bytes(file.read_bytes()[:20]),
+}
+
+
+@pytest.mark.parametrize("message", DAMAGES)
+def test_damaged_weights_cost_one_line_that_names_the_folder(folder, tmp_path, message):
+    broken = shutil.copytree(folder, tmp_path / "model")
+    DAMAGES[message](broken / "transformer" / "diffusion_pytorch_model.safetensors")
+    with pytest.raises(ValueError, match=message) as caught:
+        load_backbone(broken)
+    assert str(caught.value).startswith(str(broken)) and "\n" not in str(caught.value)
 
 
 def test_a_size_the_family_does_not_allow_names_the_nearest(net):

@@ -127,6 +127,14 @@ def test_a_fully_tuned_student_holds_the_task_in_its_weights(tasks, tmp_path):
     assert compare(student, exported, FOLDER, PROMPTS, draw_noise([0, 1], net.latent_shape()), 1) < 1e-4
 
 
+def test_a_lora_of_any_other_family_is_one_line_that_names_it(folder, tasks, name):
+    order = [*tasks, *tasks]
+    others = [other for other in order[order.index(name) + 1 :] if {other, name} != {"flux", "schnell"}]  # one network
+    with pytest.raises(ValueError) as caught:
+        add_task_lora(load_backbone(folder), tasks[others[0]], "merge")
+    assert str(caught.value).startswith(f"model.lora = {str(tasks[others[0]])!r}: ") and "\n" not in str(caught.value)
+
+
 def broken(kind, tasks, tmp_path):
     file, weights = tmp_path / "task.safetensors", load_file(tasks["scenes"])
     name = next(iter(weights))

@@ -10,6 +10,7 @@ import torch
 
 from apexgen.backbones.held import Weights, loading_options
 from apexgen.backbones.quiet import quiet
+from apexgen.cost import parts
 
 if TYPE_CHECKING:
     from apexgen.backbones.base import Backbone
@@ -61,7 +62,7 @@ def load_backbone(folder: str | Path, device: str | torch.device = "cpu", weight
     weights: how those of its network are held.
 
     Raises ValueError, one line, when the folder is missing, is not a diffusers pipeline, is of a family without an
-    adapter, is not a flow-matching model, or has a broken or missing weight file.
+    adapter, is not a flow-matching model, or has a broken or missing weight file, or weights that are not finite.
     """
     path = Path(folder)
     family = read_index(path)["_class_name"]
@@ -71,6 +72,11 @@ def load_backbone(folder: str | Path, device: str | torch.device = "cpu", weight
     adapter = find_adapter(family)
     check_diffusers(adapter)
     backbone = adapter(open_pipeline(path, weights).to(device))
+    for name, weight in backbone.network.named_parameters():
+        if weight.is_floating_point() and not all(part.isfinite().all() for part in parts(weight)):
+            raise ValueError(
+                f"{path / 'transformer'}: {name} is not finite; fetch it again, or take an earlier checkpoint"
+            )
     backbone.weights = weights
     return backbone
 

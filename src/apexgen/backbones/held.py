@@ -35,7 +35,10 @@ def _integers() -> Any:
         from torchao.quantization import Int8WeightOnlyConfig
     except ImportError:
         raise ValueError('model.weights = "8bit" needs torchao; write: pip install "apexgen[memory]"') from None
-    return TorchAoConfig(Int8WeightOnlyConfig())
+    try:
+        return TorchAoConfig(Int8WeightOnlyConfig())
+    except (AttributeError, TypeError):  # older ones know it by a name that newer torchao has dropped
+        raise ValueError('model.weights = "8bit" needs a newer diffusers; write: pip install -U diffusers') from None
 
 
 def _nf4() -> Any:
