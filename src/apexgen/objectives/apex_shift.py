@@ -1,9 +1,9 @@
 """How APEX shifts the condition: the settings of Eq. 9 of https://arxiv.org/abs/2604.12322, A and b "fixed or learned".
 
-A learned shift is moved by Eq. 12 alone: it seeks the condition under which the network tells its own samples best.
-A pretrained network knows pictures best under their own captions, so that by itself it would seek the real condition,
-where the two roles are one. `apart` keeps it at a right angle or beyond; what a norm takes out of the text, its length,
-does not count.
+A learned shift is moved by Eq. 12 alone: it seeks the condition under which the network tells its own samples best, and
+nothing there forbids the real condition, at which the two roles are one. `apart` keeps it at a right angle or beyond;
+what a norm takes out of the text, its length, does not count. A shift that starts as the real condition, a = 1, has no
+gradient of `apart` to leave it by.
 """
 
 from collections.abc import Iterator
