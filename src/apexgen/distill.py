@@ -15,6 +15,7 @@ from torch import Tensor
 from apexgen import checkpoint, probe
 from apexgen.backbones.base import Backbone, cpu_multiplies_in_bfloat16
 from apexgen.backbones.diffusion import load_backbone
+from apexgen.backbones.hub import find_folder
 from apexgen.backbones.task_lora import add_task_lora
 from apexgen.backbones.two_times import give_second_time
 from apexgen.condition import Condition
@@ -28,6 +29,7 @@ from apexgen.objectives import Objective
 from apexgen.objectives.apex import Apex
 from apexgen.report import picture_grid
 from apexgen.scenes.pipeline import FOLDER
+from apexgen.shift import Shift
 from apexgen.student import Student
 from apexgen.train import Trainer, open_objective, train
 from apexgen.velocities import guided
@@ -40,14 +42,14 @@ Watch = Callable[[Trainer], None]
 
 def base_folder(run: Run) -> Path:
     """The pipeline folder a run starts from; "scenes" is the one shipped with the package."""
-    return FOLDER if run.model.path == "scenes" else Path(run.model.path)
+    return FOLDER if run.model.path == "scenes" else find_folder(run.model.path)
 
 
 def open_backbone(run: Run) -> Backbone:
     """The run's pipeline on the best device there is, in the run's precision."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    backbone = load_backbone(base_folder(run), device)
-    backbone.precision = choose_precision(run.model.precision, device)
+    backbone = load_backbone(base_folder(run), device, run.model.weights)
+    backbone.precision = choose_precision(run.model.precision, device, run.model.weights)
     backbone.size = run.model.size
     if run.model.lora is not None:
         add_task_lora(backbone, Path(run.model.lora), run.model.lora_mode or "merge")
@@ -55,9 +57,9 @@ def open_backbone(run: Run) -> Backbone:
     return backbone
 
 
-def choose_precision(wanted: str, device: str) -> torch.dtype | None:
-    """bfloat16 by default where the device multiplies in it; None is float32."""
-    fast = device == "cuda" or cpu_multiplies_in_bfloat16()
+def choose_precision(wanted: str, device: str, weights: str = "float32") -> torch.dtype | None:
+    """bfloat16 by default where the device multiplies in it, and for weights that are; None is float32."""
+    fast = device == "cuda" or cpu_multiplies_in_bfloat16() or weights != "float32"
     return torch.bfloat16 if wanted == "bfloat16" or (wanted == "auto" and fast) else None
 
 
@@ -72,8 +74,17 @@ def open_student(run: Run, backbone: Backbone) -> Student:
         if getattr(objective, "difference", None) == 0:
             raise ValueError("model.checkpointing does not go with forward mode; write objective.difference = 0.001")
         backbone.network.enable_gradient_checkpointing()
-    heads = objective.blocks_with_heads(len(backbone.blocks))
-    return Student(backbone, model.tune, model.rank or 0, model.targets, seed, objective.needs_fake_network, heads)
+    heads, shift = objective.blocks_with_heads(len(backbone.blocks)), open_shift(objective, backbone, seed)
+    fake = objective.needs_fake_network
+    return Student(backbone, model.tune, model.rank or 0, model.targets, seed, fake, heads, shift)
+
+
+def open_shift(objective: Objective, backbone: Backbone, seed: int) -> Shift | None:
+    """The shift of an objective for a backbone's texts, where two numbers do not say it all."""
+    if not isinstance(objective, Apex) or objective.is_plain:
+        return None
+    projected = objective.shift_place == "projection"
+    return objective.new_shift(*(backbone.projected_widths() if projected else backbone.encoded_widths()), seed)
 
 
 def distill(
@@ -93,7 +104,7 @@ def distill(
     if corpus is None:
         with console.status("encoding prompts"):
             corpus = encode(run.data, backbone, objective.needs_pictures)
-    warn_of_shift(objective, backbone, corpus, console)
+    warn_of_shift(objective, backbone, corpus, console, run.train.seed)
     trainer = Trainer(run, open_student(run, backbone), corpus, backbone.latent_shape())
     saved = checkpoint.load_latest(folder / "checkpoints", console.print)
     if saved is not None:
@@ -107,14 +118,16 @@ def distill(
     return trainer, seconds
 
 
-def warn_of_shift(objective: Objective, backbone: Backbone, corpus: Corpus, console: Console) -> None:
+def warn_of_shift(objective: Objective, backbone: Backbone, corpus: Corpus, console: Console, seed: int = 0) -> None:
     """One line where the network can't see the shift that is to tell APEX's fake field apart; a few small forwards."""
     if not isinstance(objective, Apex) or objective.fake_told != "shifted":
         return
     conditions = [corpus.conditions.select([row]) for row in range(min(2, len(corpus.prompts)))]
     if len(conditions) < 2:
         conditions.append(corpus.null)
-    line = probe.warning(backbone, conditions, corpus.null, (objective.shift_scale, objective.shift_bias))
+    plain = probe.Numbers(objective.shift_scale, objective.shift_bias, objective.shift_place)
+    shift = open_shift(objective, backbone, seed) or plain
+    line = probe.warning(backbone, conditions, corpus.null, shift)
     if line is not None:
         console.print(f"[yellow]warning:[/yellow] {line}", soft_wrap=True)
 

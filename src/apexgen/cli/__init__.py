@@ -1,6 +1,7 @@
 """The command line: its commands, and what their mistakes become."""
 
 import sys
+import warnings
 
 import typer
 
@@ -16,7 +17,8 @@ from apexgen.cli import judged  # noqa: F401 # isort: skip
 
 
 def main() -> None:
-    """Run a command: the user's mistakes are one line on standard error and exit code 2."""
+    """Run a command: the user's mistakes are one line on standard error and exit code 2, warnings one line too."""
+    warnings.formatwarning = lambda message, *_: f"warning: {message}\n"
     try:
         if code := app(standalone_mode=False):  # click hands back the code of typer.Exit
             sys.exit(code)

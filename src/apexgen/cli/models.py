@@ -98,15 +98,16 @@ def probe(
 ) -> None:
     """Say whether the shifted condition is visible to a model: what it changes, beside another prompt.
 
+    Each shift is tried on the encoders' text, and "after" the network's own projection of it (shift_place).
     Example: apexgen probe path/to/a/pipeline --prompts prompts.txt --shift -1,0 --shift 0.5,0
     """
     from apexgen.config import validate
     from apexgen.distill import open_backbone
     from apexgen.encode import probe_prompts
-    from apexgen.probe import SHIFTS, parse_shift, summary, tables
+    from apexgen.probe import USUAL, in_both_places, parse_shift, summary, tables
     from apexgen.probe import probe as run_probe
 
-    shifts = [parse_shift(pair) for pair in shift or []] or SHIFTS
+    shifts = in_both_places([parse_shift(pair) for pair in shift or []] or USUAL)
     texts = probe_prompts(str(folder), prompts)
     rows = run_probe(open_backbone(validate({"model": {"path": str(folder), "size": size}})), texts, shifts)
     console.print(tables(rows))
