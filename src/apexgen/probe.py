@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
 from math import isnan, nan
-from typing import NamedTuple, get_args
+from typing import Any, NamedTuple, get_args
 
 import torch
 from rich import box
@@ -227,6 +227,17 @@ def summary(rows: Sequence[Row]) -> str:
     better = first_visible(rows)
     write = f"write {lines(better)}" if better else "none of these is visible: try another --shift"
     return (f"invisible: {', '.join(lost)}; " if lost else "") + write
+
+
+def as_data(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """The rows as JSON has them; None for what there is not, such as a pooled vector."""
+    told = []
+    for row in rows:
+        numbers = {name: getattr(row, name) for name in ("share", "pooled", "text", "attention")}
+        said = {"verdict": row.verdict, "advice": row.advice} if row.shift is not None else {}
+        known = {name: None if isnan(value) else value for name, value in numbers.items()}
+        told.append({"change": row.name, "velocity": list(row.velocity)} | known | said)
+    return told
 
 
 def tables(rows: Sequence[Row], times: Sequence[float] = TIMES) -> Group:

@@ -5,39 +5,39 @@ import warnings
 
 import typer
 
-from apexgen.cli.app import app
+from apexgen.cli import evaluate, judged, models, statistics, training  # noqa: F401 (each puts its commands on the app)
+from apexgen.cli.app import MISTAKE, NO, STOPPED, app, console
 from apexgen.interrupt import Stopped
-
-# Each puts its commands on the app; help lists them in this order.
-from apexgen.cli import training  # noqa: F401 # isort: skip
-from apexgen.cli import models  # noqa: F401 # isort: skip
-from apexgen.cli import evaluate  # noqa: F401 # isort: skip
-from apexgen.cli import statistics  # noqa: F401 # isort: skip
-from apexgen.cli import judged  # noqa: F401 # isort: skip
 
 
 def main() -> None:
-    """Run a command: the user's mistakes are one line on standard error and exit code 2, warnings one line too."""
+    """Run a command; it exits with a code of cli/app.py, and a mistake or a warning is one line on standard error."""
     warnings.formatwarning = lambda message, *_: f"warning: {message}\n"
+    console.stderr = False
     try:
-        if code := app(standalone_mode=False):  # click hands back the code of typer.Exit
-            sys.exit(code)
+        code = app(prog_name="apexgen", standalone_mode=False) or 0  # the code of typer.Exit; 130 of ctrl-C
     except typer.Exit as stop:
-        sys.exit(stop.exit_code)
+        code = stop.exit_code
     except Stopped as stop:
-        print(stop, file=sys.stderr)
+        sys.exit(_say(str(stop), STOPPED))
     except (typer.Abort, KeyboardInterrupt):
-        print("stopped; the same command goes on from the last checkpoint", file=sys.stderr)
-        sys.exit(130)
+        code = STOPPED
     except (ValueError, OSError) as error:
-        print(f"apexgen: {str(error).splitlines()[0]}", file=sys.stderr)
-        sys.exit(2)
+        code = _say(f"apexgen: {str(error).splitlines()[0]}", MISTAKE)
     except FloatingPointError as error:
-        print(f"apexgen: {error}", file=sys.stderr)
-        sys.exit(1)
+        code = _say(f"apexgen: {error}", NO)
     except Exception as error:
         show = getattr(error, "show", None)  # click's own errors: an unknown option, a missing argument
         if show is None:
             raise
         show()
-        sys.exit(2)
+        code = MISTAKE
+    if code == STOPPED:
+        _say("stopped; what was saved is whole, and the same command goes on from it", STOPPED)
+    if code:
+        sys.exit(code)
+
+
+def _say(line: str, code: int) -> int:
+    print(line, file=sys.stderr)
+    return code

@@ -1,19 +1,95 @@
-"""The commands' home, and what several of them take."""
+"""The commands' home: their order in help, the exit codes, and one way for a result to be told."""
 
-from typing import Annotated
+import json
+from contextlib import AbstractContextManager
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
+from rich.console import Console, RenderableType
+from typer.core import TyperGroup
+
+WELL, NO, MISTAKE, STOPPED = 0, 1, 2, 130  # done; the result says no, or training diverged; the user's; ctrl-C
+
+SECTIONS = {
+    "Train": ("demo", "init", "train", "report", "compare"),
+    "Use": ("sample", "app", "serve", "export"),
+    "Examine": ("doctor", "probe", "evaluate"),
+    "More": ("scenes",),
+}  # of help, in reading order; a command that no section names is last
+
+
+class Sections(TyperGroup):
+    """Lists the commands in their sections."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """The names, in reading order."""
+        order = [name for names in SECTIONS.values() for name in names]
+        return sorted(self.commands, key=lambda name: order.index(name) if name in order else len(order))
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """One table a section."""
+        named = {name for names in SECTIONS.values() for name in names}
+        for title, names in SECTIONS.items():
+            if title == "More":
+                names += tuple(name for name in self.list_commands(ctx) if name not in named)
+            shown = [self.commands[name] for name in names if name in self.commands]
+            if shown:
+                with formatter.section(title):
+                    width = formatter.width - 6 - max(map(len, self.commands))
+                    formatter.write_dl([(one.name, one.get_short_help_str(width)) for one in shown])
+
 
 console = Console()
 app = typer.Typer(
+    cls=Sections,
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     help="Turn a pretrained flow-matching text-to-image model into a one-step generator.",
+    epilog="Exit codes: 0 done, 1 the result says no or training diverged, 2 a mistake in what was asked, 130 stopped.",
 )
 scenes = typer.Typer(no_args_is_help=True, help="The embedded world of captioned scenes.")
 app.add_typer(scenes, name="scenes")
 
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from apexgen import __version__
+
+        print(f"apexgen {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version, and exit.")
+    ] = False,
+) -> None:
+    """What every command takes."""
+
+
+def _leave_stdout(wanted: bool) -> bool:
+    console.stderr = wanted
+    return wanted
+
+
 Overrides = Annotated[list[str] | None, typer.Argument(help="Settings to change, such as train.steps=100.")]
+Json = Annotated[
+    bool, typer.Option("--json", callback=_leave_stdout, help="Print the result as JSON, alone on standard output.")
+]
+
+
+def answer(as_json: bool, data: Any, *said: RenderableType) -> None:
+    """Tell a command's result: as JSON, or in what is said to people."""
+    if as_json:
+        print(json.dumps(data, indent=1, allow_nan=False))
+        return
+    for one in said:
+        console.print(one, soft_wrap=isinstance(one, str), markup=False, highlight=False)
+
+
+def busy(doing: str) -> AbstractContextManager[Any]:
+    """A sign of life, on a terminal, for what may take seconds and can't be counted."""
+    return console.status(doing)

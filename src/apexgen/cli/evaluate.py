@@ -2,11 +2,14 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from apexgen.cli.app import app, console
+from apexgen.cli.app import Json, answer, app, console
+
+if TYPE_CHECKING:
+    from apexgen.evaluate.result import Result
 
 evaluate = typer.Typer(no_args_is_help=True, help="Judge a model's pictures; each result names its judge.")
 app.add_typer(evaluate, name="evaluate")
@@ -17,6 +20,17 @@ Steps = Annotated[int, typer.Option(help="Steps of sampling; each is one network
 Guidance = Annotated[float, typer.Option(help="Classifier-free guidance; 1 is none.")]
 Out = Annotated[Path, typer.Option(help="A folder for the pictures and the results; the same command goes on.")]
 ELSEWHERE = "some pictures are left to other processes; the last of them judges, or this command again"
+
+
+def show(results: "list[Result] | None", as_json: bool) -> None:
+    """Tell results, a table or a JSON list for each protocol; none where other ranks are still drawing."""
+    from apexgen.evaluate.result import by_protocol, table
+
+    if results is None:
+        answer(as_json, None, ELSEWHERE)
+        return
+    groups = [[result.model_dump(mode="json") for result in group] for group in by_protocol(results)]
+    answer(as_json, groups, table(results))
 
 
 def refuse_given(context: typer.Context, names: Sequence[str], beside: str) -> None:
@@ -30,19 +44,15 @@ def refuse_given(context: typer.Context, names: Sequence[str], beside: str) -> N
 @evaluate.command("table")
 def show_table(
     results: Annotated[list[Path], typer.Argument(help="Files of results, JSON.")],
-    json: Annotated[bool, typer.Option("--json", help="Print JSON in place of tables.")] = False,
+    json: Json = False,
 ) -> None:
     """Print several results as papers do; unlike judges and protocols get tables of their own.
 
     Example: apexgen evaluate table eval/*/result.json
     """
-    from apexgen.evaluate.result import by_protocol, load_result, table
+    from apexgen.evaluate.result import load_result
 
-    loaded = [load_result(file) for file in results]
-    if json:
-        console.print_json(data=[[result.model_dump(mode="json") for result in group] for group in by_protocol(loaded)])
-    else:
-        console.print(table(loaded))
+    show([load_result(file) for file in results], json)
 
 
 @evaluate.command()
@@ -54,18 +64,18 @@ def scenes(
     lora: Lora = None,
     per_task: Annotated[int, typer.Option(min=1, help="Held-out captions of each of the six tasks.")] = 20,
     seed: Annotated[int, typer.Option(help="Of the captions, and of the first picture.")] = 1_000_000,
+    json: Json = False,
 ) -> None:
     """Score a model of the embedded world on held-out captions; the judge is exact.
 
     Example: apexgen evaluate scenes apexgen-demo --steps 1 --out eval/demo
     """
     from apexgen.drawer import open_model
-    from apexgen.evaluate.result import table
     from apexgen.evaluate.scenes import evaluate_scenes
 
     drawer = open_model(folder, lora).drawer(steps, guidance)
     result = evaluate_scenes(drawer, out, per_task, seed, console)
-    console.print(ELSEWHERE if result is None else table([result]))
+    show(None if result is None else [result], json)
 
 
 @evaluate.command()
@@ -88,6 +98,7 @@ def geneval(
     threshold: Annotated[float | None, typer.Option(help="Least score; the kind's usual unless given.")] = None,
     counting_threshold: Annotated[float | None, typer.Option(help="The same for counts.")] = None,
     max_overlap: Annotated[float | None, typer.Option(help="Of two boxes of a class; 1 is any.")] = None,
+    json: Json = False,
 ) -> None:
     """GenEval: draw its prompts and judge them, or judge pictures that are there.
 
@@ -105,9 +116,9 @@ def geneval(
         records = read_records(metadata)
         drawer = open_model(folder, lora, size).drawer(steps, guidance)
         if draw_geneval(out / "pictures", records, drawer, console, samples, seed):
-            return console.print(ELSEWHERE)
+            return show(None, json)
     result, lines = judge_geneval(choice, pictures or out / "pictures", out / kind, model, console)
-    console.print(f"{official_summary(lines)}\njudged by {result.judge}", soft_wrap=True, highlight=False)
+    answer(json, result.model_dump(mode="json"), f"{official_summary(lines)}\njudged by {result.judge}")
 
 
 def _check_source(context: typer.Context, folder: str | None, pictures: Path | None) -> None:
@@ -123,6 +134,7 @@ def geneval_results(
     judge: Annotated[str, typer.Option(help="Who judged, in full.")],
     model: Annotated[str, typer.Option(help="Who drew.")],
     out: Annotated[Path, typer.Option(help="The result, .json.")],
+    json: Json = False,
 ) -> None:
     """Make a result of an official result file, and print GenEval's summary of it.
 
@@ -133,5 +145,6 @@ def geneval_results(
     from apexgen.evaluate.result import save_result
 
     lines = read_results(file)
-    save_result(to_result(lines, judge, judge, model, {}), out)
-    console.print(official_summary(lines), highlight=False)
+    result = to_result(lines, judge, judge, model, {})
+    save_result(result, out)
+    answer(json, result.model_dump(mode="json"), official_summary(lines))

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from apexgen.cli.app import console
-from apexgen.cli.evaluate import evaluate
+from apexgen.cli.app import Json, console
+from apexgen.cli.evaluate import evaluate, show
 
 if TYPE_CHECKING:
     from apexgen.evaluate.result import Result
@@ -29,11 +29,9 @@ Name = Annotated[str | None, typer.Option(help="Who drew those pictures.")]
 Strict = Annotated[bool, typer.Option("--strict-official", help="Repeat the published script's quirks too.")]
 
 
-def _show(result: "Result | None") -> None:
-    from apexgen.evaluate.result import table
-
-    if result is not None:
-        console.print(table([result]))
+def _show(result: "Result | None", as_json: bool) -> None:
+    if result is not None or as_json:  # what is left to other ranks was told of already
+        show(None if result is None else [result], as_json)
 
 
 @evaluate.command()
@@ -53,6 +51,7 @@ def dpg(
     judge_model: JudgeModel = None,
     workers: Workers = None,
     thinking: Thinking = True,
+    json: Json = False,
 ) -> None:
     """DPG-Bench: dense prompts, and yes/no questions that depend on one another.
 
@@ -62,7 +61,7 @@ def dpg(
     from apexgen.evaluate.source import Judging, Source
 
     source = Source(out, model, lora, steps, guidance, pictures, name)
-    _show(run(data, source, Judging(judge, judge_model, workers, thinking), seed, crops, strict, console))
+    _show(run(data, source, Judging(judge, judge_model, workers, thinking), seed, crops, strict, console), json)
 
 
 @evaluate.command()
@@ -86,6 +85,7 @@ def wise(
     judge_model: JudgeModel = None,
     workers: Workers = None,
     thinking: Thinking = True,
+    json: Json = False,
 ) -> None:
     """WISE, legacy or Verified: prompts that take knowledge of the world.
 
@@ -97,7 +97,7 @@ def wise(
 
     source = Source(out, model, lora, steps, guidance, pictures, name)
     judging = Judging(judge, judge_model, workers, thinking)
-    _show(run(data, find_protocol(protocol), source, judging, instruction, seed, console))
+    _show(run(data, find_protocol(protocol), source, judging, instruction, seed, console), json)
 
 
 @evaluate.command()
@@ -116,6 +116,7 @@ def geneval2(
     judge_model: JudgeModel = None,
     workers: Workers = None,
     thinking: Thinking = True,
+    json: Json = False,
 ) -> None:
     """GenEval 2: the probability of the right answer to each question, Soft-TIFA.
 
@@ -125,7 +126,7 @@ def geneval2(
     from apexgen.evaluate.source import Judging, Source
 
     source = Source(out, model, lora, steps, guidance, pictures, name)
-    _show(run(data, source, Judging(judge, judge_model, workers, thinking), seed, strict, console))
+    _show(run(data, source, Judging(judge, judge_model, workers, thinking), seed, strict, console), json)
 
 
 @evaluate.command("import-judged")
@@ -137,6 +138,7 @@ def import_judged(
     out: Annotated[Path, typer.Option(help="The result to write, JSON.")],
     data: Annotated[Path | None, typer.Option(help="The benchmark's data, to score answers with.")] = None,
     strict: Strict = False,
+    json: Json = False,
 ) -> None:
     """Make a result of an official script's files.
 
@@ -144,4 +146,4 @@ def import_judged(
     """
     from apexgen.evaluate.official import import_official
 
-    _show(import_official(benchmark, results, data, strict, name, judge, out))
+    _show(import_official(benchmark, results, data, strict, name, judge, out), json)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from apexgen.cli.app import app, console
+from apexgen.cli.app import NO, Json, answer, app, busy, console
 
 
 @app.command()
@@ -22,6 +22,7 @@ def sample(
     grid: Annotated[int, typer.Option(min=1, help="Pictures a prompt.")] = 1,
     size: Annotated[int | None, typer.Option(help="Pixels a side; the model's own unless given.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the first picture's noise; each has the next one.")] = 0,
+    json: Json = False,
 ) -> None:
     """Draw prompts with a run's student, a pipeline, or a pipeline and a LoRA.
 
@@ -34,13 +35,15 @@ def sample(
 
     texts = given_prompts(prompt or [], prompts)
     uniform_grid(steps)  # refuses steps < 1 before anything is opened
-    drawer = open_model(folder, lora, size).drawer(steps, guidance)
+    with busy("opening the model"):
+        drawer = open_model(folder, lora, size).drawer(steps, guidance)
     if out.suffix == ".png":
-        save_grid(drawer, texts, seed, out, grid)
+        with busy("drawing"):
+            save_grid(drawer, texts, seed, out, grid)
     else:
         repeated = [text for text in texts for _ in range(grid)]
         fill(out, [Job(f"{i:05}.png", text, seed + i) for i, text in enumerate(repeated)], drawer, console)
-    console.print(str(out))
+    answer(json, {"out": str(out), "pictures": len(texts) * grid, "seed": seed} | drawer.settings(), str(out))
 
 
 @app.command()
@@ -48,6 +51,7 @@ def export(
     run: Annotated[Path, typer.Argument(help="A run's folder.")],
     to: Annotated[str, typer.Option(help="diffusers or comfyui, a LoRA; merged, a whole pipeline.")] = "diffusers",
     out: Annotated[Path | None, typer.Option(help="A new folder; export-<to> in the run's unless given.")] = None,
+    json: Json = False,
 ) -> None:
     """Export a run's student, reopen it, and compare its pictures.
 
@@ -55,15 +59,18 @@ def export(
     """
     from apexgen.export.run import export_run
 
-    exported = export_run(run, to, out)
+    with busy("exporting, and opening it again"):
+        exported = export_run(run, to, out)
     seen = "" if exported.difference is None else f", pictures differ by at most {exported.difference:.1e}"
-    console.print(f"{exported.folder}: {exported.modules} modules took effect{seen}", soft_wrap=True)
+    told = {"folder": str(exported.folder), "modules": exported.modules, "difference": exported.difference}
+    answer(json, told, f"{exported.folder}: {exported.modules} modules took effect{seen}")
 
 
 @app.command()
 def doctor(
     file: Annotated[Path | None, typer.Argument(help="A LoRA, .safetensors; without one, this machine.")] = None,
     base: Annotated[Path | None, typer.Option(help="The pipeline's folder it is for.")] = None,
+    json: Json = False,
 ) -> None:
     """Say what a LoRA of any trainer covers of a model and where it loads, or what this machine can run.
 
@@ -78,12 +85,12 @@ def doctor(
     if file is None or base is None:
         lines, well = describe_environment(), True
     else:
-        diagnosis = examine(file, base)
+        with busy("giving it to the loaders"):
+            diagnosis = examine(file, base)
         lines, well = diagnosis.lines, diagnosis.loads
-    for line in lines:
-        console.print(line, soft_wrap=True, markup=False, highlight=False)
+    answer(json, {"well": well, "lines": lines}, *lines)
     if not well:
-        raise typer.Exit(1)
+        raise typer.Exit(NO)
 
 
 @app.command()
@@ -95,6 +102,7 @@ def probe(
         typer.Option(help='"a,b" of c_fake = a c + b; may be repeated. Five usual ones unless given.'),
     ] = None,
     size: Annotated[int | None, typer.Option(help="Pixels a side; the model's own unless given.")] = None,
+    json: Json = False,
 ) -> None:
     """Say whether the shifted condition is visible to a model: what it changes, beside another prompt.
 
@@ -104,11 +112,11 @@ def probe(
     from apexgen.config import validate
     from apexgen.distill import open_backbone
     from apexgen.encode import probe_prompts
-    from apexgen.probe import USUAL, in_both_places, parse_shift, summary, tables
+    from apexgen.probe import USUAL, as_data, in_both_places, parse_shift, summary, tables
     from apexgen.probe import probe as run_probe
 
     shifts = in_both_places([parse_shift(pair) for pair in shift or []] or USUAL)
     texts = probe_prompts(str(folder), prompts)
-    rows = run_probe(open_backbone(validate({"model": {"path": str(folder), "size": size}})), texts, shifts)
-    console.print(tables(rows))
-    console.print(summary(rows), soft_wrap=True)
+    with busy("probing"):
+        rows = run_probe(open_backbone(validate({"model": {"path": str(folder), "size": size}})), texts, shifts)
+    answer(json, as_data(rows), tables(rows), summary(rows))

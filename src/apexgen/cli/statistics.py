@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from apexgen.cli.app import console
-from apexgen.cli.evaluate import Guidance, Lora, Model, Out, Steps, evaluate
+from apexgen.cli.app import Json, answer, console
+from apexgen.cli.evaluate import Guidance, Lora, Model, Out, Steps, evaluate, show
 
 Features = Annotated[
     Path | None, typer.Option(help="FID's Inception, .pth or .safetensors; or the folder of a CLIP or DINOv2 model.")
@@ -39,6 +39,7 @@ def mjhq(
     resize: Resize = None,
     cache: Cache = None,
     out: Out = Path("apexgen-mjhq"),
+    json: Json = False,
 ) -> None:
     """Draw MJHQ-30K's prompts, and say FID, KID and CLIP score of all and of each category.
 
@@ -50,7 +51,7 @@ def mjhq(
 
     judges = Judges.open(features, resize, clip, cache or CACHE, seed)
     drawer = open_model(model, lora, size).drawer(steps, guidance)
-    show(judge_mjhq(drawer, data, judges, limit, out, console))
+    show(judge_mjhq(drawer, data, judges, limit, out, console), json)
 
 
 @evaluate.command()
@@ -62,6 +63,7 @@ def fid(
     seed: Seed = 0,
     cache: Cache = None,
     out: Annotated[Path | None, typer.Option(help="A folder for the results, JSON.")] = None,
+    json: Json = False,
 ) -> None:
     """FID and KID of two folders of pictures, and of each subfolder that both have.
 
@@ -75,7 +77,7 @@ def fid(
     drawn, true = find_pictures(pictures), find_pictures(reference)
     extractor = open_extractor(features, resize, best_device())
     results = distances(reference.resolve().name, true, drawn, extractor, cache or CACHE, console, seed)
-    show(save_all(results, out) if out else results)
+    show(save_all(results, out) if out else results, json)
 
 
 @evaluate.command()
@@ -84,6 +86,7 @@ def clip(
     clip: Annotated[Path, typer.Option(help="The folder of a CLIP.")],
     cache: Cache = None,
     out: Annotated[Path | None, typer.Option(help="A folder for the result, JSON.")] = None,
+    json: Json = False,
 ) -> None:
     """CLIP score of drawn pictures and their prompts, 100 cos.
 
@@ -96,7 +99,7 @@ def clip(
     drawn = find_pictures(pictures)
     name = pictures.resolve().name
     result = prompt_fit(name, drawn, prompts_of(drawn), clip, cache or CACHE, console, best_device())
-    show(save_all([result], out) if out else [result])
+    show(save_all([result], out) if out else [result], json)
 
 
 @evaluate.command()
@@ -113,6 +116,7 @@ def diversity(
     size: Size = None,
     cache: Cache = None,
     out: Out = Path("apexgen-diversity"),
+    json: Json = False,
 ) -> None:
     """Draw each prompt several times, and say how unlike the pictures of one prompt are.
 
@@ -128,7 +132,7 @@ def diversity(
     texts = given_prompts([], prompts)
     extractor = pixels() if features is None else open_extractor(features, device=best_device())
     drawer = open_model(model, lora, size).drawer(steps, guidance)
-    show(judge_diversity(drawer, texts, seeds, extractor, cache or CACHE, out, console))
+    show(judge_diversity(drawer, texts, seeds, extractor, cache or CACHE, out, console), json)
 
 
 @evaluate.command()
@@ -140,6 +144,7 @@ def timing(
     repeats: Annotated[int, typer.Option(help="Calls of which the median is told.")] = 10,
     warmup: Annotated[int, typer.Option(help="Calls before those.")] = 2,
     out: Annotated[Path | None, typer.Option(help="A folder for the results, JSON.")] = None,
+    json: Json = False,
 ) -> None:
     """Throughput at batch 10, latency at batch 1 and its parts; stock:FOLDER is a diffusers pipeline's own call.
 
@@ -152,7 +157,9 @@ def timing(
 
     texts = PROMPTS if prompts is None else given_prompts([], prompts)
     results = time_subjects([read_subject(text) for text in models], texts, size, precision, repeats, warmup, console)
-    console.print(timing_table(save_all(results, out) if out else results))
+    if out:
+        save_all(results, out)
+    answer(json, [result.model_dump(mode="json") for result in results], timing_table(results))
 
 
 @evaluate.command()
@@ -169,6 +176,7 @@ def sweep(
     size: Size = None,
     cache: Cache = None,
     out: Out = Path("apexgen-sweep"),
+    json: Json = False,
 ) -> None:
     """Draw and judge models in several numbers of steps: a table, charts, a grid of pictures, one page.
 
@@ -183,15 +191,5 @@ def sweep(
     texts = None if prompts is None else given_prompts([], prompts)
     protocol = protocol_of(texts, seeds, per_task, clip, cache or CACHE)
     subjects = [read_subject(text) for text in models]
-    show(run_sweep(subjects, read_steps(steps), protocol, size, out, console))
+    show(run_sweep(subjects, read_steps(steps), protocol, size, out, console), json)
     console.print(f"page: {out / 'sweep.html'}", soft_wrap=True)
-
-
-def show(results: list | None) -> None:
-    """Print results, or that other ranks are still drawing."""
-    from apexgen.evaluate.result import table
-
-    if results is None:
-        console.print("other ranks are not done drawing; the same command judges when they are")
-    else:
-        console.print(table(results))

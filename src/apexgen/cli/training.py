@@ -1,12 +1,11 @@
 """The commands that train: each is a thin call."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from apexgen.cli.app import Overrides, app, console, scenes
+from apexgen.cli.app import Json, Overrides, answer, app, console, scenes
 
 
 @app.command()
@@ -15,6 +14,7 @@ def demo(
     folder: Annotated[Path, typer.Option(help="Where the run's folder is made.")] = Path("apexgen-demo"),
     ablate: Annotated[bool, typer.Option(help='Also train form = "mix", the paper\'s Eq. 25, and compare.')] = False,
     per_task: Annotated[int, typer.Option(min=1, help="Held-out prompts of each of the six tasks.")] = 20,
+    json: Json = False,
 ) -> None:
     """Distil the embedded model into one step, prove it, and export it.
 
@@ -22,7 +22,8 @@ def demo(
     """
     from apexgen.demo import run_demo
 
-    run_demo(folder, overrides or [], ablate, per_task, console)
+    report = run_demo(folder, overrides or [], ablate, per_task, console)
+    answer(json, report)
 
 
 @app.command()
@@ -30,19 +31,25 @@ def train(
     run: Annotated[Path, typer.Argument(help="The run file, TOML.")],
     overrides: Overrides = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what it would take, and write nothing.")] = False,
+    json: Json = False,
 ) -> None:
     """Start or resume a run.
 
     Example: apexgen train runs/scenes.toml train.steps=500
     """
+    from dataclasses import asdict
+
     from apexgen.config import load_run
     from apexgen.distill import distill
     from apexgen.plan import show_plan
 
+    settings = load_run(run, overrides or [])
     if dry_run:
-        show_plan(load_run(run, overrides or []), console)
+        answer(json, asdict(show_plan(settings, console)))
         return
-    distill(load_run(run, overrides or []), console)
+    trainer, seconds = distill(settings, console)
+    told = {"folder": settings.folder, "steps": trainer.step, "seconds": trainer.seconds_before + seconds}
+    answer(json, told, f"trained; look at it: apexgen report {settings.folder}")
 
 
 @app.command()
@@ -58,6 +65,7 @@ def compare(
     seeds: Annotated[int | None, typer.Option(help="Trainings of each contestant.")] = None,
     teacher_steps: Annotated[int | None, typer.Option(help="Steps that make the teacher of points.")] = None,
     folder: Annotated[Path, typer.Option(help="Where the report is written.")] = Path("apexgen-compare"),
+    json: Json = False,
 ) -> None:
     """Train objectives from one teacher at one budget, and compare them by steps of sampling.
 
@@ -67,7 +75,7 @@ def compare(
     from apexgen.compare.terms import load_terms
 
     changed = {"world": world, "budget": budget, "seeds": seeds, "teacher_steps": teacher_steps}
-    apexgen.compare.compare(load_terms(file, objectives or [], changed), folder, console)
+    answer(json, apexgen.compare.compare(load_terms(file, objectives or [], changed), folder, console))
 
 
 @scenes.command()
@@ -83,4 +91,4 @@ def build(
     from apexgen.scenes.build import build_pipeline
 
     recipe = build_pipeline(folder, overrides or [], start, console)
-    console.print_json(json.dumps(recipe))
+    answer(True, recipe)

@@ -1,0 +1,185 @@
+"""The commands' manners: help, examples that parse, completion, exit codes, JSON alone, colours, a light start."""
+
+import json
+import os
+import pty
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import typer
+
+from apexgen.cli import main
+from apexgen.cli.app import SECTIONS, app
+
+ESCAPE = "\x1b"
+HEAVY = ("torch", "diffusers", "transformers", "numpy", "pydantic", "PIL", "scipy", "jinja2", "yaml")
+
+
+def commands(group=None, path=()):
+    """Every command with its words, such as ("evaluate", "table")."""
+    group = group or typer.main.get_command(app)
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from commands(command, (*path, name))
+        else:
+            yield (*path, name), command
+
+
+COMMANDS = dict(commands())
+
+
+def apexgen(*arguments, **environment):
+    """A real process, its output piped."""
+    return subprocess.run(
+        [sys.executable, "-m", "apexgen", *map(str, arguments)],
+        capture_output=True, text=True, env=os.environ | environment, timeout=120,
+    )  # fmt: skip
+
+
+def on_a_terminal(*words, **environment):
+    """What a real Python says on a terminal of its own."""
+    master, slave = pty.openpty()
+    clean = {key: value for key, value in os.environ.items() if key not in ("NO_COLOR", "FORCE_COLOR")}
+    process = subprocess.Popen(
+        [sys.executable, *map(str, words)],
+        stdin=slave, stdout=slave, stderr=slave, env=clean | {"TERM": "xterm-256color"} | environment,
+    )  # fmt: skip
+    os.close(slave)
+    said = b""
+    while True:
+        try:
+            part = os.read(master, 65536)
+        except OSError:  # the other end is closed
+            break
+        if not part:
+            break
+        said += part
+    os.close(master)
+    assert process.wait() == 0
+    return said.decode()
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["apexgen", *map(str, arguments)])
+        try:
+            main()
+        except SystemExit as stop:
+            return stop.code, *capsys.readouterr()
+        return 0, *capsys.readouterr()
+
+    return call
+
+
+@pytest.fixture
+def results(tmp_path):
+    from apexgen.evaluate.result import Result, save_result
+
+    told = Result(benchmark="GenEval", judge="a judge", model="[red]mine[/red]", scores={"overall": 0.5}, n=4)
+    save_result(told, tmp_path / "result.json")
+    return tmp_path / "result.json"
+
+
+def test_help_lists_every_command_in_a_section():
+    top = {path[0] for path in COMMANDS}
+    assert top <= {name for names in SECTIONS.values() for name in names}
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+def test_every_command_shows_an_example_that_parses(path):
+    command = COMMANDS[path]
+    example = re.search(r"Example: (.*?)(?:\n\s*\n|\Z)", command.help, re.DOTALL)
+    assert example, "no Example: line"
+    program, *words = shlex.split(example[1].replace("\n", " "))
+    assert program == "apexgen" and tuple(words[: len(path)]) == path
+    command.make_context(path[-1], words[len(path) :])  # raises for an option that is not there
+
+
+def test_the_start_is_light():
+    for code in ("import apexgen", "import sys; sys.argv = ['apexgen', '--help']; import apexgen.cli as c; c.main()"):
+        found = f"{code}\nimport sys\nprint('HEAVY', [name for name in {HEAVY} if name in sys.modules])"
+        said = subprocess.run([sys.executable, "-c", found], capture_output=True, text=True, check=True).stdout
+        assert said.splitlines()[-1] == "HEAVY []"
+
+
+@pytest.mark.parametrize(("line", "word"), [("apexgen do", "doctor"), ("apexgen evaluate sw", "sweep")])
+def test_the_shell_completes(line, word):
+    words = line.split()
+    asked = {"_APEXGEN_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(len(words) - 1)}
+    assert apexgen(**asked).stdout.split() == [word]
+
+
+def test_the_shell_is_told_how_to_complete():
+    said = apexgen("--show-completion", "bash").stdout
+    assert "_APEXGEN_COMPLETE=complete_bash" in said and "complete -o default -F" in said
+
+
+def test_the_version_is_the_package_s(run):
+    from apexgen import __version__
+
+    assert run("--version") == (0, f"apexgen {__version__}\n", "")
+
+
+def test_exit_codes(run, tmp_path, results):
+    assert run("evaluate", "table", results)[0] == 0
+    code, out, error = run("evaluate", "table", tmp_path / "missing.json")
+    assert (code, out, error.count("\n")) == (2, "", 1)
+    code, out, error = run("evaluate", "tabel")
+    assert code == 2 and "tabel" in error and out == ""
+
+
+def test_json_is_alone_on_stdout_and_the_same_command_speaks_to_people_without_it(results):
+    piped = apexgen("evaluate", "table", results, "--json")
+    [[told]] = json.loads(piped.stdout)
+    assert told["model"] == "[red]mine[/red]" and told["scores"] == {"overall": 0.5}
+    assert "GenEval" in apexgen("evaluate", "table", results).stdout
+
+
+def test_a_sample_tells_what_it_drew(run, tmp_path):
+    out = tmp_path / "a.png"
+    code, said, _ = run("sample", "scenes", "-p", "a red circle", "--steps", 2, "--out", out, "--json")
+    assert code == 0
+    told = json.loads(said)
+    assert (told["out"], told["pictures"], told["evaluations"]) == (str(out), 1, 2) and out.is_file()
+    assert run("sample", "scenes", "-p", "a red circle", "--out", out)[1] == f"{out}\n"  # --json does not stick
+
+
+def test_a_probe_and_a_doctor_speak_json(run):
+    code, said, _ = run("probe", "scenes", "--shift", "-1,0", "--json")
+    rows = json.loads(said)
+    assert code == 0 and rows[0]["pooled"] is None and {"verdict", "advice"} <= rows[0].keys()
+    code, said, _ = run("doctor", "--json")
+    assert code == 0 and json.loads(said)["well"] is True
+
+
+def test_escape_codes_are_for_terminals_and_colours_for_who_wants_them(results):
+    table = ("-m", "apexgen", "evaluate", "table", results)
+    busy = ("-c", "import time; from apexgen.cli.app import busy\nwith busy('drawing'): time.sleep(0.3)")
+    colour = re.compile(r"\x1b\[[0-9;]*3\dm")
+    for words in (table, busy):
+        assert ESCAPE in on_a_terminal(*words)
+        assert not colour.search(on_a_terminal(*words, NO_COLOR="1"))
+        piped = subprocess.run([sys.executable, *map(str, words)], capture_output=True, text=True, check=True)
+        assert ESCAPE not in piped.stdout + piped.stderr
+    assert colour.search(on_a_terminal(*busy))
+
+
+def test_ctrl_c_leaves_a_sentence_and_130(tmp_path):
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("a red circle\n" * 1000)
+    out = tmp_path / "pictures"
+    command = [sys.executable, "-m", "apexgen", "sample", "scenes", "--prompts", prompts, "--steps", "8", "--out", out]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and not list(out.glob("*.png")):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert error.splitlines()[-1] == "stopped; what was saved is whole, and the same command goes on from it"
+    assert not list(out.glob(".partial-*"))
