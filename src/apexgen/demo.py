@@ -1,8 +1,6 @@
 """The whole path on the embedded model: distil, score teacher and student alike, export, reopen, report."""
 
-import platform
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +8,11 @@ import numpy as np
 from rich.console import Console
 
 from apexgen.config import Run, load_run
-from apexgen.distill import base_folder, distill, peak_memory_bytes
+from apexgen.distill import base_folder, distill
 from apexgen.evaluate.scenes import Examination
 from apexgen.export.diffusers import export_student, refuse_second_time
 from apexgen.export.run import check_export, take_export_proof
-from apexgen.report import table, write_report
+from apexgen.report import environment, peak_memory_bytes, table, write_report
 from apexgen.train import Trainer, open_objective
 from apexgen.velocities import guided
 
@@ -40,9 +38,7 @@ def run_demo(folder: Path, overrides: Sequence[str], ablate: bool, per_task: int
         "peak_memory_bytes": peak_memory_bytes(),
     }
     report["export"] = export(trainer, folder / "export")
-    report["environment"] = {"python": platform.python_version()} | {
-        name: version(name) for name in ("apexgen", "torch", "diffusers", "transformers", "peft")
-    }
+    report["environment"] = environment()
     write_report(folder, report, columns, prompts)
     console.print(table(report))
     console.print(f"report: {folder / 'report.html'}   LoRA: {folder / 'export'}")

@@ -1,6 +1,5 @@
 """One run from its configuration to a trained student: open, encode, train with progress and previews, resume."""
 
-import resource
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -27,7 +26,7 @@ from apexgen.generate import draw_noises, make_pictures
 from apexgen.interrupt import noted_signals
 from apexgen.objectives import Objective
 from apexgen.objectives.apex import Apex
-from apexgen.report import picture_grid
+from apexgen.report import Record, picture_grid
 from apexgen.scenes.pipeline import FOLDER
 from apexgen.shift import Shift
 from apexgen.student import Student
@@ -104,7 +103,7 @@ def distill(
     if corpus is None:
         with console.status("encoding prompts"):
             corpus = encode(run.data, backbone, objective.needs_pictures)
-    warn_of_shift(objective, backbone, corpus, console, run.train.seed)
+    warnings = warn_of_shift(objective, backbone, corpus, console, run.train.seed)
     trainer = Trainer(run, open_student(run, backbone), corpus, backbone.latent_shape())
     saved = checkpoint.load_latest(folder / "checkpoints", console.print)
     if saved is not None:
@@ -114,14 +113,20 @@ def distill(
         console.print("no checkpoint is whole; beginning again at step 0")
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / "config.toml", dump_run(run).encode())
-    seconds = _train_with_progress(trainer, folder, console, watch)
+    record = Record(folder, backbone.network, warnings)
+    try:
+        seconds = _train_with_progress(trainer, folder, console, watch, record)
+    finally:
+        record.close()
     return trainer, seconds
 
 
-def warn_of_shift(objective: Objective, backbone: Backbone, corpus: Corpus, console: Console, seed: int = 0) -> None:
-    """One line where the network can't see the shift that is to tell APEX's fake field apart; a few small forwards."""
+def warn_of_shift(
+    objective: Objective, backbone: Backbone, corpus: Corpus, console: Console, seed: int = 0
+) -> list[str]:
+    """Print and return a line where the network can't see the shift that tells APEX's fake field apart; small forwards."""
     if not isinstance(objective, Apex) or objective.fake_told != "shifted":
-        return
+        return []
     conditions = [corpus.conditions.select([row]) for row in range(min(2, len(corpus.prompts)))]
     if len(conditions) < 2:
         conditions.append(corpus.null)
@@ -130,6 +135,7 @@ def warn_of_shift(objective: Objective, backbone: Backbone, corpus: Corpus, cons
     line = probe.warning(backbone, conditions, corpus.null, shift)
     if line is not None:
         console.print(f"[yellow]warning:[/yellow] {line}", soft_wrap=True)
+    return [] if line is None else [line]
 
 
 def check_run(run: Run) -> None:
@@ -154,7 +160,9 @@ def check_run(run: Run) -> None:
                 )
 
 
-def _train_with_progress(trainer: Trainer, folder: Path, console: Console, watch: Watch | None) -> float:
+def _train_with_progress(
+    trainer: Trainer, folder: Path, console: Console, watch: Watch | None, record: Record
+) -> float:
     settings = trainer.run.train
     columns = (
         TextColumn("{task.description}"),
@@ -169,8 +177,10 @@ def _train_with_progress(trainer: Trainer, folder: Path, console: Console, watch
         preview = _Preview(trainer, folder / "samples")
         if trainer.step == 0:
             preview.draw(0)
+        record.begin()
 
         def on_step(step: int, logs: dict[str, Any]) -> None:
+            record.end(trainer.samples)
             if "not_finite" in logs:
                 console.print(f"step {step - 1} skipped: {', '.join(logs['not_finite'])} not finite")
             shown = " ".join(
@@ -182,6 +192,7 @@ def _train_with_progress(trainer: Trainer, folder: Path, console: Console, watch
                 preview.draw(step)
             if watch is not None:
                 watch(trainer)
+            record.begin()
 
         return train(trainer, folder, on_step, asked_to_stop)
 
@@ -241,11 +252,3 @@ def draw_student(objective: Objective, student: Student, c: Condition, noises: T
     """Pictures of the averaged student in as many steps as there are noises for each condition, (steps, B, C, h, w)."""
     fresh = noises[1:] if objective.renoises else None
     return make_pictures(student.backbone, student.ema, c, noises[0], len(noises), fresh)
-
-
-def peak_memory_bytes() -> int:
-    """The most memory this process has held: on the accelerator where there is one, else resident."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated()
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

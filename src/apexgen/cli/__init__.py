@@ -5,7 +5,7 @@ import warnings
 
 import typer
 
-from apexgen.cli import evaluate, judged, models, statistics, training  # noqa: F401 (each puts its commands on the app)
+from apexgen.cli import evaluate, judged, models, report, statistics, training  # noqa: F401 (each puts its commands on the app)
 from apexgen.cli.app import MISTAKE, NO, STOPPED, app, console
 from apexgen.interrupt import Stopped
 

@@ -2,8 +2,10 @@
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,20 +14,29 @@ BINS = 100  # points of a line: each the mean of its share of the steps, which s
 
 
 @dataclass(frozen=True)
-class Chart:
-    """One logged number over the steps."""
+class Line:
+    """One run's number over the steps."""
 
-    name: str
-    line: str  # SVG points of the means
+    run: str
+    number: int  # of the run, which chooses the color
+    points: str  # SVG points of the means
     band: str  # SVG points around the least and the largest
-    low: float  # values at the bottom and the top of the plot
-    high: float
-    last_step: int
     first: float  # means at both ends
     last: float
 
 
-def read_metrics(path: Path) -> list[dict[str, float]]:
+@dataclass(frozen=True)
+class Chart:
+    """One logged number of all runs that logged it."""
+
+    name: str
+    lines: list[Line]
+    low: float  # values at the bottom and the top of the plot
+    high: float
+    last_step: int
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The lines of a metrics.jsonl; none when there is no file. A torn last line is passed over."""
     lines = []
     for text in path.read_text().splitlines() if path.is_file() else []:
@@ -36,36 +47,53 @@ def read_metrics(path: Path) -> list[dict[str, float]]:
     return [line for line in lines if isinstance(line, dict) and "step" in line]
 
 
-def charts(metrics: list[dict[str, float]]) -> list[Chart]:
-    """A chart of every number logged besides step and seconds."""
-    names = dict.fromkeys(key for line in metrics for key in line if key not in ("step", "seconds"))
+def charts(runs: Mapping[str, list[dict[str, Any]]]) -> list[Chart]:
+    """A chart of every number logged besides step and seconds, the runs over one another."""
+    names = dict.fromkeys(key for lines in runs.values() for line in lines for key in line)
     drawn = []
-    for name in names:
-        points = [(line["step"], line[name]) for line in metrics if _is_number(line.get(name))]
-        if len(points) > 1:
-            drawn.append(draw_chart(name, *np.array(points, dtype=float).T))
-    return drawn
+    for name in names.keys() - {"step", "seconds", "records", "not_finite"}:
+        curves = {}
+        for number, (run, lines) in enumerate(runs.items()):
+            points = [(line["step"], line[name]) for line in lines if _is_number(line.get(name))]
+            if len(points) > 1:
+                curves[run, number] = np.array(points, dtype=float).T
+        if curves:
+            drawn.append(draw_chart(name, curves))
+    order = list(names)
+    return sorted(drawn, key=lambda chart: order.index(chart.name))
 
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and math.isfinite(value)
 
 
-def draw_chart(name: str, steps: np.ndarray, values: np.ndarray) -> Chart:
-    """Bin, scale and draw; the scale leaves out the outermost percent so that one peak hides nothing."""
-    groups = np.array_split(np.arange(len(steps)), min(BINS, len(steps)))
-    means = np.array([values[group].mean() for group in groups])
-    least, most = (np.array([end(values[group]) for group in groups]) for end in (np.min, np.max))
-    low, high = np.percentile(values, [1, 99])
-    low, high = min(low, means[-1]), max(high, means[-1])
+def draw_chart(name: str, curves: Mapping[tuple[str, int], np.ndarray]) -> Chart:
+    """Bin, scale and draw curves (2, N) of steps and values.
+
+    The scale leaves out each curve's outermost percent, so that one peak hides nothing.
+    """
+    binned = {run: _bin(*curve) for run, curve in curves.items()}
+    ends = [np.percentile(values, [1, 99]) for _, values in curves.values()]
+    last = [means[-1] for _, means, _, _ in binned.values()]
+    low, high = min(*last, *(end[0] for end in ends)), max(*last, *(end[1] for end in ends))
     span = high - low or abs(high) or 1.0
-    at = np.array([steps[group].mean() for group in groups])
-    x = (at - at[0]) / (at[-1] - at[0] or 1) * WIDTH
+    left, right = min(at[0] for at, *_ in binned.values()), max(at[-1] for at, *_ in binned.values())
 
-    def place(y: np.ndarray) -> list[str]:
-        down = HEIGHT * (1 - ((y - low) / span).clip(0, 1))
-        return [f"{across:.1f},{height:.1f}" for across, height in zip(x, down, strict=True)]
+    def place(at: np.ndarray, values: np.ndarray) -> list[str]:
+        across, down = (at - left) / (right - left or 1) * WIDTH, HEIGHT * (1 - ((values - low) / span).clip(0, 1))
+        return [f"{x:.1f},{y:.1f}" for x, y in zip(across, down, strict=True)]
 
-    band = " ".join(place(most) + place(least)[::-1])
-    ends = float(means[0]), float(means[-1])
-    return Chart(name, " ".join(place(means)), band, low, low + span, int(steps[-1]), *ends)
+    lines = [
+        Line(run, number, " ".join(place(at, means)), " ".join(place(at, most) + place(at, least)[::-1]),
+             float(means[0]), float(means[-1]))
+        for (run, number), (at, means, least, most) in binned.items()
+    ]  # fmt: skip
+    return Chart(name, lines, low, low + span, int(max(steps[-1] for steps, _ in curves.values())))
+
+
+def _bin(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Of each share of the steps: its middle, and the values' mean, least and largest."""
+    groups = np.array_split(np.arange(len(steps)), min(BINS, len(steps)))
+    at, means = (np.array([numbers[group].mean() for group in groups]) for numbers in (steps, values))
+    least, most = (np.array([end(values[group]) for group in groups]) for end in (np.min, np.max))
+    return at, means, least, most

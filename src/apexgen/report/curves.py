@@ -6,7 +6,16 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 WIDTH, HEIGHT = 640, 320  # of a chart, in SVG units
-COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999999")  # told apart by all
+COLORS = (
+    "#0072b2",
+    "#d55e00",
+    "#009e73",
+    "#cc79a7",
+    "#e69f00",
+    "#56b4e9",
+    "currentColor",
+    "#999999",
+)  # told apart by all
 
 
 def chart(title: str, curves: list[tuple[str, dict[float, float]]]) -> Markup:

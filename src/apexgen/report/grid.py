@@ -62,3 +62,23 @@ def to_cell(picture: np.ndarray) -> Image.Image:
         return image.resize((image.width * CELL // longest, image.height * CELL // longest))
     factor = CELL // longest
     return image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
+
+
+def cells(grid: np.ndarray, columns: int) -> list[np.ndarray] | None:
+    """The pictures of a grid (H, W, 3) that was drawn with so many columns: of each, (prompts, side, side, 3).
+
+    None where it was drawn otherwise, or its pictures are not square.
+    """
+    height, width, _ = grid.shape
+    across, left = divmod(width - CAPTION - GAP, columns)
+    side = across - GAP
+    if left or side < 1 or (height - HEAD - GAP) % across:
+        return None
+    rows = (height - HEAD - GAP) // across
+    return [
+        np.stack([
+            grid[HEAD + row * across : HEAD + row * across + side, CAPTION + column * across :][:, :side]
+            for row in range(rows)
+        ])
+        for column in range(columns)
+    ]  # fmt: skip

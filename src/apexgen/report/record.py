@@ -1,0 +1,64 @@
+"""What a run writes of itself beside its numbers, run.json: its environment, its cost, what it was warned of."""
+
+import json
+import platform
+import resource
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from apexgen.files import write_whole
+
+FILE = "run.json"
+LIBRARIES = ("apexgen", "torch", "diffusers", "transformers", "peft")
+BACKWARD = 2  # network evaluations that a backward counts
+
+
+class Record:
+    """Counts a network's evaluations step by step, and keeps run.json."""
+
+    def __init__(self, folder: Path, network: nn.Module, warnings: list[str]) -> None:
+        self.file, self.count = folder / FILE, 0
+        self.told: dict[str, Any] = {"environment": environment(), "warnings": warnings}
+        self.hook = network.register_forward_pre_hook(self._called, with_kwargs=True)
+        self.write()
+
+    def _called(self, module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+        latents = inputs[0] if inputs else named["hidden_states"]  # (B, ...), or a list of B
+        self.count += len(latents) * (1 + BACKWARD * torch.is_grad_enabled())
+
+    def begin(self) -> None:
+        """Forget what was counted, since it was no training."""
+        self.count = 0
+
+    def end(self, samples: int) -> None:
+        """Note what a step of that many samples took."""
+        self.told["evaluations_per_step"] = round(self.count / samples, 2)
+
+    def write(self) -> None:
+        """Write run.json, with the memory held until now."""
+        self.told["peak_memory_bytes"] = peak_memory_bytes()
+        write_whole(self.file, (json.dumps(self.told, indent=1) + "\n").encode())
+
+    def close(self) -> None:
+        """Write for the last time, and leave the network as it was."""
+        self.hook.remove()
+        self.write()
+
+
+def environment() -> dict[str, str]:
+    """Python, the libraries, and what is computed on."""
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
+    return {"python": platform.python_version()} | {name: version(name) for name in LIBRARIES} | {"device": device}
+
+
+def peak_memory_bytes() -> int:
+    """The most memory this process has held: on the accelerator where there is one, else resident."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
