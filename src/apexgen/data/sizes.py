@@ -1,7 +1,12 @@
 """Aspect buckets: the sizes of about one area that a model draws, and the one nearest to a picture's shape."""
 
+import io
 import math
 from collections.abc import Sequence
+
+from PIL import Image
+
+ORIENTATION = 0x0112  # of EXIF; from 5 on the picture lies on its side
 
 Size = tuple[int, int]  # height, width, px
 
@@ -26,3 +31,13 @@ def nearest_size(sides: Size, sizes: Sequence[Size]) -> Size:
 
 def _tallness(sides: Size) -> float:
     return math.log(sides[0] / sides[1])
+
+
+def picture_sides(stored: bytes) -> Size:
+    """The height and width of a stored picture as it is looked at, by its header alone. ValueError for none."""
+    try:
+        with Image.open(io.BytesIO(stored)) as opened:
+            turned = opened.getexif().get(ORIENTATION, 1) >= 5
+            return (opened.width, opened.height) if turned else (opened.height, opened.width)
+    except (OSError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        raise ValueError(f"the picture can't be read: {error}") from None
