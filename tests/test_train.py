@@ -2,7 +2,6 @@
 
 import json
 from copy import deepcopy
-from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -80,9 +79,9 @@ def test_what_is_not_finite_stops_the_run_and_changes_nothing(tmp_path):
 
 def poisoned(made, records):
     """The trainer with a corpus in which these records' prompts are not finite."""
-    embeds = made.corpus.conditions.embeds.clone()
-    embeds[made.corpus.rows[records]] = float("nan")
-    made.corpus = replace(made.corpus, conditions=replace(made.corpus.conditions, embeds=embeds))
+    texts = made.corpus.conditions
+    for row in made.corpus.rows[records, 0].tolist():
+        texts.store[bytes(texts.keys[row].numpy())]["embeds"].fill_(float("nan"))
     return made
 
 

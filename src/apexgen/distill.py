@@ -109,6 +109,13 @@ def distill(
     return trainer, seconds
 
 
+def encode_run(run: Run, console: Console) -> None:
+    """Build a run's cache on its own. ValueError where it names none."""
+    if run.data.cache is None:
+        raise ValueError('data.cache is missing: write data.cache = "FOLDER"; without one, training encodes in memory')
+    encode(run.data, open_backbone(run), open_objective(run).needs_pictures, console)
+
+
 def warn_of_shift(objective: Objective, backbone: Backbone, corpus: Batches, console: Console) -> None:
     """One line where the network can't see the shift that is to tell APEX's fake field apart; a few small forwards."""
     if not isinstance(objective, Apex) or objective.fake_told != "shifted":

@@ -21,6 +21,7 @@ from apexgen.generate import to_tensor
 
 TEXTS = 256  # encoded at once
 PICTURES, PIXELS = 256, 1 << 22  # encoded at once, at most
+NO_PICTURE = 'it has no picture and the objective needs one; or write objective.anchor = "teacher"'
 
 Thing = TypeVar("Thing")
 Picture = tuple[bytes | None, Size, bool]  # the stored bytes, the size it is cut to, whether it is mirrored
@@ -117,7 +118,7 @@ def decode(picture: Picture) -> np.ndarray:
     """A stored picture as (H, W, 3) in [0, 1] of its size. ValueError for one that can't be read, or none."""
     stored, size, mirrored = picture
     if stored is None:
-        raise ValueError("the record has no picture")
+        raise ValueError(NO_PICTURE)
     decoded = decode_picture(stored, size)
     return decoded[:, ::-1] if mirrored else decoded
 
@@ -181,7 +182,7 @@ class Builder:
 
     def _ask_picture(self, stored: bytes | None) -> tuple[int, list[bytes]]:
         if stored is None:
-            raise ValueError("the record has no picture")
+            raise ValueError(NO_PICTURE)
         bucket = self.sizes.index(nearest_size(picture_sides(stored), self.sizes)) if len(self.sizes) > 1 else 0
         content, size, asked = keys.picture_content(stored), self.sizes[bucket], []
         for mirrored in self.sides:
