@@ -192,8 +192,10 @@ class Builder:
 
     def finish(self) -> tuple[Counts, Counts]:
         """Encode what waits and flush the stores; what became of captions and pictures."""
-        for filler in (self._texts, *self._pictures):
+        fillers = (self._texts, *self._pictures)
+        for filler in fillers:
             filler.finish()
+        for filler in fillers:
             filler.store.flush()
         return self._texts.counts, sum_counts(filler.counts for filler in self._pictures)
 
