@@ -127,7 +127,9 @@ def test_a_cache_in_bfloat16_is_rounded_and_half_as_large(pictures, tmp_path):
     whole, rounded = (encoded(each)[0].batch(0, 2, 0) for each in data)
     assert rounded.x.dtype == torch.float32
     assert torch.equal(rounded.x, whole.x.bfloat16().float()) and not torch.equal(rounded.x, whole.x)
-    latents = [sum(f.stat().st_size for f in tmp_path.glob(f"{dtype}/latents-*/*")) for dtype in ("float32", "bfloat16")]
+    latents = [
+        sum(f.stat().st_size for f in tmp_path.glob(f"{dtype}/latents-*/*")) for dtype in ("float32", "bfloat16")
+    ]
     assert 1.7 < latents[0] / latents[1] < 2
 
 
@@ -156,7 +158,9 @@ def test_every_family_trains_alike_from_memory_and_from_a_cache_on_every_size(fo
 def test_a_run_from_a_cache_ends_like_one_from_memory_and_frees_its_encoders(tmp_path):
     ends = []
     for name, cache in (("memory", []), ("cached", [f"data.cache={tmp_path / 'cache'}"])):
-        trainer, _ = distill(short_run(tmp_path / name, "train.steps=2", "objective.warmup=0", *cache), Console(quiet=True))
+        trainer, _ = distill(
+            short_run(tmp_path / name, "train.steps=2", "objective.warmup=0", *cache), Console(quiet=True)
+        )
         ends.append({name: weight.detach() for name, weight in trainer.student.trained.items()})
         pipeline = trainer.student.backbone.pipeline
         assert (pipeline.text_encoder is None) == (pipeline.vae.encoder is None) == bool(cache)
@@ -168,10 +172,10 @@ def test_what_is_bad_is_left_out_listed_and_not_too_much_of_it(pictures, tmp_pat
     source = shutil.copytree(pictures, tmp_path / "source")
     (source / "2.png").write_bytes((source / "2.png").read_bytes()[:99])
     (source / "5.txt").write_text("a red circle " * 20)
-    with pytest.raises(ValueError, match=r"2 of 6 records are bad; .*: the picture can't be read") as refused:
+    with pytest.raises(ValueError, match=r"2 of 6 records are bad; the first is .*; mend them") as refused:
         encoded(settings(source))
     assert "\n" not in str(refused.value)
-    corpus, *_ = encoded(settings(source, most_bad=0.5, cache=str(tmp_path / "cache")))
+    corpus, *_ = encoded(settings(source, bad_limit=0.5, cache=str(tmp_path / "cache")))
     assert len(corpus) == 4
     [listed] = (tmp_path / "cache").glob("records-*.json")
     bad = json.loads(listed.read_text())["bad"]

@@ -8,9 +8,9 @@ import time
 from pathlib import Path
 
 import pytest
+from kills import CONTEXT, _command, start
 
 from apexgen.scenes.prompts import draw_captions
-from kills import CONTEXT, _command, start
 
 CAPTIONS = sorted({caption.text for caption in draw_captions(1200, held_out=False, seed=1)})
 
@@ -18,7 +18,7 @@ CAPTIONS = sorted({caption.text for caption in draw_captions(1200, held_out=Fals
 def shared(rank, port, log, arguments):
     """One of two processes as torchrun would start them."""
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "ACCELERATE_USE_CPU": "true"}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     _command(log, arguments)
 
 

@@ -20,7 +20,7 @@ from apexgen.backbones.two_times import give_second_time
 from apexgen.condition import Condition
 from apexgen.config import Run, dump_run, load_run
 from apexgen.data import Batches
-from apexgen.encode import check_prompts, encode
+from apexgen.encode import check_prompts, encode, processes
 from apexgen.files import write_whole
 from apexgen.generate import draw_noises, make_pictures
 from apexgen.interrupt import noted_signals
@@ -113,6 +113,7 @@ def encode_run(run: Run, console: Console) -> None:
     """Build a run's cache on its own. ValueError where it names none."""
     if run.data.cache is None:
         raise ValueError('data.cache is missing: write data.cache = "FOLDER"; without one, training encodes in memory')
+    processes()  # each on a device of its own, before the pipeline is opened
     encode(run.data, open_backbone(run), open_objective(run).needs_pictures, console)
 
 

@@ -19,7 +19,7 @@ from apexgen.backbones.base import Backbone
 from apexgen.condition import Condition
 from apexgen.config import validate
 from apexgen.distill import open_backbone
-from apexgen.encode import prompts_in
+from apexgen.encode import processes, prompts_in
 from apexgen.files import write_whole
 from apexgen.generate import draw_noise, make_pictures
 from apexgen.sample import uniform_grid
@@ -47,13 +47,11 @@ def run_synthesis(plan: Plan, prompts: Path, out: Path, console: Console) -> Non
     Each picture is KEY.png with KEY.txt, its prompt, and KEY.json, its seed; index.json says how they were made.
     Raises ValueError for a bad file of prompts, steps < 1, and for a folder begun with another plan or other prompts.
     """
-    from accelerate import PartialState
-
     check_webdataset()
     uniform_grid(plan.steps)
     texts = prompts_in(prompts, f"--prompts {prompts}")
+    ranks = processes()  # first: each then has a device of its own
     backbone = open_backbone(validate({"model": {"path": plan.model, "size": plan.size}}))
-    ranks = PartialState()
     out.mkdir(parents=True, exist_ok=True)
     _begin(plan, texts, out, ranks.is_main_process)
     ranks.wait_for_everyone()
@@ -89,7 +87,9 @@ def _begin(plan: Plan, texts: Sequence[str], out: Path, first_process: bool) -> 
         write_whole(file, json.dumps(index, indent=1).encode())
     for name, value in index.items():
         if before is not None and before.get(name) != value:
-            raise ValueError(f"{out} was begun with {name} = {before.get(name)!r}, not {value!r}; write --out elsewhere")
+            raise ValueError(
+                f"{out} was begun with {name} = {before.get(name)!r}, not {value!r}; write --out elsewhere"
+            )
 
 
 def _draw(plan: Plan, backbone: Backbone, null: Condition, prompts: Sequence[str], seed: int) -> np.ndarray:

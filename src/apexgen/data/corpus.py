@@ -16,7 +16,7 @@ WHOLE = slice(None)
 
 
 class Batches(Protocol):
-    """What a training reads, wherever it is kept: a Corpus in memory or on disk, or a Stream encoded at the step."""
+    """What a training reads, wherever it is kept: a Corpus in memory or on disk, or encoded live at the step."""
 
     @property
     def null(self) -> Condition:

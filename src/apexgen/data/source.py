@@ -1,83 +1,104 @@
-"""A source: records in a stable order, from wherever they are kept."""
+"""From the settings to a source: what kind it is, is seen from its path and what lies there."""
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Sequence
+from glob import glob, has_magic
+from pathlib import Path
 
-from apexgen.config import Data
-from apexgen.data.record import Record
+from apexgen.config import Data, Origin
+from apexgen.data import tables, tars
+from apexgen.data.base import Chain, First, Source
+from apexgen.data.files import FolderSource, PromptsSource, ScenesSource, is_picture
+from apexgen.data.hub import PREFIX, open_hub
+from apexgen.data.mixture import Mixture
+from apexgen.data.skipped import Skipped
 
+__all__ = ["Source", "open_source"]
 
-class Source(ABC):
-    """Records in a stable order; str(source) says in one line what it is."""
-
-    @abstractmethod
-    def records(self, start: int = 0) -> Iterator[Record]:
-        """The records from a position on: what `iter(source)` gives after `start` records."""
-
-    def length(self) -> int | None:
-        """How many records there are, where that is known without reading everything."""
-        return None
-
-    def __iter__(self) -> Iterator[Record]:
-        return self.records()
+METADATA = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
 
 
-def open_source(data: Data, pictures: bool = True) -> Source:
+def open_source(data: Data, pictures: bool = True, seed: int = 0) -> Source:
     """The source that the settings name; without pictures, theirs are not read and are None.
 
-    Raises ValueError, one line, for a source that is missing, empty or of no known kind, and for an unknown column.
+    What is bad is in the source's `skipped`. The seed decides whose turn it is in a mixture.
+    Raises ValueError, one line, for a source that is missing or of no known kind, and for an unknown column.
     """
-    return _Plain(data, pictures)
+    name = "data.mixture" if data.mixture else f"data.source = {data.source!r}"
+    skipped = Skipped(name, data.bad_limit)
+    if not data.mixture:
+        return _open(data, skipped, pictures)
+    sources = [_open(share, skipped, pictures) for share in data.mixture]
+    mixture = Mixture(sources, [share.weight for share in data.mixture], seed)
+    return mixture if data.limit is None else First(mixture, data.limit)
 
 
-class _Plain(Source):
-    def __init__(self, data, pictures):
-        from pathlib import Path
+def _open(origin: Origin, skipped: Skipped, pictures: bool) -> Source:
+    if origin.source == "scenes":
+        _refuse_columns(origin)
+        return ScenesSource(origin.limit, skipped, pictures)
+    if origin.source.startswith(PREFIX):
+        source = open_hub(origin, skipped, pictures)
+    else:
+        source = _open_path(origin, skipped, pictures)
+    return source if origin.limit is None else First(source, origin.limit)
 
-        self.data, self.pictures, self.path = data, pictures, Path(data.source)
-        if data.source != "scenes" and not self.path.exists():
-            raise ValueError(f'data.source = {data.source!r}: no such file or folder; or write data.source = "scenes"')
-        if pictures and self.path.is_file():
-            raise ValueError(
-                f'data.source = {data.source!r} has no pictures and the objective needs them; name a folder of pictures with .txt captions, or write objective.anchor = "teacher"'
-            )
 
-    def length(self):
-        return sum(1 for _ in self.records())
+def _open_path(origin: Origin, skipped: Skipped, pictures: bool) -> Source:
+    path = Path(origin.source)
+    if path.is_dir():
+        files = _inside(path)
+        if files is None:
+            _refuse_columns(origin)
+            return FolderSource(path, skipped, pictures)
+    elif path.is_file():
+        files = [path]
+    else:
+        files = [Path(name) for name in sorted(glob(origin.source, recursive=True))] if has_magic(origin.source) else []
+    if not files:
+        raise ValueError(_nothing(path))
+    kinds = {_kind(file) for file in files}
+    if len(kinds) > 1:
+        raise ValueError(f"data.source = {origin.source!r}: files of several kinds; write it with an ending, as *.tar")
+    parts = [_open_file(file, origin, skipped, pictures) for file in files]
+    return parts[0] if len(parts) == 1 else Chain(f"{origin.source}, {len(parts)} files", parts, skipped)
 
-    def records(self, start=0):
-        from itertools import islice
 
-        return islice(self._all(), start, self.data.limit)
+def _open_file(file: Path, origin: Origin, skipped: Skipped, pictures: bool) -> Source:
+    if file.name.endswith(tars.ENDINGS):
+        return tars.TarSource(file, origin, skipped, pictures)
+    if file.suffix in tables.ENDINGS:
+        return tables.TableSource(file, origin, skipped, pictures)
+    _refuse_columns(origin)
+    return PromptsSource(file, skipped)
 
-    def _all(self):
-        import io
-        import numpy as np
-        from PIL import Image
 
-        if self.data.source == "scenes":
-            from apexgen.scenes.draw import draw_pictures
-            from apexgen.scenes.prompts import TASKS, draw_captions
+def _inside(folder: Path) -> Sequence[Path] | None:
+    """The archives or tables that a folder is made of; None where it is made of pictures."""
+    for name in METADATA:
+        if (folder / name).is_file():
+            return [folder / name]
+    pictures = [file for file in folder.rglob("*") if is_picture(file)]
+    if any(file.with_suffix(".txt").is_file() for file in pictures):
+        return None
+    files = [file for file in sorted(folder.iterdir()) if not file.name.startswith(".")]
+    for ending in (*tars.ENDINGS, *tables.ENDINGS):
+        if found := [file for file in files if file.name.endswith(ending)]:
+            return found
+    return None if pictures else []
 
-            captions = draw_captions(-(-(self.data.limit or 24_000) // len(TASKS)), held_out=False, seed=1)
-            images = draw_pictures(captions, seed=1) if self.pictures else [None] * len(captions)
-            for i, (caption, image) in enumerate(zip(captions, images)):
-                stored = None
-                if image is not None:
-                    file = io.BytesIO()
-                    Image.fromarray((image * 255).round().astype(np.uint8)).save(file, "png")
-                    stored = file.getvalue()
-                yield Record(str(i), (caption.text,), (1.0,), stored)
-        elif self.path.is_dir():
-            for file in sorted(self.path.iterdir()):
-                if file.suffix in (".png", ".jpg"):
-                    yield Record(
-                        file.name,
-                        (file.with_suffix(".txt").read_text().strip(),),
-                        (1.0,),
-                        file.read_bytes() if self.pictures else None,
-                    )
-        else:
-            for i, line in enumerate(self.path.read_text().splitlines()):
-                if line.strip():
-                    yield Record(str(i), (line.strip(),), (1.0,), None)
+
+def _nothing(path: Path) -> str:
+    if path.is_dir():
+        return f"data.source = {str(path)!r} has no pictures, tables or tars"
+    return f'data.source = {str(path)!r}: no such file or folder; or write data.source = "scenes"'
+
+
+def _kind(file: Path) -> str:
+    return next((ending for ending in (*tars.ENDINGS, *tables.ENDINGS) if file.name.endswith(ending)), "prompts")
+
+
+def _refuse_columns(origin: Origin) -> None:
+    """ValueError for settings of columns where there are none."""
+    for name in ("picture", "captions", "filter"):
+        if getattr(origin, name):
+            raise ValueError(f"data.{name}: {origin.source} has no columns; remove it")

@@ -6,11 +6,12 @@ from apexgen.backbones.base import Backbone
 from apexgen.config import Data
 from apexgen.data.corpus import Batches
 from apexgen.data.source import open_source
+from apexgen.encode.live import Live
+from apexgen.encode.processes import processes
 from apexgen.encode.prompts import check_prompts, probe_prompts, prompts_in
 from apexgen.encode.start import encode_in_memory, encode_to_cache
-from apexgen.encode.stream import Stream
 
-__all__ = ["check_prompts", "count_records", "encode", "probe_prompts", "prompts_in"]
+__all__ = ["check_prompts", "count_records", "encode", "probe_prompts", "processes", "prompts_in"]
 
 
 def encode(data: Data, backbone: Backbone, pictures: bool, console: Console | None = None) -> Batches:
@@ -24,7 +25,7 @@ def encode(data: Data, backbone: Backbone, pictures: bool, console: Console | No
     source = open_source(data, pictures)
     if data.encode == "step":
         size = backbone.size or backbone.native_size
-        return Stream(source, backbone, data, (size, size) if pictures else None)
+        return Live(source, backbone, data, (size, size) if pictures else None)
     into = encode_in_memory if data.cache is None else encode_to_cache
     return into(source, data, backbone, pictures, quiet)
 
@@ -33,7 +34,10 @@ def count_records(data: Data) -> int:
     """How many records a source has; ValueError for one that is missing or empty."""
     source = open_source(data, pictures=False)
     length = source.length()
-    return sum(1 for _ in source) if length is None else length
+    if length is None:
+        length = sum(1 for _ in source.entries())
+        source.skipped.finish()
+    return length
 
 
 def _check(data: Data, pictures: bool) -> None:

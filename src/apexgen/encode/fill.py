@@ -1,6 +1,6 @@
 """From a source's records to stores: what they lack is encoded, a chunk at once, and what is bad is told of."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from apexgen.backbones.base import Backbone
-from apexgen.config import Data
 from apexgen.data.picture import decode_picture
 from apexgen.data.record import Record
 from apexgen.data.sizes import Size, nearest_size, picture_sides
@@ -128,13 +127,6 @@ def to_latents(backbone: Backbone, pictures: Sequence[np.ndarray]) -> Tensor:
     return backbone.encode_image(to_tensor(np.stack(pictures)).to(backbone.device)).cpu()
 
 
-def refuse_bad(bad: Sequence[tuple[str, str]], records: int, data: Data) -> None:
-    """ValueError where more of so many records are bad, each with its reason, than the run is to put up with."""
-    if len(bad) > data.most_bad * records:
-        name, reason = bad[0]
-        raise ValueError(f"data.source = {data.source!r}: {len(bad)} of {records} records are bad; {name}: {reason}")
-
-
 class Builder:
     """Takes the records of a source one after another; in the end, the stores are filled and there is a table."""
 
@@ -159,17 +151,12 @@ class Builder:
                 )
         self._names: dict[bytes, tuple[int, str]] = {}  # of distinct captions: row and text
         self._records: list[tuple[str, tuple[int, ...], tuple[float, ...], list[bytes], int]] = []
-        self._unread: list[tuple[str, str]] = []  # records that never had a key, and why
 
     def take(self, record: Record) -> None:
-        """Ask for what a record needs."""
+        """Ask for what a record needs. ValueError for one whose picture is missing or has no readable header."""
         bucket, pictures = 0, list[bytes]()
         if self._pictures:
-            try:
-                bucket, pictures = self._ask_picture(record.picture)
-            except ValueError as error:
-                self._unread.append((record.key, str(error)))
-                return
+            bucket, pictures = self._ask_picture(record.picture)
         drawn = [
             (caption, weight) for caption, weight in zip(record.captions, record.weights, strict=True) if weight > 0
         ]
@@ -199,23 +186,17 @@ class Builder:
             filler.store.flush()
         return self._texts.counts, sum_counts(filler.counts for filler in self._pictures)
 
-    @property
-    def taken(self) -> int:
-        """How many records there were."""
-        return len(self._records) + len(self._unread)
-
     def bad(self, texts: Counts, pictures: Counts) -> list[tuple[str, str]]:
         """The records that can't be used, each with a reason, once every process has filled its share."""
-        found, names = list(self._unread), list(self._names)
+        found, names = list[tuple[str, str]](), list(self._names)
         for name, rows, _, asked, _ in self._records:
             reasons = [texts.bad.get(names[row]) for row in rows] + [pictures.bad.get(key) for key in asked]
             found += [(name, reason) for reason in reasons if reason][:1]
         return found
 
-    def table(self, bad: Sequence[str]) -> Table:
+    def table(self, bad: Container[str]) -> Table:
         """The table of the records that are not bad."""
-        left_out = set(bad)
-        kept = [record for record in self._records if record[0] not in left_out]
+        kept = [record for record in self._records if record[0] not in bad]
         most = max(len(rows) for _, rows, *_ in kept)
         words = [caption.encode() for _, caption in self._names.values()]
         used = sorted({bucket for *_, bucket in kept})

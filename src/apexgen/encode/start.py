@@ -12,11 +12,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from apexgen.backbones.base import Backbone
 from apexgen.config import Data
+from apexgen.data.base import Source
 from apexgen.data.corpus import Corpus
 from apexgen.data.sizes import Size, bucket_sizes
-from apexgen.data.source import Source
 from apexgen.encode import keys
-from apexgen.encode.fill import Builder, Counts, refuse_bad, sum_counts
+from apexgen.encode.fill import Builder, Counts, sum_counts
+from apexgen.encode.processes import processes
 from apexgen.encode.store import Folder, Memory, Store
 from apexgen.encode.table import Prompts, StoredLatents, StoredTexts, Table
 from apexgen.files import write_whole
@@ -26,9 +27,8 @@ def encode_in_memory(source: Source, data: Data, backbone: Backbone, pictures: b
     """Encode all of a source and hold it."""
     stores = Stores(Memory(), Memory() if pictures else None)
     builder = Builder(backbone, stores.texts, stores.latents, sizes_of(data, backbone), data.flip, lambda key: True)
-    counts = _walk(source, builder, console)
-    table, _ = _table(builder, *counts, data, console)
-    return _corpus(table, stores, backbone, data)
+    texts, latents = _walk(source, builder, console)
+    return _corpus(_table(source, builder, texts, latents, console), stores, backbone, data)
 
 
 def encode_to_cache(source: Source, data: Data, backbone: Backbone, pictures: bool, console: Console) -> Corpus:
@@ -36,10 +36,10 @@ def encode_to_cache(source: Source, data: Data, backbone: Backbone, pictures: bo
 
     Beside the shards, the run's records: a table, and a list of what was left out.
     """
-    from accelerate import PartialState
     from accelerate.utils import gather_object
 
-    ranks, folder = PartialState(), Path(str(data.cache))
+    ranks, folder = processes(), Path(str(data.cache))
+    console = console if ranks.is_main_process else Console(quiet=True)
     stores = open_stores(data, backbone, pictures)
 
     def mine(key: bytes) -> bool:
@@ -49,11 +49,16 @@ def encode_to_cache(source: Source, data: Data, backbone: Backbone, pictures: bo
     shares = gather_object([_walk(source, builder, console)])  # which also waits for every process
     stores.reopen()
     texts, latents = (sum_counts(each) for each in zip(*shares, strict=True))
-    table, bad = _table(builder, texts, latents, data, console)
+    table = _table(source, builder, texts, latents, console)
     name = folder / f"records-{_digest(data, stores, pictures)}"
     if ranks.is_main_process:
         table.save(name.with_suffix(".safetensors"))
-        said = {"source": data.source, "records": len(table.rows), "captions": len(table.ends), "bad": dict(bad)}
+        said = {
+            "source": data.source,
+            "records": len(table.rows),
+            "captions": len(table.ends),
+            "bad": source.skipped.why,
+        }
         write_whole(name.with_suffix(".json"), json.dumps(said | stores.names(), indent=1).encode())
         console.print(f"captions: {texts}; pictures: {latents}", highlight=False, soft_wrap=True)
     ranks.wait_for_everyone()
@@ -102,19 +107,21 @@ def _walk(source: Source, builder: Builder, console: Console) -> tuple[Counts, C
     columns = (TextColumn("encoding"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         for record in progress.track(source, total=source.length()):
-            builder.take(record)
+            try:
+                builder.take(record)
+            except ValueError as error:
+                source.skipped.add(record.key, str(error))
         return builder.finish()
 
 
-def _table(
-    builder: Builder, texts: Counts, latents: Counts, data: Data, console: Console
-) -> tuple[Table, list[tuple[str, str]]]:
-    """The table of the good records, and the bad ones, which are told of. ValueError where they are too many."""
-    bad = builder.bad(texts, latents)
-    refuse_bad(bad, builder.taken, data)
-    for name, reason in bad:
-        console.print(f"left out: {name}: {reason}", highlight=False, markup=False, soft_wrap=True)
-    return builder.table([name for name, _ in bad]), bad
+def _table(source: Source, builder: Builder, texts: Counts, latents: Counts, console: Console) -> Table:
+    """The table of the good records; what else there was is told of. ValueError where too many are bad."""
+    for name, why in builder.bad(texts, latents):
+        source.skipped.add(name, why)
+    source.skipped.finish()
+    if source.skipped.why:
+        console.print(str(source.skipped), highlight=False, markup=False, soft_wrap=True)
+    return builder.table(source.skipped.why)
 
 
 def _corpus(table: Table, stores: Stores, backbone: Backbone, data: Data) -> Corpus:
@@ -134,5 +141,5 @@ def _corpus(table: Table, stores: Stores, backbone: Backbone, data: Data) -> Cor
 def _digest(*what: Any) -> str:
     """A short name for a run's records: another source, setting or model has another table."""
     data, stores, pictures = what
-    told = data.model_dump(exclude={"cache", "drop_captions", "most_bad"}), stores.names(), pictures
+    told = data.model_dump(exclude={"cache", "drop_captions", "bad_limit"}), stores.names(), pictures
     return hashlib.sha256(repr(told).encode()).hexdigest()[:16]

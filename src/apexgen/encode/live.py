@@ -11,17 +11,17 @@ from torch import Tensor
 from apexgen.backbones.base import Backbone
 from apexgen.condition import Condition
 from apexgen.config import Data
+from apexgen.data.base import Source
 from apexgen.data.corpus import WHOLE, chances
 from apexgen.data.record import Record
 from apexgen.data.sizes import Size
-from apexgen.data.source import Source
-from apexgen.encode.fill import decode, refuse_bad, to_latents
+from apexgen.encode.fill import decode, to_latents
 from apexgen.objectives.base import Batch
 
 BLOCK = 1024  # records that are shuffled together, and held as they are stored
 
 
-class Stream:
+class Live:
     """A source read over and over, in blocks of its order that are shuffled; nothing encoded is kept.
 
     Which record comes at a step is a function of the source, the step and the seed, as in a Corpus; a resumed run
@@ -32,10 +32,9 @@ class Stream:
         """size: (height, width) of the pictures; None where they are not asked for. ValueError for an empty source."""
         self.source, self.backbone, self.data, self.size = source, backbone, data, size
         if next(source.records(), None) is None:
-            raise ValueError(f"data.source = {data.source!r} has no records")
+            source.skipped.finish()  # which says what is wrong with it
         self.null = backbone.encode_text([""]).to("cpu")
         self.length = min(BLOCK, source.length() or BLOCK)  # of a block
-        self.bad: dict[str, str] = {}  # why, by the record's key
         self._blocks: dict[int, list[Record]] = {}
         self._next, self._reading = 0, self._from(0)
 
@@ -96,11 +95,8 @@ class Stream:
             try:
                 return record, decode((record.picture, self.size, False))
             except ValueError as error:
-                self.bad[record.key] = str(error)
-                refuse_bad(list(self.bad.items()), max(place, self.length), self.data)
-        raise ValueError(
-            f"data.source = {self.data.source!r}: no picture of {self.length} records in a row can be read"
-        )
+                self.source.skipped.add(record.key, str(error))
+        raise ValueError(f"data.source = {self.data.source!r}: no picture of {len(block)} records in a row can be read")
 
 
 def pick(record: Record, chance: float) -> str:
