@@ -85,8 +85,8 @@ class _Ahead:
 def _rows(file: Path, cheap: list[str], picture: str | None) -> Iterator[tuple[dict[str, Any], Load]]:
     """The rows of a file without their pictures, and what reads each one's."""
     if file.suffix != ".parquet":
-        for batch in _dataset(file).to_batches(columns=cheap):
-            yield from ((row, nothing) for row in batch.to_pylist())
+        for batch in _open_text(file):
+            yield from ((row, nothing) for row in batch.select(cheap).to_pylist())
         return
     import pyarrow.parquet as parquet
 
@@ -102,25 +102,35 @@ def _rows(file: Path, cheap: list[str], picture: str | None) -> Iterator[tuple[d
 
 def _schema(file: Path) -> Any:
     if file.suffix != ".parquet":
-        return _dataset(file).schema
+        return _open_text(file).schema
     import pyarrow.parquet as parquet
 
     return parquet.read_schema(file)
 
 
-def _dataset(file: Path) -> Any:
-    """A file of text as an Arrow dataset."""
+def _open_text(file: Path) -> Any:
+    """A reader of batches of a CSV or JSON file's rows, with their schema."""
     import pyarrow as pa
     import pyarrow.csv as csv
-    import pyarrow.dataset as dataset
+    import pyarrow.json as lines
 
     if file.suffix == ".json":
-        with file.open(encoding="utf-8-sig") as opened:
-            return dataset.dataset(pa.Table.from_pylist(json.load(opened)))
+        return pa.Table.from_pylist(_objects(file)).to_reader()
     if file.suffix in (".jsonl", ".ndjson"):
-        return dataset.dataset(file, format="json")
-    parsing = csv.ParseOptions(delimiter="\t" if file.suffix == ".tsv" else ",", newlines_in_values=True)
-    return dataset.dataset(file, format=dataset.CsvFileFormat(parsing))
+        return lines.open_json(file)
+    delimiter = "\t" if file.suffix == ".tsv" else ","
+    return csv.open_csv(file, parse_options=csv.ParseOptions(delimiter=delimiter, newlines_in_values=True))
+
+
+def _objects(file: Path) -> list[dict[str, Any]]:
+    """The rows of a JSON file, which is one list of objects."""
+    try:
+        rows = json.loads(file.read_text(encoding="utf-8-sig"))
+    except ValueError as error:
+        raise ValueError(f"{file} can't be read: {error}") from None
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise ValueError(f"{file} can't be read: it is no list of objects")
+    return rows
 
 
 def _is_text(kind: Any) -> bool:
