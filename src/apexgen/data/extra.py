@@ -7,10 +7,10 @@ from pathlib import Path
 
 
 def need_data_extra() -> None:
-    """ImportError, one line, where the libraries that read tables, archives and hub data sets are missing."""
+    """ValueError, one line, where the libraries that read tables, archives and hub data sets are missing."""
     missing = [name for name in ("pyarrow", "webdataset", "datasets") if importlib.util.find_spec(name) is None]
     if missing:
-        raise ImportError(f'{missing[0]} is not installed; write: pip install "apexgen[data]"')
+        raise ValueError(f'{missing[0]} is not installed; write: pip install "apexgen[data]"')
 
 
 @contextmanager

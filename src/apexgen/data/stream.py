@@ -9,6 +9,7 @@ from itertools import islice
 from typing import Any
 
 import torch
+from torch.utils.data import IterableDataset
 
 from apexgen.data.base import Entry, Source
 from apexgen.data.mixture import Mixture, Turns
@@ -19,7 +20,7 @@ BLOCK = 1024  # records that are shuffled together; a rank holds its own ones' p
 Drawn = tuple[Record, str]  # and the caption that is drawn in this epoch
 
 
-class Stream:
+class Stream(IterableDataset[Drawn]):
     """The records of one rank, each once an epoch over all ranks; `state_dict` is the same on every rank.
 
     A position may be loaded with another number of ranks: what was drawn is not drawn again in its epoch.
@@ -70,7 +71,7 @@ class Stream:
             epoch, place = epoch + 1, 0
 
 
-class MixedStream:
+class MixedStream(IterableDataset[Drawn]):
     """Streams by turns: each goes through its own epochs, so that a small source comes again and the shares hold."""
 
     def __init__(self, streams: Sequence[Stream], weights: Sequence[float], seed: int) -> None:
