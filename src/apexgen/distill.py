@@ -15,20 +15,21 @@ from torch import Tensor
 from apexgen import checkpoint, probe
 from apexgen.backbones.base import Backbone, cpu_multiplies_in_bfloat16
 from apexgen.backbones.diffusion import load_backbone
+from apexgen.backbones.hub import find_folder
 from apexgen.backbones.task_lora import add_task_lora
 from apexgen.backbones.two_times import give_second_time
 from apexgen.condition import Condition
 from apexgen.config import Run, dump_run, load_run
 from apexgen.data import Batches
-from apexgen.encode import check_prompts, encode, processes
+from apexgen.encode import encode, processes
 from apexgen.files import write_whole
 from apexgen.generate import draw_noises, make_pictures
 from apexgen.interrupt import noted_signals
 from apexgen.objectives import Objective
 from apexgen.objectives.apex import Apex
 from apexgen.report import picture_grid
-from apexgen.sample import uniform_grid
 from apexgen.scenes.pipeline import FOLDER
+from apexgen.shift import Shift
 from apexgen.student import Student
 from apexgen.train import Trainer, open_objective, train
 from apexgen.velocities import guided
@@ -41,14 +42,14 @@ Watch = Callable[[Trainer], None]
 
 def base_folder(run: Run) -> Path:
     """The pipeline folder a run starts from; "scenes" is the one shipped with the package."""
-    return FOLDER if run.model.path == "scenes" else Path(run.model.path)
+    return FOLDER if run.model.path == "scenes" else find_folder(run.model.path)
 
 
 def open_backbone(run: Run) -> Backbone:
     """The run's pipeline on the best device there is, in the run's precision."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    backbone = load_backbone(base_folder(run), device)
-    backbone.precision = _precision(run.model.precision, device)
+    backbone = load_backbone(base_folder(run), device, run.model.weights)
+    backbone.precision = choose_precision(run.model.precision, device, run.model.weights)
     backbone.size = run.model.size
     if run.model.lora is not None:
         add_task_lora(backbone, Path(run.model.lora), run.model.lora_mode or "merge")
@@ -56,9 +57,9 @@ def open_backbone(run: Run) -> Backbone:
     return backbone
 
 
-def _precision(wanted: str, device: str) -> torch.dtype | None:
-    """bfloat16 by default where the device multiplies in it; None is float32."""
-    fast = device == "cuda" or cpu_multiplies_in_bfloat16()
+def choose_precision(wanted: str, device: str, weights: str = "float32") -> torch.dtype | None:
+    """bfloat16 by default where the device multiplies in it, and for weights that are; None is float32."""
+    fast = device == "cuda" or cpu_multiplies_in_bfloat16() or weights != "float32"
     return torch.bfloat16 if wanted == "bfloat16" or (wanted == "auto" and fast) else None
 
 
@@ -73,8 +74,17 @@ def open_student(run: Run, backbone: Backbone) -> Student:
         if getattr(objective, "difference", None) == 0:
             raise ValueError("model.checkpointing does not go with forward mode; write objective.difference = 0.001")
         backbone.network.enable_gradient_checkpointing()
-    heads = objective.blocks_with_heads(len(backbone.blocks))
-    return Student(backbone, model.tune, model.rank or 0, model.targets, seed, objective.needs_fake_network, heads)
+    heads, shift = objective.blocks_with_heads(len(backbone.blocks)), open_shift(objective, backbone, seed)
+    fake = objective.needs_fake_network
+    return Student(backbone, model.tune, model.rank or 0, model.targets, seed, fake, heads, shift)
+
+
+def open_shift(objective: Objective, backbone: Backbone, seed: int) -> Shift | None:
+    """The shift of an objective for a backbone's texts, where two numbers do not say it all."""
+    if not isinstance(objective, Apex) or objective.is_plain:
+        return None
+    projected = objective.shift_place == "projection"
+    return objective.new_shift(*(backbone.projected_widths() if projected else backbone.encoded_widths()), seed)
 
 
 def distill(
@@ -93,7 +103,7 @@ def distill(
     backbone = open_backbone(run)
     if corpus is None:
         corpus = encode(run.data, backbone, objective.needs_pictures, console)
-    warn_of_shift(objective, backbone, corpus, console)
+    warn_of_shift(objective, backbone, corpus, console, run.train.seed)
     if run.data.cache is not None:
         backbone.forget_encoders()
     trainer = Trainer(run, open_student(run, backbone), corpus, backbone.latent_shape())
@@ -117,7 +127,7 @@ def encode_run(run: Run, console: Console) -> None:
     encode(run.data, open_backbone(run), open_objective(run).needs_pictures, console)
 
 
-def warn_of_shift(objective: Objective, backbone: Backbone, corpus: Batches, console: Console) -> None:
+def warn_of_shift(objective: Objective, backbone: Backbone, corpus: Batches, console: Console, seed: int = 0) -> None:
     """One line where the network can't see the shift that is to tell APEX's fake field apart; a few small forwards."""
     if not isinstance(objective, Apex) or objective.fake_told != "shifted":
         return
@@ -125,7 +135,9 @@ def warn_of_shift(objective: Objective, backbone: Backbone, corpus: Batches, con
     conditions = [c.select([row]) for row in range(len(prompts))]
     if len(set(prompts)) < 2:
         conditions[1:] = [corpus.null]
-    line = probe.warning(backbone, conditions, corpus.null, (objective.shift_scale, objective.shift_bias))
+    plain = probe.Numbers(objective.shift_scale, objective.shift_bias, objective.shift_place)
+    shift = open_shift(objective, backbone, seed) or plain
+    line = probe.warning(backbone, conditions, corpus.null, shift)
     if line is not None:
         console.print(f"[yellow]warning:[/yellow] {line}", soft_wrap=True)
 
@@ -230,23 +242,6 @@ def open_trained(run: Run, saved: checkpoint.State) -> Student:
     student = open_student(run, open_backbone(run))
     student.load(saved.weights, saved.average, saved.kept)
     return student
-
-
-def sample_run(folder: Path, prompts: list[str], steps: int, seed: int, out: Path) -> Path:
-    """Draw prompts with a run's averaged student and write one picture, a row a prompt.
-
-    Raises ValueError for a folder that is no run, a run without a whole checkpoint, an empty or too long prompt, or
-    steps < 1.
-    """
-    prompts = check_prompts(prompts, "--prompt")
-    uniform_grid(steps)  # refuses steps < 1 before anything is opened
-    run, saved = read_run(folder)
-    student = open_trained(run, saved)
-    backbone = student.backbone
-    noises = draw_noises(range(seed, seed + len(prompts)), backbone.latent_shape(), steps)
-    pictures = draw_student(open_objective(run), student, backbone.encode_text(prompts), noises)
-    picture_grid(prompts, {f"student@{steps}": pictures}).save(out)
-    return out
 
 
 def draw_student(objective: Objective, student: Student, c: Condition, noises: Tensor) -> np.ndarray:

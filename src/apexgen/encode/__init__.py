@@ -8,10 +8,10 @@ from apexgen.data.corpus import Batches
 from apexgen.data.source import open_source
 from apexgen.encode.live import Live
 from apexgen.encode.processes import processes
-from apexgen.encode.prompts import check_prompts, probe_prompts, prompts_in
+from apexgen.encode.prompts import check_prompts, given_prompts, probe_prompts, prompts_in
 from apexgen.encode.start import encode_in_memory, encode_to_cache
 
-__all__ = ["check_prompts", "count_records", "encode", "probe_prompts", "processes", "prompts_in"]
+__all__ = ["check_prompts", "count_records", "encode", "given_prompts", "probe_prompts", "processes", "prompts_in"]
 
 
 def encode(data: Data, backbone: Backbone, pictures: bool, console: Console | None = None) -> Batches:

@@ -31,3 +31,9 @@ def probe_prompts(path: str, file: Path | None) -> list[str]:
     from apexgen.scenes.prompts import draw_captions
 
     return [caption.text for caption in draw_captions(2, held_out=False, seed=1)]
+
+
+def given_prompts(prompts: Sequence[str], file: Path | None) -> list[str]:
+    """The prompts of --prompt, then those of the file of --prompts; ValueError for none, or an empty one."""
+    named = check_prompts(prompts, "--prompt") if prompts or file is None else []
+    return named if file is None else named + prompts_in(file, f"--prompts {file}")
