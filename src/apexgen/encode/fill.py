@@ -98,7 +98,7 @@ class Filler(Generic[Thing]):
 
 
 def encode_texts(backbone: Backbone, captions: Sequence[str]) -> Iterator[Entry]:
-    """The condition of each caption, without the tokens after its last that counts. ValueError for one too long."""
+    """The condition of each caption, without the tokens after its last that counts."""
     c = backbone.encode_text(captions).to("cpu")
     for row, mask in enumerate(c.mask):
         length = int(mask.nonzero().max()) + 1 if mask.any() else 1
