@@ -44,3 +44,22 @@ def serve(
 
     offer = make_offer(open_model(folder, lora), teacher_steps, guidance, batch, queue, timeout)
     serve_offer(offer, host, port, console)
+
+
+@app.command(name="app")
+def show_page(
+    folder: Folder = "scenes",
+    lora: Lora = None,
+    host: Host = "127.0.0.1",
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="The first free one from 7860 unless given.")] = None,
+    guidance: Guidance = 3.0,
+) -> None:
+    """Show a page that draws: teacher beside student, with what each took.
+
+    Example: apexgen app apexgen-demo
+    """
+    _need("app", "gradio")
+    from apexgen.app.launch import run_app
+    from apexgen.drawer import open_model
+
+    run_app(open_model(folder, lora), guidance, host, port, console)
