@@ -20,14 +20,13 @@ from apexgen.backbones.two_times import give_second_time
 from apexgen.condition import Condition
 from apexgen.config import Run, dump_run, load_run
 from apexgen.data import Corpus
-from apexgen.encode import check_prompts, encode
+from apexgen.encode import encode
 from apexgen.files import write_whole
 from apexgen.generate import draw_noises, make_pictures
 from apexgen.interrupt import noted_signals
 from apexgen.objectives import Objective
 from apexgen.objectives.apex import Apex
 from apexgen.report import picture_grid
-from apexgen.sample import uniform_grid
 from apexgen.scenes.pipeline import FOLDER
 from apexgen.student import Student
 from apexgen.train import Trainer, open_objective, train
@@ -223,23 +222,6 @@ def open_trained(run: Run, saved: checkpoint.State) -> Student:
     student = open_student(run, open_backbone(run))
     student.load(saved.weights, saved.average, saved.kept)
     return student
-
-
-def sample_run(folder: Path, prompts: list[str], steps: int, seed: int, out: Path) -> Path:
-    """Draw prompts with a run's averaged student and write one picture, a row a prompt.
-
-    Raises ValueError for a folder that is no run, a run without a whole checkpoint, an empty or too long prompt, or
-    steps < 1.
-    """
-    prompts = check_prompts(prompts, "--prompt")
-    uniform_grid(steps)  # refuses steps < 1 before anything is opened
-    run, saved = read_run(folder)
-    student = open_trained(run, saved)
-    backbone = student.backbone
-    noises = draw_noises(range(seed, seed + len(prompts)), backbone.latent_shape(), steps)
-    pictures = draw_student(open_objective(run), student, backbone.encode_text(prompts), noises)
-    picture_grid(prompts, {f"student@{steps}": pictures}).save(out)
-    return out
 
 
 def draw_student(objective: Objective, student: Student, c: Condition, noises: Tensor) -> np.ndarray:

@@ -21,7 +21,7 @@ def cards(pair: Pair) -> str:
     times = pair.many.seconds / pair.few.seconds
     return (
         f'<div class="apex-cards">{_card(pair.many, "left")}{_card(pair.few, "right")}'
-        f'<div class="apex-card apex-times"><b>{_short(times)} x</b><span>as fast</span></div></div>'
+        f'<div class="apex-card apex-times"><span>in few steps</span><b>{_short(times)} x</b><span>as fast</span></div></div>'
     )
 
 

@@ -42,8 +42,7 @@ class Desk:
         if unknown := self.studio.unknown_words(prompts):
             gr.Warning(escape(f"The model does not know: {', '.join(unknown[:8])}"), title="Drawn, but")
         kept = [*pairs[::-1], *kept][:KEPT]
-        shown = pairs[0]
-        return *show(shown), [(str(pair.few.file), caption(pair)) for pair in kept], kept
+        return *show(pairs[0]), [(str(pair.few.file), caption(pair)) for pair in kept], kept
 
 
 def show(pair: Pair) -> tuple[Any, ...]:
@@ -86,13 +85,15 @@ def build_page(studio: Studio, examples: list[str]) -> Any:
         gallery = _gallery()
     inputs, outputs = [*settings, kept], [*results, gallery, kept]
     drawing: dict[str, Any] = {"outputs": outputs, "concurrency_limit": 1, "concurrency_id": "drawing"}
+    drawing |= {"show_progress_on": results[0], "scroll_to_output": True}
     with page:
         gr.on([one.click, prompt.submit], desk.draw, [prompt, *inputs], api_name="draw", **drawing)
         all_of_them.click(desk.draw_all, [lines, *inputs], api_name="draw_all", **drawing)
 
-        @gallery.select(inputs=kept, outputs=results, api_visibility="private", queue=False)
+        @gallery.select(inputs=kept, outputs=[prompt, settings[0], *results], api_visibility="private", queue=False)
         def choose(kept: list[Pair], chosen: gr.SelectData) -> tuple[Any, ...]:
-            return show(kept[chosen.index])
+            pair = kept[chosen.index]
+            return pair.few.prompt, pair.few.seed, *show(pair)
 
     page.queue(max_size=WAITING)
     return page
@@ -148,6 +149,6 @@ def _gallery() -> Any:
     import gradio as gr
 
     return gr.Gallery(
-        label="Drawn in this sitting; choose one to compare it", format="png", type="filepath", columns=6, height="auto",
+        label="Drawn in this sitting; choose one to compare it", format="png", type="filepath", columns=6, fit_columns=False, height="auto",
         allow_preview=False, buttons=["download_all"], interactive=False, object_fit="contain", elem_id="gallery",
     )  # fmt: skip

@@ -10,6 +10,7 @@ from apexgen.interrupt import Stopped
 # Each puts its commands on the app; help lists them in this order.
 from apexgen.cli import training  # noqa: F401 # isort: skip
 from apexgen.cli import models  # noqa: F401 # isort: skip
+from apexgen.cli import evaluate  # noqa: F401 # isort: skip
 from apexgen.cli import serve  # noqa: F401 # isort: skip
 
 
