@@ -36,7 +36,7 @@ def _card(drawn: Drawn, side: str) -> str:
 
 def caption(pair: Pair) -> str:
     """A line under a picture of the gallery."""
-    return f"{pair.few.prompt} | seed {pair.few.seed} | {pair.few.name} | {duration(pair.few.seconds)}"
+    return f"{pair.few.prompt} | {pair.few.name}, {duration(pair.few.seconds)}"
 
 
 def duration(seconds: float) -> str:

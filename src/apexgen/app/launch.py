@@ -63,4 +63,4 @@ def examples(model: Model) -> list[str]:
 
     if model.files[0] != FOLDER:
         return []
-    return [caption.text for caption in draw_captions(1, held_out=True, seed=3)]
+    return [caption.text for caption in draw_captions(1, held_out=True, seed=3)][::-1]

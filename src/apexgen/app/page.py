@@ -82,6 +82,7 @@ def build_page(studio: Studio, examples: list[str]) -> Any:
                 lines, all_of_them = _many_prompts()
             with gr.Column(scale=3, min_width=310):
                 results = _results()
+        gr.HTML('<h2 class="apex-sitting">Drawn in this sitting; choose one to compare it again</h2>', padding=False)
         gallery = _gallery()
     inputs, outputs = [*settings, kept], [*results, gallery, kept]
     drawing: dict[str, Any] = {"outputs": outputs, "concurrency_limit": 1, "concurrency_id": "drawing"}
@@ -149,6 +150,6 @@ def _gallery() -> Any:
     import gradio as gr
 
     return gr.Gallery(
-        label="Drawn in this sitting; choose one to compare it", format="png", type="filepath", columns=6, fit_columns=False, height="auto",
+        label="Drawn in this sitting", show_label=False, format="png", type="filepath", columns=6, fit_columns=False, height="auto",
         allow_preview=False, buttons=["download_all"], interactive=False, object_fit="contain", elem_id="gallery",
     )  # fmt: skip

@@ -17,11 +17,7 @@ def make_offer(
     model: Model, teacher_steps: int, guidance: float, batch: int, queue: int, timeout: float
 ) -> Offer:
     """What an opened model offers: its student, and its teacher in guided steps."""
-    steps = {}
-    if model.distilled is not None:
-        steps["student"] = 1
-    if model.original is not None:
-        steps["teacher"] = teacher_steps
+    student = {"student": 1} if model.distilled is not None else {}
 
     def draw(kind: Kind, items: Sequence[Item]) -> np.ndarray:
         name, steps = kind
@@ -30,7 +26,7 @@ def make_offer(
 
     _, height, width = model.backbone.latent_shape()
     factor = model.backbone.pipeline.vae_scale_factor
-    return Offer(steps, f"{width * factor}x{height * factor}", draw, batch, queue, timeout)
+    return Offer(student | {"teacher": teacher_steps}, f"{width * factor}x{height * factor}", draw, batch, queue, timeout)
 
 
 def serve(offer: Offer, host: str, port: int, console: Console) -> None:
