@@ -2,9 +2,9 @@
 
     python benchmarks/serving.py [--folder RUN] [--requests 96] [--limits 1 4 16]
 
-Throughput at each limit of a batch, all requests at once, over that of requests sent one by one to the same server; then
-four times as many requests as may wait, each of which must be answered by 200 or 429; then SIGTERM with requests under
-way, each of which must be answered. Ratios hold when the machine's speed drifts; the seconds are this machine's.
+Throughput at each limit of a batch, all requests at once, over that of requests sent one by one to the same server;
+then four times as many requests as may wait, each of which must be answered by 200 or 429; then SIGTERM with requests
+under way, each of which must be answered. Ratios hold when the machine's speed drifts; the seconds are this machine's.
 """
 
 import argparse

@@ -157,9 +157,7 @@ def _open_run(folder: Path, lora: Path | None, size: int | None, precision: str)
     student = open_trained(run, saved)
     files = (base_folder(run), *([Path(run.model.lora)] if run.model.lora else []))
     renoises = open_objective(run).renoises
-    return Model(
-        _folder_name(folder), student.backbone, student.teacher, files, student.average, student.ema, renoises
-    )
+    return Model(_folder_name(folder), student.backbone, student.teacher, files, student.average, student.ema, renoises)
 
 
 def _without_adapters(backbone: Backbone) -> Velocity:

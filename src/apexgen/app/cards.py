@@ -11,7 +11,9 @@ def head(studio: Studio) -> str:
     _, height, width = model.backbone.latent_shape()
     factor = model.backbone.pipeline.vae_scale_factor
     what = "student beside its teacher" if model.distilled is not None else "a pipeline, not distilled"
-    facts = f"{escape(model.name)} &middot; {escape(model.backbone.family)} &middot; {width * factor} x {height * factor}"
+    facts = (
+        f"{escape(model.name)} &middot; {escape(model.backbone.family)} &middot; {width * factor} x {height * factor}"
+    )
     small = " apex-small" if height * factor < 256 else ""  # enlarged as it is, not blurred
     return f'<header class="apex-head{small}"><h1>apexgen</h1><p>{facts} &middot; {what}</p></header>'
 
@@ -21,7 +23,8 @@ def cards(pair: Pair) -> str:
     times = pair.many.seconds / pair.few.seconds
     return (
         f'<div class="apex-cards">{_card(pair.many, "left")}{_card(pair.few, "right")}'
-        f'<div class="apex-card apex-times"><span>in few steps</span><b>{_short(times)} x</b><span>as fast</span></div></div>'
+        f'<div class="apex-card apex-times"><span>in few steps</span>'
+        f"<b>{_short(times)} x</b><span>as fast</span></div></div>"
     )
 
 

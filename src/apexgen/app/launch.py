@@ -52,7 +52,9 @@ def launch(page: Any, host: str, port: int | None) -> tuple[Any, str, str]:
         run_history=False,
         footer_links=[],
         max_file_size=LONGEST_FILE,
-        theme=gr.themes.Base(primary_hue="indigo", secondary_hue="indigo", neutral_hue="slate", font=system, font_mono=mono),
+        theme=gr.themes.Base(
+            primary_hue="indigo", secondary_hue="indigo", neutral_hue="slate", font=system, font_mono=mono
+        ),
         css_paths=STYLE,
     )
 

@@ -25,7 +25,9 @@ class Desk:
         """One prompt."""
         return self._draw([prompt or ""], seed, steps, many_steps, kept)
 
-    def draw_all(self, lines: str, seed: float | None, steps: int, many_steps: int, kept: list[Pair]) -> tuple[Any, ...]:
+    def draw_all(
+        self, lines: str, seed: float | None, steps: int, many_steps: int, kept: list[Pair]
+    ) -> tuple[Any, ...]:
         """A prompt a line."""
         prompts = [line for line in (lines or "").splitlines() if line.strip()]
         return self._draw(prompts, seed, steps, many_steps, kept)
@@ -65,7 +67,9 @@ def read_prompts(file: str) -> str:
     try:
         return Path(file).read_text(encoding="utf-8")
     except UnicodeDecodeError:
-        raise gr.Error("The file is no text in UTF-8: one prompt a line.", title="Not read", print_exception=False) from None
+        raise gr.Error(
+            "The file is no text in UTF-8: one prompt a line.", title="Not read", print_exception=False
+        ) from None
 
 
 def build_page(studio: Studio, examples: list[str]) -> Any:
@@ -142,7 +146,9 @@ def _results() -> list[Any]:
     )  # fmt: skip
     told = gr.HTML('<p class="apex-empty">Nothing drawn yet.</p>', padding=False, elem_id="told")
     with gr.Row(elem_classes="apex-tight"):
-        downloads = [gr.DownloadButton("Download", visible=False, size="md", elem_id=f"get-{n}") for n in ("many", "few")]
+        downloads = [
+            gr.DownloadButton("Download", visible=False, size="md", elem_id=f"get-{n}") for n in ("many", "few")
+        ]
     return [slider, told, *downloads]
 
 
@@ -150,6 +156,6 @@ def _gallery() -> Any:
     import gradio as gr
 
     return gr.Gallery(
-        label="Drawn in this sitting", show_label=False, format="png", type="filepath", columns=6, fit_columns=False, height="auto",
-        allow_preview=False, buttons=["download_all"], interactive=False, object_fit="contain", elem_id="gallery",
+        label="Drawn in this sitting", show_label=False, format="png", type="filepath", columns=6, fit_columns=False,
+        height="auto", allow_preview=False, buttons=["download_all"], interactive=False, object_fit="contain", elem_id="gallery",
     )  # fmt: skip

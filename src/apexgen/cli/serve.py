@@ -8,7 +8,7 @@ import typer
 
 from apexgen.cli.app import app, console
 
-Folder = Annotated[str, typer.Argument(help='A run\'s folder, or a pipeline\'s; "scenes" is the embedded one.')]
+Folder = Annotated[str, typer.Argument(help="A run's folder, or a pipeline's; \"scenes\" is the embedded one.")]
 Lora = Annotated[Path | None, typer.Option(help="An exported LoRA, .safetensors, for a pipeline.")]
 Host = Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0 is every one this machine has.")]
 Guidance = Annotated[float, typer.Option(min=0, help="The teacher's guidance; 1 is none.")]
@@ -51,7 +51,9 @@ def show_page(
     folder: Folder = "scenes",
     lora: Lora = None,
     host: Host = "127.0.0.1",
-    port: Annotated[int | None, typer.Option(min=1, max=65535, help="The first free one from 7860 unless given.")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="The first free one from 7860 unless given.")
+    ] = None,
     guidance: Guidance = 3.0,
 ) -> None:
     """Show a page that draws: teacher beside student, with what each took.

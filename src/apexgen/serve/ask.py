@@ -38,7 +38,13 @@ class Refusal(Exception):
 
     def answer(self) -> JSONResponse:
         """OpenAI's error object."""
-        kind = "rate_limit_error" if self.status == 429 else "server_error" if self.status >= 500 else "invalid_request_error"
+        kind = (
+            "rate_limit_error"
+            if self.status == 429
+            else "server_error"
+            if self.status >= 500
+            else "invalid_request_error"
+        )
         error = {"message": self.message, "type": kind, "param": self.param, "code": self.code}
         return JSONResponse({"error": error}, self.status, self.headers)
 

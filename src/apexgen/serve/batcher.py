@@ -115,9 +115,7 @@ class Batcher(Generic[Kind, Item, Result]):
     async def _do(self, batch: list[_Waiting[Kind, Item, Result]]) -> None:
         began, loop = time.monotonic(), asyncio.get_running_loop()
         try:
-            results = await loop.run_in_executor(
-                self._thread, self._work, batch[0].kind, [one.item for one in batch]
-            )
+            results = await loop.run_in_executor(self._thread, self._work, batch[0].kind, [one.item for one in batch])
         except Exception as error:
             if isinstance(error, ValueError) and len(batch) > 1:
                 for one in batch:

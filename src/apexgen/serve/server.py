@@ -13,9 +13,7 @@ from apexgen.drawer import Model
 from apexgen.serve.api import Api, Item, Kind, Offer
 
 
-def make_offer(
-    model: Model, teacher_steps: int, guidance: float, batch: int, queue: int, timeout: float
-) -> Offer:
+def make_offer(model: Model, teacher_steps: int, guidance: float, batch: int, queue: int, timeout: float) -> Offer:
     """What an opened model offers: its student, and its teacher in guided steps."""
     student = {"student": 1} if model.distilled is not None else {}
 
@@ -26,7 +24,9 @@ def make_offer(
 
     _, height, width = model.backbone.latent_shape()
     factor = model.backbone.pipeline.vae_scale_factor
-    return Offer(student | {"teacher": teacher_steps}, f"{width * factor}x{height * factor}", draw, batch, queue, timeout)
+    return Offer(
+        student | {"teacher": teacher_steps}, f"{width * factor}x{height * factor}", draw, batch, queue, timeout
+    )
 
 
 def serve(offer: Offer, host: str, port: int, console: Console) -> None:
