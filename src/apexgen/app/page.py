@@ -157,5 +157,6 @@ def _gallery() -> Any:
 
     return gr.Gallery(
         label="Drawn in this sitting", show_label=False, format="png", type="filepath", columns=6, fit_columns=False,
-        height="auto", allow_preview=False, buttons=["download_all"], interactive=False, object_fit="contain", elem_id="gallery",
+        height="auto", allow_preview=False, buttons=["download_all"], interactive=False, object_fit="contain",
+        elem_id="gallery",
     )  # fmt: skip
