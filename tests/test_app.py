@@ -26,10 +26,11 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def address(folder):
-    """Where a real process shows the page of the run."""
+def address(folder, tmp_path_factory):
+    """Where a real process shows the page of the run; stopped, it leaves no file behind."""
+    temporary = tmp_path_factory.mktemp("files")
     command = [sys.executable, "-m", "apexgen", "app", str(folder)]
-    environment = os.environ | {"PYTHONUNBUFFERED": "1"}
+    environment = os.environ | {"PYTHONUNBUFFERED": "1", "TMPDIR": str(temporary)}
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment, start_new_session=True
     )
@@ -38,12 +39,13 @@ def address(folder):
         assert re.fullmatch(r"http://127\.0\.0\.1:\d+/", line), f"the page did not come up: {line!r}"
         yield line
     finally:
-        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGTERM)
         try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
+            process.wait(20)
+        finally:
             process.kill()
             process.wait()
+    assert not list(temporary.glob("apexgen-app-*"))
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +109,9 @@ def test_typed_drawn_compared_and_downloaded(page, folder, tmp_path):
 def test_the_handle_is_dragged_to_compare(page):
     draw(page, PROMPT)
     pictures(page, 1)
-    box = page.locator("#compare img").first.bounding_box()
+    page.wait_for_function("[...document.querySelectorAll('#compare img')].filter(i => i.naturalWidth).length == 2")
+    page.wait_for_timeout(1000)  # the page scrolls to what was drawn
+    box = page.locator("#compare").bounding_box()
     between = {key: box[key] + box[size] * share for key, size, share in (("x", "width", 0.3), ("y", "height", 0.6))}
     between |= {"width": box["width"] * 0.15, "height": box["height"] * 0.3}
     teachers, middle = page.screenshot(clip=between), box["y"] + box["height"] / 2

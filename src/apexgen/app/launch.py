@@ -1,6 +1,7 @@
 """The page on a port of this machine: nothing is sent elsewhere, and its files go when it does."""
 
 import os
+import signal
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ def run_app(model: Model, guidance: float, host: str, port: int | None, console:
         except OSError:
             raise OSError(f"--port {port}: it is taken; leave --port out for a free one") from None
         console.print(address, soft_wrap=True)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: what was drawn is removed
         page.block_thread()
 
 
