@@ -14,6 +14,7 @@ from apexgen.cli import models  # noqa: F401 # isort: skip
 from apexgen.cli import evaluate  # noqa: F401 # isort: skip
 from apexgen.cli import statistics  # noqa: F401 # isort: skip
 from apexgen.cli import judged  # noqa: F401 # isort: skip
+from apexgen.cli import serve  # noqa: F401 # isort: skip
 
 
 def main() -> None:
