@@ -5,8 +5,9 @@ import warnings
 
 import typer
 
-from apexgen.cli import evaluate, judged, models, report, statistics, training  # noqa: F401 (each puts its commands on the app)
+from apexgen.cli import data, evaluate, judged, models, report, serve, start, statistics, training  # noqa: F401
 from apexgen.cli.app import MISTAKE, NO, STOPPED, app, console
+from apexgen.cli.quiet import silence_imports
 from apexgen.interrupt import Stopped
 
 
@@ -14,6 +15,7 @@ def main() -> None:
     """Run a command; it exits with a code of cli/app.py, and a mistake or a warning is one line on standard error."""
     warnings.formatwarning = lambda message, *_: f"warning: {message}\n"
     console.stderr = False
+    silence_imports()
     try:
         code = app(prog_name="apexgen", standalone_mode=False) or 0  # the code of typer.Exit; 130 of ctrl-C
     except typer.Exit as stop:
