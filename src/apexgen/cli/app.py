@@ -12,6 +12,7 @@ WELL, NO, MISTAKE, STOPPED = 0, 1, 2, 130  # done; the result says no, or traini
 
 SECTIONS = {
     "Train": ("demo", "init", "train", "report", "compare"),
+    "Data": ("encode", "synthesize"),
     "Use": ("sample", "app", "serve", "export"),
     "Examine": ("doctor", "probe", "evaluate"),
     "More": ("scenes",),

@@ -1,0 +1,123 @@
+"""A run file from one of the APEX authors' YAML files, https://github.com/LINs-lab/APEX: sections model, data, method,
+sample and train.
+
+What has an equal here is translated; what has none is named in a comment with what stands in its place.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+import yaml
+
+from apexgen.config import validate
+from apexgen.start.choices import FAMILIES
+from apexgen.train import open_objective
+
+MODELS = {"qwenimage": "qwen-image", "sd35": "sd3", "sd3": "sd3", "zimage": "z-image", "flux": "flux", "sana": "sana"}
+EQUAL = {
+    "model.model_path": "model.path",
+    "model.path": "model.path",
+    "model.lora_rank": "model.rank",
+    "data.height": "model.size",
+    "train.seed": "train.seed",
+    "train.grad_accumulation_steps": "train.accumulate",
+    "train.micro_batch_size": "train.batch",
+    "train.lr": "train.learning_rate",
+    "train.betas": "train.betas",
+    "train.max_grad_norm": "train.clip",
+    "train.output_dir": "folder",
+    "method.estimate_order": "objective.order",
+    "method.dist_match_cof": "objective.rectify_weight",
+}
+NUMBERS = {"train.lr", "train.max_grad_norm", "method.dist_match_cof"}  # which YAML may read as words, as it does 1e-4
+INSTEAD = {
+    "model.model_name": "the pipeline's folder says which family it is",
+    "model.type": "the pipeline's folder says which family it is",
+    "model.in_chans": "the pipeline's folder says it",
+    "model.aux_time_embed": "twin_flow gives the network a second time; objective.name = \"apex\" needs none",
+    "model.lora_alpha": "alpha is the rank: the scale is 1",
+    "model.lora_target_modules": "model.targets, empty for the family's own; names of theirs may not fit every family",
+    "data.width": "pictures are square: model.size",
+    "data.train_dirs": "data.source for one, data.mixture for several",
+    "method.method_type": 'objective.name = "twin_flow" is what their code computes; "apex" is the paper\'s',
+    "method.transport_type": "linear is the only one",
+    "method.consistc_ratio": "1 is the only one: r from 0 to t",
+    "method.enhanced_ratio": 'no guidance in twin_flow; with "apex": objective.guidance = 1 + theirs',
+    "method.enhanced_range": "guidance holds at all times",
+    "method.ema_decay_rate": "train.ema, of a constant decay, where theirs grows into it",
+    "method.time_dist_ctrl": "times are uniform",
+    "method.loss_func_type": "twin_flow's loss is their robust one; its floor is objective.floor",
+    "method.use_image_free": "\"apex\" trains from prompts alone; twin_flow reads pictures",
+    "sample.ckpt": "the newest checkpoint is drawn with",
+    "sample.cfg_scale": "apexgen sample --guidance 1, the default",
+    "sample.cfg_interval": "apexgen sample --guidance 1, the default",
+    "sample.sampling_steps": "apexgen sample --steps",
+    "sample.stochast_ratio": "the objective says whether fresh noise is drawn between steps",
+    "sample.extrapol_ratio": "there is no extrapolation",
+    "sample.sampling_order": "the order is 1",
+    "sample.time_dist_ctrl": "times are evenly spaced",
+    "sample.rfba_gap_steps": "times are evenly spaced from 1",
+    "sample.sampling_style": "apexgen sample --steps",
+    "train.load_checkpoint_path": "the same command goes on from the newest checkpoint of its folder",
+    "train.num_train_epochs": "train.steps; apexgen train FILE --dry-run tells how many epochs they are",
+    "train.optimizer": "AdamW",
+    "train.weight_decay": "0",
+}  # fmt: skip
+
+
+def translate(file: Path) -> str:
+    """A run file, which loads, from a YAML file; ValueError, one line, where it is missing, broken, or not theirs."""
+    keys = _read(file)
+    run: dict[str, Any] = {"objective": {"name": "twin_flow"}, "model": {}, "data": {}, "train": {}}
+    for key, value in keys.items():
+        if key in EQUAL:
+            table, _, name = EQUAL[key].rpartition(".")
+            (run[table] if table else run)[name] = float(value) if key in NUMBERS else value
+    folders = keys.get("data.train_dirs") or []
+    if len(folders) == 1:
+        run["data"]["source"] = folders[0]
+    elif folders:
+        run["data"]["mixture"] = [{"source": folder} for folder in folders]
+    if isinstance(keys.get("method.ema_decay_rate"), int | float) and 0 <= keys["method.ema_decay_rate"] < 1:
+        run["train"]["ema"] = keys["method.ema_decay_rate"]
+    _check(run, file)
+    return _text(file, keys, run)
+
+
+def _read(file: Path) -> dict[str, Any]:
+    if not file.is_file():
+        raise ValueError(f"--from {file}: no such file")
+    try:
+        content = yaml.safe_load(file.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{file} is not valid YAML: {str(error).splitlines()[0]}") from None
+    if not isinstance(content, dict) or not {"model", "method", "train"} <= content.keys():
+        raise ValueError(f"{file} is none of the authors' files: it needs the sections model, method and train")
+    flat: dict[str, Any] = {}
+    for section, table in content.items():
+        flat |= (
+            {f"{section}.{key}": value for key, value in table.items()} if isinstance(table, dict) else {section: table}
+        )
+    return flat
+
+
+def _check(run: dict[str, Any], file: Path) -> None:
+    try:
+        open_objective(validate(run))
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from None
+
+
+def _text(file: Path, keys: dict[str, Any], run: dict[str, Any]) -> str:
+    """The tables, then what was left out."""
+    left = [key for key in keys if key not in EQUAL]
+    known = [f"#   {key} = {json.dumps(keys[key])}: {INSTEAD[key]}" for key in left if key in INSTEAD]
+    unknown = [f"#   {key} = {json.dumps(keys[key])}" for key in left if key not in INSTEAD]
+    name = MODELS.get(str(keys.get("model.model_name", "")).lower().replace("_", "").replace("-", ""))
+    hint = [f'# model.path may also be "{FAMILIES[name].path}".'] if name else []
+    lines = [f"# Translated from {file.name}.", *hint, "", tomli_w.dumps(run)]
+    lines += ["# Has no equal here; what stands in its place:", *known] if known else []
+    lines += ["# Not known, and left out:", *unknown] if unknown else []
+    return "\n".join(lines) + "\n"

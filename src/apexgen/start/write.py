@@ -1,0 +1,93 @@
+"""A commented run file that fits a card: each line with why it is so."""
+
+from pathlib import Path
+
+from apexgen.files import write_whole
+from apexgen.start.choices import SAMPLES, SPARE, Choice, Family, choose, find_family
+
+WHY = {
+    "float32": "as trained; the smallest families need no less",
+    "bfloat16": "half of float32, and what the base was published in",
+    "8bit": "bfloat16 does not fit this card; the LoRA stays float32. Needs apexgen[memory]",
+    "4bit": "8 bits do not fit this card; the LoRA stays float32. Needs apexgen[memory]",
+}
+
+
+def run_file(name: str, vram: float) -> str:
+    """The run file of a family for a card of `vram` GB; ValueError where none fits."""
+    family, choice = find_family(name), choose(name, vram)
+    accumulate = max(1, SAMPLES // choice.batch)
+    scenes = name == "scenes"
+    parts = "\n".join(f"#   {part:<26}{size:6.1f}" for part, size in choice.memory.items())
+    return f"""\
+# {name} into one step, on a card of {vram:g} GB. Look at the plan first, then train:
+#   apexgen train FILE --dry-run
+#   apexgen train FILE
+#
+# Estimated, in GB, of which {1 - SPARE:.0%} of the card may be taken:
+{parts}
+#   {"in a step":<26}{choice.training:6.1f}
+#   {"while prompts are encoded":<26}{choice.encoding:6.1f}
+# From {family.source}.
+# The rest is arithmetic on these shapes; --dry-run measures it on the model itself.
+
+folder = "runs/{name}"{" " * (18 - len(name))} # checkpoints, previews, numbers; the same command goes on from them
+
+[objective]
+name = "apex"                      # one network, no discriminator, prompts alone: apexgen's default
+guidance = {family.guidance}                     # {_why_guidance(family)}
+warmup = 100                       # steps that the fake field learns alone, before it may correct anything
+
+[model]
+path = "{family.path}"
+{_model(family, choice, scenes)}
+[data]
+source = {
+        '"scenes"                  # captions of the embedded world'
+        if scenes
+        else '"prompts.txt"             # yours: one prompt a line; a few thousand, and as varied as what you will ask'
+    }
+cache = "cache/{name}"{
+        " " * (13 - len(name))
+    }      # what is encoded is kept here, and the text encoders leave the memory
+
+[train]
+steps = 2000                       # previews show when more is of no use
+batch = {choice.batch}                          # the most that fits
+accumulate = {accumulate}                     # batches a step: {
+        choice.batch * accumulate
+    } samples, whatever fits at once
+learning_rate = {"1.5e-3" if scenes else "1e-4  "}             # {
+        "of a network this small" if scenes else "usual for a LoRA; halve it where the loss jumps"
+    }
+ema = 0.98                         # the average that is sampled and exported looks back some 50 steps
+on_divergence = "skip"             # a step that is not finite changes nothing; five in a row stop the run
+save_every = 200
+preview_every = 200
+"""
+
+
+def _why_guidance(family: Family) -> str:
+    return "the network was distilled from guidance already" if family.guidance == 1 else "the teacher's own, baked in"
+
+
+def _model(family: Family, choice: Choice, scenes: bool) -> str:
+    lines = [
+        ("size", str(family.size), "pixels a side; less of it is less memory and time"),
+        ("rank", str(choice.rank), "of the LoRA: the most that fits, up to 64"),
+        ("weights", f'"{choice.weights}"', WHY[choice.weights]),
+        ("checkpointing", "true", "activations are computed again in the backward pass"),
+    ]
+    if scenes:
+        lines = lines[1:2]
+    return "".join(f"{f'{key} = {value}':<35}# {why}\n" for key, value, why in lines)
+
+
+def write_start(text: str, out: Path) -> Path:
+    """Write a run file; ValueError where one is there already, which may hold somebody's work."""
+    if out.exists():
+        raise ValueError(f"{out} is there already; give another name with --out")
+    if not out.absolute().parent.is_dir():
+        raise ValueError(f"--out {out}: there is no folder {out.parent}")
+    write_whole(out, text.encode())
+    return out

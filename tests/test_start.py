@@ -1,0 +1,107 @@
+"""A run begins well: files that load for every family and card, refusals that help, the authors' files translated."""
+
+from pathlib import Path
+
+import pytest
+
+from apexgen.config import load_run
+from apexgen.start.choices import FAMILIES, choose, estimate
+from apexgen.start.translate import translate
+from apexgen.start.write import run_file, write_start
+from apexgen.train import open_objective
+
+THEIRS = Path(__file__).with_name("authors") / "sd35.yaml"
+CARDS = (12, 16, 24, 48, 80)
+
+
+def loaded(text, tmp_path):
+    file = tmp_path / "run.toml"
+    file.write_text(text)
+    run = load_run(file)
+    open_objective(run)
+    return run
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_run_file_loads_on_every_card_that_it_fits_and_says_why(name, tmp_path):
+    fitting = 0
+    for vram in CARDS:
+        try:
+            text = run_file(name, vram)
+        except ValueError as error:
+            assert str(error).startswith(f"--vram {vram}: {name} takes") and "write --vram" in str(error)
+            continue
+        fitting += 1
+        run, choice = loaded(text, tmp_path), choose(name, vram)
+        assert (run.model.path, run.model.rank, run.train.batch) == (FAMILIES[name].path, choice.rank, choice.batch)
+        assert run.model.weights == choice.weights and choice.needed <= 0.88 * vram
+        assert FAMILIES[name].source in text
+        settings = [line for line in text.splitlines() if " = " in line and not line.startswith("#")]
+        bare = [line for line in settings if "#" not in line]
+        assert [line.split(" = ")[0] for line in bare] in (["path"], ["path", "save_every", "preview_every"])
+    assert fitting >= 2
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_larger_card_is_never_worse_and_the_card_that_is_named_suffices(name):
+    held = ["4bit", "8bit", "bfloat16", "float32"]
+    ranks = []
+    for vram in range(1, 120):
+        try:
+            choice = choose(name, vram)
+        except ValueError as error:
+            suggested = float(str(error).partition("write --vram ")[2].split(",")[0])
+            assert suggested > vram and choose(name, suggested)
+            continue
+        ranks.append((held.index(choice.weights), choice.rank, choice.batch))
+    assert ranks == sorted(ranks)
+
+
+def test_known_sizes():
+    """Qwen-Image's 20.43 B parameters in two bytes; 211 M of LoRA at rank 32 in twenty."""
+    memory = estimate(FAMILIES["qwen-image"], "bfloat16", 32, 1).memory
+    assert memory["base"] == pytest.approx(40.86) and memory["LoRA and optimizer"] == pytest.approx(4.22)
+    sana = estimate(FAMILIES["sana"], "4bit", 32, 1).memory["base"]
+    assert sana == pytest.approx(1.9, abs=0.15)  # docs/backbones.md, where half of the weights stay
+
+
+def test_an_unknown_family_and_a_file_that_is_there_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="no family sdxl; write one of qwen-image, flux"):
+        run_file("sdxl", 24)
+    (tmp_path / "run.toml").write_text("mine")
+    with pytest.raises(ValueError, match="is there already"):
+        write_start("x", tmp_path / "run.toml")
+    assert (tmp_path / "run.toml").read_text() == "mine"
+
+
+def test_the_authors_settings_are_translated_or_named(tmp_path):
+    text = translate(THEIRS)
+    run = loaded(text, tmp_path)
+    assert (run.model.path, run.model.rank, run.model.size) == ("path/to/sd35", 48, 512)
+    assert run.objective == {"name": "twin_flow", "order": 2, "rectify_weight": 0.75}
+    train = run.train
+    assert (train.seed, train.accumulate, train.batch, train.clip, train.ema) == (42, 3, 8, 0.5, 0.97)
+    assert train.learning_rate == 1e-4 and train.betas == (0.9, 0.95)  # YAML reads 1e-4 as a word
+    assert [share.source for share in run.data.mixture] == ["one", "two"]
+    replaced, _, unknown = text.partition("# Not known, and left out:")
+    assert "train.a_new_key = 7" in unknown and unknown.count("=") == 1
+    for key in ("model.lora_alpha", "method.enhanced_ratio", "sample.sampling_style", "data.width"):
+        assert f"#   {key} = " in replaced
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a: [", "is not valid YAML"),
+        ("a: 1", "none of the authors' files"),
+        ("model: !!python/object/apply:os.system ['false']\nmethod: {}\ntrain: {}", "is not valid YAML"),
+        ("model: {}\nmethod: {}\ntrain: {micro_batch_size: 0}", "train.batch = 0"),
+        ("model: {}\nmethod: {}\ntrain: {lr: fast}", "fast"),
+    ],
+)
+def test_a_file_that_is_not_theirs_is_told_in_a_line(tmp_path, text, said):
+    file = tmp_path / "their.yaml"
+    file.write_text(text)
+    with pytest.raises(ValueError, match=said) as caught:
+        translate(file)
+    assert "\n" not in str(caught.value)
