@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from apexgen.report import picture_grid, table, write_report
+from apexgen.report import picture_grid, table, write_page, write_report
 from apexgen.report.chart import charts, read_metrics
+from apexgen.report.folder import differences, read_all, read_folder
 from apexgen.report.rows import duration
+from apexgen.report.warnings import warnings
 
 TASKS = ("single_object", "two_object", "counting", "colors", "position", "color_attr", "overall")
 PROMPTS = ["a ring", '<script>alert("x")</script> & co']
@@ -46,44 +48,128 @@ def rendered(report, width=80):
     return console.export_text()
 
 
-def test_the_page_needs_nothing_else_and_escapes_what_it_is_told(tmp_path):
-    (tmp_path / "config.toml").write_text('x = "</code><b>"\n')
-    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "<i>": 1.0}\n{"step": 2, "<i>": 0.5}\n{"step": 3, "<')
+@pytest.fixture
+def folder(tmp_path):
+    return begun(tmp_path / "run")
+
+
+def begun(folder, steps=3, config="[train]\nsteps = 4\nbatch = 2\n"):
+    """A run's folder in the middle of training."""
+    (folder / "samples").mkdir(parents=True)
+    (folder / "config.toml").write_text(config)
+    lines = [json.dumps({"step": step, "seconds": float(step), "kl": 1.0 / step}) for step in range(1, steps + 1)]
+    (folder / "metrics.jsonl").write_text("\n".join(lines) + '\n{"step": 9, "k')
+    return folder
+
+
+def preview(folder, step, flat=False):
+    names = ("teacher@16", "student@1", "student@2", "student@4")
+    drawn = columns(names, count=4)
+    if flat:
+        drawn["student@1"] = np.tile(drawn["student@1"][:1], (4, 1, 1, 1))
+    picture_grid(["a", "b", "c", "d"], drawn).save(folder / "samples" / f"step-{step:06d}.png")
+
+
+def test_the_page_needs_nothing_else_and_escapes_what_it_is_told(folder):
+    (folder / "config.toml").write_text('x = "</code><b>"\n')
+    (folder / "metrics.jsonl").write_text('{"step": 1, "<i>": 1.0}\n{"step": 2, "<i>": 0.5}\n{"step": 3, "<')
     report = full_report()
-    write_report(tmp_path, report, columns(), PROMPTS)
-    page = (tmp_path / "report.html").read_text()
-    assert json.loads((tmp_path / "report.json").read_text()) == report
-    assert "<script" not in page and "<i>" not in page and "</code><b>" not in page
-    assert not re.search(r'(?:src|href)="(?!data:image/png;base64,)', page) and "http" not in page
-    assert page.count("<img ") == 4 and page.count("<img ") == len(re.findall(r'<img [^>]*alt="[^"]', page))
+    preview(folder, 0)
+    write_report(folder, report, columns(), PROMPTS)
+    page = (folder / "report.html").read_text()
+    assert json.loads((folder / "report.json").read_text()) == report
+    assert "<i>" not in page and "</code><b>" not in page
+    assert not re.search(r'(?:src|href)="(?!data:image/webp;base64,)', page)
+    assert "http" not in page and "url(" not in page and "import" not in page
+    assert page.count("<img ") == 2 == len(re.findall(r'<img [^>]*alt="[^"]', page))
     assert "105%" in page and "62 times faster" in page
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
-        ["config.toml", "grid.png", "metrics.jsonl", "report.html", "report.json"]
-    )
+
+
+def test_a_run_that_trains_has_a_page_and_without_a_script_the_last_preview(folder):
+    for step in range(0, 3000, 100):
+        preview(folder, step)
+    page = write_page([folder]).read_text()
+    shown = re.findall(r'<img src="[^"]*" alt="step (\d+)"( hidden)?>', page)
+    assert (shown[0], shown[-1], len(shown)) == (("0", " hidden"), ("2900", ""), 12)
+    assert all(hidden for _, hidden in shown[:-1])
+    assert "3 of 4: not at its end yet" in page and "Score by" not in page
+    assert len(page) < 3e6
+
+
+def test_runs_are_compared_by_what_differs(folder, tmp_path):
+    other = begun(tmp_path / "other", config='folder = "x"\n[train]\nsteps = 4\nbatch = 8\n[objective]\nname = "dmd"\n')
+    runs = read_all([folder, other])
+    assert differences(runs) == [("train.batch", ["2", "8"]), ("objective.name", ["-", '"dmd"'])]
+    (drawn,) = charts({run.name: run.metrics for run in runs})
+    assert [line.run for line in drawn.lines] == ["run", "other"]
+    page = write_page([folder, other], tmp_path / "two.html").read_text()
+    assert "train.batch" in page and "train.steps" not in page
+    with pytest.raises(ValueError, match=r"add --out compared\.html"):
+        write_page([folder, other])
+    with pytest.raises(ValueError, match="given twice"):
+        write_page([folder, folder], tmp_path / "two.html")
+    with pytest.raises(ValueError, match="no run's folder"):
+        write_page([tmp_path])
+
+
+def test_results_of_judges_are_shown_by_protocol_with_a_curve_over_steps(folder):
+    shared = {"benchmark": "sweep", "judge": "<judge>", "n": 4, "spread": {"score": 0.05}, "settings": {}}
+    told = [shared | {"model": f"run@{n}", "evaluations": n, "scores": {"score": n / 10}} for n in (1, 2, 4)]
+    (folder / "eval").mkdir()
+    (folder / "eval" / "sweep.json").write_text(json.dumps(told))
+    page = write_page([folder]).read_text()
+    assert "judged by &lt;judge&gt;" in page and "0.4 ± 0.05" in page and "score by network evaluations" in page
+
+
+def test_what_is_wrong_is_said_and_nothing_else(folder):
+    assert warnings(read_folder(folder)) == []
+    preview(folder, 0)
+    assert warnings(read_folder(folder)) == []
+    preview(folder, 100, flat=True)
+    assert "Collapse: in the preview of step 100" in warnings(read_folder(folder))[0]
+    (folder / "run.json").write_text('{"warnings": ["the shifted condition is invisible"]}')
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write('\n{"step": 4, "not_finite": ["kl"], "fake": NaN}\n')
+    said = " ".join(warnings(read_folder(folder)))
+    for words in ("The shifted condition is invisible.", "Skipped, since", "1 of 4 steps (4)", "Not finite in"):
+        assert words in said
+
+
+@pytest.mark.parametrize(
+    ("pairwise", "data", "word"), [(0.35, 0.36, None), (0.2, 0.36, "Diversity loss"), (0.05, 0.36, "Collapse")]
+)
+def test_lost_variety_is_told_by_how_much(folder, pairwise, data, word):
+    report = {"student": {"1": entry(1.0, 0.1)}, "data": entry(1.0, 0.1)}
+    report["student"]["1"]["spread"]["pairwise"] = pairwise
+    report["data"]["spread"]["pairwise"] = data
+    write_report(folder, report, None, [])
+    said = warnings(read_folder(folder))
+    assert said == [] if word is None else (said[0].startswith(word) and f"{pairwise / data:.0%}" in said[0])
 
 
 @pytest.mark.parametrize("missing", ["teacher", "teacher_1", "student", "training", "export", "data", "environment"])
-def test_a_page_is_made_of_what_there_is(tmp_path, missing):
+def test_a_page_is_made_of_what_there_is(folder, missing):
     report = full_report()
     del report[missing]
-    write_report(tmp_path, report, None, [])
-    assert (tmp_path / "report.html").stat().st_size > 1000
-    assert not (tmp_path / "grid.png").exists()
+    write_report(folder, report, None, [])
+    assert (folder / "report.html").stat().st_size > 1000
+    assert not (folder / "grid.png").exists()
 
 
-def test_an_empty_report_is_a_page_too(tmp_path):
-    write_report(tmp_path / "new", {}, None, [])
-    assert (tmp_path / "new" / "report.html").is_file()
+def test_an_empty_report_is_a_page_too(folder):
+    (folder / "metrics.jsonl").unlink()
+    write_report(folder, {}, None, [])
+    assert (folder / "report.html").is_file()
 
 
-def test_a_report_that_can_not_be_written_leaves_the_old_one(tmp_path):
-    write_report(tmp_path, full_report(), None, [])
-    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+def test_a_report_that_can_not_be_written_leaves_the_old_one(folder):
+    write_report(folder, full_report(), None, [])
+    before = {path.name: path.read_bytes() for path in folder.glob("*.*")}
     with pytest.raises(ValueError, match="3 pictures for 2 prompts"):
-        write_report(tmp_path, full_report() | {"export": {}}, columns(count=3), PROMPTS)
+        write_report(folder, full_report() | {"export": {}}, columns(count=3), PROMPTS)
     with pytest.raises(TypeError):
-        write_report(tmp_path, full_report() | {"more": object()}, None, [])
-    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+        write_report(folder, full_report() | {"more": object()}, None, [])
+    assert {path.name: path.read_bytes() for path in folder.glob("*.*")} == before
 
 
 def test_the_table_fits_a_terminal_and_orders_its_rows():
@@ -117,16 +203,17 @@ def test_a_grid_takes_what_a_broken_model_draws():
 def test_charts_pass_over_what_is_no_number(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1, "a": NaN, "b": 1, "s": "x"}\n[]\n{"step": 2, "a": 1, "b": 1, "s": "y"}\n{"st')
-    (drawn,) = charts(read_metrics(path))
-    assert (drawn.name, drawn.first, drawn.last, drawn.last_step) == ("b", 1.0, 1.0, 2)
-    assert "nan" not in drawn.line + drawn.band
+    (drawn,) = charts({"run": read_metrics(path)})
+    (line,) = drawn.lines
+    assert (drawn.name, line.first, line.last, drawn.last_step) == ("b", 1.0, 1.0, 2)
+    assert "nan" not in line.points + line.band
     assert read_metrics(tmp_path / "none") == []
 
 
 def test_a_chart_stays_small_and_inside():
     metrics = [{"step": step, "a": float(np.sin(step)) + 1000 * (step == 5)} for step in range(1, 5000)]
-    (drawn,) = charts(metrics)
-    points = np.array([point.split(",") for point in drawn.line.split()], dtype=float)
+    (drawn,) = charts({"run": metrics})
+    points = np.array([point.split(",") for point in drawn.lines[0].points.split()], dtype=float)
     assert len(points) == 100 and points.min() >= 0 and (points.max(axis=0) <= (300, 110)).all()
     assert drawn.high < 2  # one peak does not flatten the rest
 
