@@ -11,23 +11,13 @@ import sys
 import time
 
 import pytest
-import typer
 
 from apexgen.cli import main
-from apexgen.cli.app import SECTIONS, app
+from apexgen.cli.app import SECTIONS
+from cli_page import PAGE, commands, example, page
 
 ESCAPE = "\x1b"
 HEAVY = ("torch", "diffusers", "transformers", "numpy", "pydantic", "PIL", "scipy", "jinja2", "yaml")
-
-
-def commands(group=None, path=()):
-    """Every command with its words, such as ("evaluate", "table")."""
-    group = group or typer.main.get_command(app)
-    for name, command in group.commands.items():
-        if hasattr(command, "commands"):
-            yield from commands(command, (*path, name))
-        else:
-            yield (*path, name), command
 
 
 COMMANDS = dict(commands())
@@ -94,11 +84,13 @@ def test_help_lists_every_command_in_a_section():
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
 def test_every_command_shows_an_example_that_parses(path):
     command = COMMANDS[path]
-    example = re.search(r"Example: (.*?)(?:\n\s*\n|\Z)", command.help, re.DOTALL)
-    assert example, "no Example: line"
-    program, *words = shlex.split(example[1].replace("\n", " "))
+    program, *words = shlex.split(example(command))
     assert program == "apexgen" and tuple(words[: len(path)]) == path
     command.make_context(path[-1], words[len(path) :])  # raises for an option that is not there
+
+
+def test_the_page_of_commands_is_what_help_says():
+    assert PAGE.read_text() == page(), "write it anew: python tests/cli_page.py"
 
 
 def test_the_start_is_light():

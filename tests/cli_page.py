@@ -1,0 +1,66 @@
+"""docs/cli.md, made from the commands' own help: `python tests/cli_page.py` writes it."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from apexgen.cli import main  # noqa: F401 (puts the commands on the app)
+from apexgen.cli.app import SECTIONS, app
+
+PAGE = Path(__file__).parent.parent / "docs" / "cli.md"
+HEAD = """\
+# The command line
+
+    apexgen COMMAND --help         # options, and an example that works
+    apexgen --install-completion   # for your shell; --show-completion prints it
+    apexgen --version
+
+Exit codes, of every command:
+
+| code | when |
+|---|---|
+| 0 | done |
+| 1 | the result says no, such as a LoRA that does not load; or training diverged |
+| 2 | a mistake in what was asked: one line on standard error names it, and nothing is half-written |
+| 130 | stopped by ctrl-C or SIGTERM; what was saved is whole, and the same command goes on from it |
+
+`--json` prints a result as JSON, alone on standard output; progress and remarks go to standard error. Colours and bars are
+for terminals: there are no escape codes in a pipe, and no colours where `NO_COLOR` is set.
+"""
+
+
+def commands(group: Any = None, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Every command with its words, such as ("evaluate", "table"), in help's order."""
+    group = group or typer.main.get_command(app)
+    for name in group.list_commands(None):
+        command = group.commands[name]
+        if hasattr(command, "commands"):
+            yield from commands(command, (*path, name))
+        else:
+            yield (*path, name), command
+
+
+def example(command: Any) -> str:
+    """The command's example, on one line."""
+    [found] = re.findall(r"Example: (.*?)(?:\n\s*\n|\Z)", command.help, re.DOTALL)
+    return " ".join(found.split())
+
+
+def page() -> str:
+    """The page."""
+    lines, section = [HEAD], None
+    for path, command in commands():
+        under = next((title for title, names in SECTIONS.items() if path[0] in names), "More")
+        if under != section:
+            lines.append(f"## {under}\n")
+            section = under
+        said = " ".join(command.help.split("\n\n")[0].split())
+        lines.append(f"### `apexgen {' '.join(path)}`\n\n{said}\n\n    {example(command)}\n")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page())
