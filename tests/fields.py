@@ -41,7 +41,8 @@ def discriminator(teacher):
 
 def modules(networks):
     """What holds parameters, by its name in Nets."""
-    return vars(networks) | {"discriminator": networks.discriminator.heads}
+    found = vars(networks) | {"discriminator": networks.discriminator.heads}
+    return {name: module for name, module in found.items() if module is not None}
 
 
 def batch(n=4):

@@ -9,6 +9,7 @@ from apexgen import flow
 from apexgen.objectives import Batch, Draw, Nets
 from apexgen.objectives.apex import Apex
 from apexgen.objectives.flow_matching import FlowMatching
+from apexgen.shift import scalar
 from fields import batch, draw, gradient, nets, terms
 from gaussian import Gaussian, empty_condition
 
@@ -23,7 +24,7 @@ def test_theorem_1(share):
     mix = next(terms(objective, networks, one)).value
     x_t, v = flow.interpolate(one.x, z, t), flow.velocity(one.x, z)
     F = networks.student(x_t, t, t, one.c)
-    v_fake = networks.student(x_t, t, t, one.c.shift(-1, 0)).detach()
+    v_fake = networks.student(x_t, t, t, one.c.shift(scalar(-1, 0))).detach()
     G = (1 - share) * (F - v).square().mean() + share * (F - v_fake).square().mean()  # Eq. 22
     constant = share * (1 - share) * (v - v_fake).square().mean()
     torch.testing.assert_close(G - mix, constant)
@@ -49,7 +50,7 @@ def test_the_gradient_of_fake_flows_through_the_samples_only_when_asked(through)
     x_t = flow.interpolate(one.x, z, t)
     x_fake = flow.endpoint(x_t, student(x_t, t, t, one.c), t)
     x_fake = x_fake if through else x_fake.detach()
-    v = student(flow.interpolate(x_fake, w, s), s, s, one.c.shift(-1, 0))
+    v = student(flow.interpolate(x_fake, w, s), s, s, one.c.shift(scalar(-1, 0)))
     expected = (v - (w - x_fake)).square().mean()
     _, fake = objective.terms(networks, one, drawn, 0)
     torch.testing.assert_close(fake.value, expected)

@@ -9,6 +9,7 @@ import torch
 from apexgen.backbones.diffusion import load_backbone
 from apexgen.generate import draw_noise, make_pictures
 from apexgen.scenes.pipeline import FOLDER
+from apexgen.shift import scalar
 from apexgen.velocities import guided
 from small import backbone, inputs
 
@@ -46,7 +47,7 @@ def test_what_the_mask_hides_does_not_matter(net):
 def test_the_shift_is_visible_to_the_network(net):
     x, t, c = inputs(net)
     real = net(x, t, t, c)
-    assert (net(x, t, t, c.shift(-1.0, 0.0)) - real).abs().mean() > 0.02 * real.abs().mean()
+    assert (net(x, t, t, c.shift(scalar(-1.0, 0.0))) - real).abs().mean() > 0.02 * real.abs().mean()
 
 
 def test_bfloat16_casts_on_its_way_in_and_out(net):
@@ -66,11 +67,6 @@ def test_latents_and_pictures_go_round(net):
 
     pictures = to_tensor(draw_pictures(draw_captions(2, held_out=False, seed=0), seed=0))
     assert (net.decode(net.encode_image(pictures)) - pictures).abs().mean() < 0.05
-
-
-def test_a_prompt_that_would_be_cut_is_refused(net):
-    with pytest.raises(ValueError, match="prompt too long: 42 tokens, at most 20"):
-        net.encode_text(["ring " * 40])
 
 
 @pytest.mark.parametrize("height", [48, 0, 100])

@@ -10,7 +10,7 @@ from rich.console import Console
 from apexgen.cli import main
 from apexgen.compare import compare
 from apexgen.compare.contest import plan
-from apexgen.compare.page import lines, ranked, spread, table
+from apexgen.compare.page import ranked, spread, table
 from apexgen.compare.plane import Plane
 from apexgen.compare.points import WORLDS, PointNetwork, Ring, condition
 from apexgen.compare.scenes import Scenes
@@ -23,6 +23,7 @@ from apexgen.objectives.flow_matching import FlowMatching
 from apexgen.objectives.ladd import Ladd
 from apexgen.objectives.lcm import Lcm
 from apexgen.objectives.progressive import Progressive
+from apexgen.report.curves import points
 
 
 def ignored(step, average):
@@ -177,7 +178,7 @@ def test_the_best_in_one_step_comes_first_whichever_way_the_world_measures():
 
 
 def test_a_chart_starts_at_zero_and_ends_at_the_largest():
-    chart = lines([("a", {1.0: 0.5, 4.0: 1.0}), ("b", {2.0: 0.0})])
+    chart = points([("a", {1.0: 0.5, 4.0: 1.0}), ("b", {2.0: 0.0})])
     assert (chart["across"], chart["top"]) == (4.0, 1.0)
     assert [line["points"] for line in chart["lines"]] == ["160.0,160.0 640.0,0.0", "320.0,320.0"]
 

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from apexgen.condition import Condition
+from apexgen.shift import scalar
 
 
 def condition(batch=4, pooled=True, value=None):
@@ -12,7 +13,7 @@ def condition(batch=4, pooled=True, value=None):
 
 def test_shift_is_affine_on_embeds_and_pooled_and_leaves_the_mask():
     c = condition()
-    shifted = c.shift(-0.5, 2.0)
+    shifted = c.shift(scalar(-0.5, 2.0))
     torch.testing.assert_close(shifted.embeds, -0.5 * c.embeds + 2)
     torch.testing.assert_close(shifted.pooled, -0.5 * c.pooled + 2)
     assert shifted.mask is c.mask
@@ -20,8 +21,8 @@ def test_shift_is_affine_on_embeds_and_pooled_and_leaves_the_mask():
 
 def test_shifts_compose():
     c = condition()
-    torch.testing.assert_close(c.shift(2, 1).shift(-3, 5).embeds, c.shift(-6, 2).embeds)
-    assert torch.equal(c.shift(-1, 0).shift(-1, 0).embeds, c.embeds)
+    torch.testing.assert_close(c.shift(scalar(2, 1)).shift(scalar(-3, 5)).embeds, c.shift(scalar(-6, 2)).embeds)
+    assert torch.equal(c.shift(scalar(-1, 0)).shift(scalar(-1, 0)).embeds, c.embeds)
 
 
 @pytest.mark.parametrize("pooled", [True, False])

@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import weakref
 
 import diffusers.loaders.single_file_utils as single_file
 import numpy as np
@@ -14,7 +15,7 @@ from apexgen.backbones.diffusion import open_pipeline
 from apexgen.distill import base_folder, open_trained, read_run
 from apexgen.doctor.lora import examine
 from apexgen.export.comfyui import accepted_keys
-from apexgen.export.diffusers import LORA_FILE, export_student
+from apexgen.export.diffusers import LORA_FILE, export_student, open_exported
 from apexgen.export.merged import merged_weights
 from apexgen.export.native import native_places
 from apexgen.export.run import export_run
@@ -207,3 +208,50 @@ def test_a_workflow_is_of_nodes_that_are_there_and_takes_our_steps(runs, tmp_pat
     shifts = [value for name, value in grid["inputs"].items() if "shift" in name]
     assert shifts == ([0, 0] if grid["class_type"] == "ModelSamplingFlux" else [1])
     assert ("told" in graph) == (family == "flux")
+
+
+@pytest.mark.parametrize("family", IN_COMFYUI)
+@pytest.mark.parametrize("mode", ["merge", "stack"])
+def test_on_top_of_a_task_comfyui_loads_both_one_on_the_other(runs, folders, tmp_path, family, mode):
+    task = export_run(runs(family), "diffusers", tmp_path / "task").folder / LORA_FILE
+    settings = (f"model.lora={task}", f"model.lora_mode={mode}", "model.targets=attention", "train.seed=5")
+    run = finished_run(tmp_path / "run", folders[family], *settings)
+    folder = export_run(run, "comfyui").folder
+    graph = json.loads((folder / "workflow.json").read_text())
+    chain = [graph[name]["inputs"] for name in ("task", "lora")]
+    assert [node["model"] for node in (*chain, graph["grid"]["inputs"])] == [["model", 0], ["task", 0], ["lora", 0]]
+    student, base = student_of(run), open_pipeline(folders[family]).transformer
+    with student.averaged():
+        merged = merged_weights(student)
+    linear = {name for name, module in base.named_modules() if isinstance(module, torch.nn.Linear)}
+    shapes = {name: tuple(base.get_submodule(name).weight.shape) for name in linear}
+    pipeline = type(student.backbone.pipeline).__name__
+    task_patch, ours = (patched(folder / node["lora_name"], pipeline, shapes) for node in chain)
+    found = from_native(family, {f"{name}.weight": task_patch[name] + ours[name] for name in ours})
+    for name in linear:
+        expected = merged[f"{name}.weight"] - base.get_submodule(name).weight.detach()
+        if f"{name}.weight" in found:
+            torch.testing.assert_close(found[f"{name}.weight"], expected, atol=1e-5, rtol=1e-4, msg=name)
+    assert any(patch.any() for patch in ours.values()) and any(patch.any() for patch in task_patch.values())
+
+
+def test_the_student_is_let_go_before_the_export_is_opened(runs, tmp_path, monkeypatch):
+    """Two pipelines at once are more than a machine may hold."""
+    import apexgen.export.run as module
+
+    opened, alive = [], []
+
+    def watched(run, saved):
+        student = open_trained(run, saved)
+        opened.append(weakref.ref(student.backbone.network))
+        return student
+
+    def reopened(*given):
+        alive.append(opened[0]() is not None)
+        return open_exported(*given)
+
+    monkeypatch.setattr(module, "open_trained", watched)
+    monkeypatch.setattr(module, "open_exported", reopened)
+    for to in ("diffusers", "merged"):
+        export_run(runs("sd3"), to, tmp_path / to)
+    assert alive == [False, False]

@@ -17,7 +17,7 @@ from apexgen.scenes.prompts import (
     pair_is_held_out,
     relation_is_held_out,
 )
-from apexgen.scenes.score import Found, is_correct, parse, relations, score, summarize
+from apexgen.scenes.score import Found, is_correct, parse, score
 from apexgen.scenes.spread import color_variety, spread
 from apexgen.scenes.world import COLORS, RELATIONS, SHAPES, SIZE, Figure, Scene, render
 
@@ -199,51 +199,6 @@ def at(x, y, width=0.2, height=0.2, shape="circle", color="red"):
     return Found(shape, color, (x - width / 2, y - height / 2, x + width / 2, y + height / 2))
 
 
-def genevals_relations(subject, landmark):
-    """GenEval's relative_position, as its evaluation script has it, in its own words."""
-    boxes = np.array([subject.box, landmark.box]).reshape(2, 2, 2)
-    center_a, center_b = boxes.mean(axis=-2)
-    dim_a, dim_b = np.abs(np.diff(boxes, axis=-2))[..., 0, :]
-    offset = center_a - center_b
-    revised_offset = np.maximum(np.abs(offset) - 0.1 * (dim_a + dim_b), 0) * np.sign(offset)
-    if np.all(np.abs(revised_offset) < 1e-3):
-        return set()
-    dx, dy = revised_offset / np.linalg.norm(offset)
-    told = set()
-    if dx < -0.5:
-        told.add("left of")
-    if dx > 0.5:
-        told.add("right of")
-    if dy < -0.5:
-        told.add("above")
-    if dy > 0.5:
-        told.add("below")
-    return told
-
-
-def test_relations_are_genevals():
-    random = np.random.default_rng(0)
-    for _ in range(2000):
-        one, other = (at(*random.uniform(0.2, 0.8, 2), *random.uniform(0.05, 0.4, 2)) for _ in range(2))
-        assert relations(one, other) == genevals_relations(one, other)
-
-
-@pytest.mark.parametrize(
-    ("x", "y", "expected"),
-    [
-        (0.2, 0.5, {"left of"}),
-        (0.8, 0.5, {"right of"}),
-        (0.5, 0.2, {"above"}),
-        (0.5, 0.8, {"below"}),
-        (0.2, 0.2, {"left of", "above"}),
-        (0.5, 0.5, set()),
-        (0.53, 0.5, set()),  # within the slack
-    ],
-)
-def test_relations_of_hand_made_boxes(x, y, expected):
-    assert relations(at(x, y), at(0.5, 0.5)) == expected
-
-
 def asked(shape, count=1, **more):
     return {"class": shape, "count": count} | more
 
@@ -286,12 +241,6 @@ def test_what_is_excluded_may_not_be_there():
     assert is_correct([*two, at(0.2, 0.7, shape="cross")], record)
     assert not is_correct([*two, at(0.2, 0.7)], record)
     assert not is_correct([*two, at(0.2, 0.7, shape="ring")], record)
-
-
-def test_overall_is_the_unweighted_mean_of_the_tasks():
-    records = [{"tag": "colors"}] * 4 + [{"tag": "counting"}] * 2 + [{"tag": "position"}]
-    summary = summarize(records, [True, True, True, False, True, False, False])
-    assert summary == {"counting": 0.5, "colors": 0.75, "position": 0.0, "overall": pytest.approx(1.25 / 3)}
 
 
 def test_a_collapsed_generator_has_no_spread_within_a_prompt():

@@ -117,8 +117,6 @@ def test_a_merged_pipeline_holds_both(tasks, tmp_path, mode):
     assert export_run(tmp_path, "diffusers").difference < 1e-4
     card = (tmp_path / "export-diffusers" / "README.md").read_text()
     assert card.index(tasks["scenes"].name) < card.index("set_adapters(['task', 'student'])")
-    with pytest.raises(ValueError, match=r"on top of .*write --to merged"):
-        export_run(tmp_path, "comfyui")
 
 
 def test_a_fully_tuned_student_holds_the_task_in_its_weights(tasks, tmp_path):
@@ -127,6 +125,14 @@ def test_a_fully_tuned_student_holds_the_task_in_its_weights(tasks, tmp_path):
     student = Student(net, "full", 0)
     exported = export_student(student, FOLDER, tmp_path / "export")
     assert compare(student, exported, FOLDER, PROMPTS, draw_noise([0, 1], net.latent_shape()), 1) < 1e-4
+
+
+def test_a_lora_of_any_other_family_is_one_line_that_names_it(folder, tasks, name):
+    order = [*tasks, *tasks]
+    others = [other for other in order[order.index(name) + 1 :] if {other, name} != {"flux", "schnell"}]  # one network
+    with pytest.raises(ValueError) as caught:
+        add_task_lora(load_backbone(folder), tasks[others[0]], "merge")
+    assert str(caught.value).startswith(f"model.lora = {str(tasks[others[0]])!r}: ") and "\n" not in str(caught.value)
 
 
 def broken(kind, tasks, tmp_path):

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from apexgen.condition import Condition
+from apexgen.shift import scalar
 from apexgen.velocities import guided
 
 
@@ -40,4 +41,4 @@ def test_scale_one_is_the_velocity_itself(inputs):
 def test_scale_zero_does_not_read_the_condition(inputs):
     x, t, r, c = inputs
     field = guided(Counting(), c.select([0]), 0.0)
-    torch.testing.assert_close(field(x, t, r, c), field(x, t, r, c.shift(-1, 3)))
+    torch.testing.assert_close(field(x, t, r, c), field(x, t, r, c.shift(scalar(-1, 3))))

@@ -1,10 +1,12 @@
-"""What a network is told beside the noisy latents, and the shift that tells its two roles apart."""
+"""What a network is told beside the noisy latents."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
+
+from apexgen.shift import Shift
 
 
 @dataclass(frozen=True)
@@ -14,6 +16,7 @@ class Condition:
     embeds: Tensor  # (B, L, D) token embeddings
     mask: Tensor  # (B, L) true or 1 where a token counts
     pooled: Tensor | None = None  # (B, P) one vector a text, where the network wants it
+    after: Shift | None = None  # what is yet to be done to the text, once the network has projected it
 
     def __post_init__(self) -> None:
         assert self.embeds.ndim == 3, f"embeds must be (B, L, D), got {tuple(self.embeds.shape)}"
@@ -27,25 +30,29 @@ class Condition:
     def __len__(self) -> int:
         return len(self.embeds)
 
-    def shift(self, a: float, b: float) -> "Condition":
-        """The shifted condition c_fake = a c + b (Eq. 9, with A = a I and b = b 1).
+    def shift(self, shift: Shift) -> "Condition":
+        """The shifted condition c_fake = A c + b (Eq. 9); the mask is not part of its value and never changes.
 
-        The pooled vector is shifted too, else half of the real condition would remain; the mask
-        is not part of the condition's value and never changes.
+        A shift whose place is after the projection goes along with the condition, for the network to apply.
         """
-        pooled = None if self.pooled is None else a * self.pooled + b
-        return Condition(a * self.embeds + b, self.mask, pooled)
+        if shift.place == "projection":
+            return replace(self, after=shift)
+        if self.pooled is None:
+            return replace(self, embeds=shift.embeds(self.embeds))
+        assert shift.pooled is not None, "the shift has no map of the pooled vector"
+        return replace(self, embeds=shift.embeds(self.embeds), pooled=shift.pooled(self.pooled))
 
     def select(self, rows: slice | Tensor | Sequence[int]) -> "Condition":
         """The given rows: a slice, a tensor of indices, a boolean mask (B,) or a list of ints."""
         pooled = None if self.pooled is None else self.pooled[rows]
-        return Condition(self.embeds[rows], self.mask[rows], pooled)
+        return replace(self, embeds=self.embeds[rows], mask=self.mask[rows], pooled=pooled)
 
     def drop(self, rows: Tensor, null: "Condition") -> "Condition":
         """The rows where the boolean mask (B,) is true replaced by the null condition's.
 
-        null has batch 1 or B.
+        null has batch 1 or B; neither is yet to be shifted.
         """
+        assert self.after is None and null.after is None, "shift what is whole"
         assert rows.dtype == torch.bool and rows.shape == (len(self),), (
             f"rows must be a boolean mask ({len(self)},), got {rows.dtype} {tuple(rows.shape)}"
         )
@@ -64,7 +71,7 @@ class Condition:
         """The condition on another device, or in another precision (which leaves the mask)."""
         mask = self.mask if isinstance(target, torch.dtype) else self.mask.to(target)
         pooled = None if self.pooled is None else self.pooled.to(target)
-        return Condition(self.embeds.to(target), mask, pooled)
+        return replace(self, embeds=self.embeds.to(target), mask=mask, pooled=pooled)
 
     def expand(self, batch: int) -> "Condition":
         """A condition of batch 1 repeated to `batch` rows, without a copy; one of `batch` as is."""
@@ -72,7 +79,7 @@ class Condition:
             return self
         assert len(self) == 1, f"cannot expand {len(self)} rows to {batch}"
         pooled = None if self.pooled is None else self.pooled.expand(batch, -1)
-        return Condition(self.embeds.expand(batch, -1, -1), self.mask.expand(batch, -1), pooled)
+        return replace(self, embeds=self.embeds.expand(batch, -1, -1), mask=self.mask.expand(batch, -1), pooled=pooled)
 
     def pad(self, length: int) -> "Condition":
         """The condition with tokens that do not count added up to `length`; one of that length as is."""
@@ -81,11 +88,15 @@ class Condition:
         if missing == 0:
             return self
         pad = nn.functional.pad
-        return Condition(pad(self.embeds, (0, 0, 0, missing)), pad(self.mask, (0, missing)), self.pooled)
+        return replace(self, embeds=pad(self.embeds, (0, 0, 0, missing)), mask=pad(self.mask, (0, missing)))
 
     @staticmethod
     def concatenate(conditions: Sequence["Condition"]) -> "Condition":
-        """The conditions one after another along the batch, padded to the longest; they share D and P."""
+        """The conditions one after another along the batch, padded to the longest; they share D and P.
+
+        None is yet to be shifted.
+        """
+        assert all(c.after is None for c in conditions), "shift what is whole"
         length = max(c.embeds.shape[1] for c in conditions)
         conditions = [c.pad(length) for c in conditions]
         pooled = [c.pooled for c in conditions if c.pooled is not None]

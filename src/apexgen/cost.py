@@ -38,7 +38,7 @@ def most_held(run: Callable[[], Any], weights: Iterable[Tensor]) -> int:
 
     A storage that several operations keep counts once.
     """
-    own = {weight.untyped_storage().data_ptr() for weight in weights}
+    own = {part.untyped_storage().data_ptr() for weight in weights for part in parts(weight)}
     keepers: Counter[int] = Counter()
     now = most = 0
 
@@ -49,15 +49,36 @@ def most_held(run: Callable[[], Any], weights: Iterable[Tensor]) -> int:
 
     def pack(tensor: Tensor) -> _Held:
         nonlocal now, most
-        held, storage = _Held(tensor), tensor.untyped_storage()
-        # Forward mode writes tangents of constants as zeros without memory.
-        if not tensor._is_zerotensor() and storage.data_ptr() not in own:
-            now += storage.nbytes() if keepers[storage.data_ptr()] == 0 else 0
-            most = max(most, now)
-            keepers[storage.data_ptr()] += 1
-            finalize(held, release, storage.data_ptr(), storage.nbytes())
+        held = _Held(tensor)
+        for storage in (part.untyped_storage() for part in parts(tensor)):
+            # Forward mode writes tangents of constants as zeros without memory.
+            if not tensor._is_zerotensor() and storage.data_ptr() not in own:
+                now += storage.nbytes() if keepers[storage.data_ptr()] == 0 else 0
+                most = max(most, now)
+                keepers[storage.data_ptr()] += 1
+                finalize(held, release, storage.data_ptr(), storage.nbytes())
         return held
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda held: held.tensor):
         run()
     return most
+
+
+def parts(tensor: Tensor) -> list[Tensor]:
+    """The plain tensors that one is made of: itself, or the integers and scales of one that torchao has quantised."""
+    if not hasattr(tensor, "__tensor_flatten__"):
+        return [tensor]
+    names, _ = tensor.__tensor_flatten__()
+    return [part for name in names for part in parts(getattr(tensor, name))]
+
+
+def bytes_of(tensor: Tensor) -> int:
+    """The memory a tensor takes, quantised or not."""
+    scales = getattr(getattr(tensor, "quant_state", None), "absmax", None)  # of bitsandbytes
+    return sum(part.nbytes for part in parts(tensor)) + (0 if scales is None else scales.nbytes)
+
+
+def numbers_in(tensor: Tensor) -> int:
+    """How many weights a tensor stands for: bitsandbytes packs two in a byte."""
+    state = getattr(tensor, "quant_state", None)
+    return tensor.numel() if state is None else int(state.shape.numel())

@@ -13,7 +13,7 @@ from apexgen.config import Run, load_run
 from apexgen.distill import base_folder, distill, peak_memory_bytes
 from apexgen.evaluate.scenes import Examination
 from apexgen.export.diffusers import export_student, refuse_second_time
-from apexgen.export.run import check_export
+from apexgen.export.run import check_export, take_export_proof
 from apexgen.report import table, write_report
 from apexgen.train import Trainer, open_objective
 from apexgen.velocities import guided
@@ -91,5 +91,6 @@ def export(trainer: Trainer, target: Path) -> dict[str, float]:
     export_student(trainer.student, base, target, renoises)
     examination = Examination.draw(trainer.student.backbone, 1, EXAMINATION_SEED)
     prompts = [caption.text for caption in examination.captions]
-    _, seen = check_export(trainer.student, target, base, renoises, prompts, examination.noises[0])
+    proof = take_export_proof(trainer.student, target, renoises, prompts, examination.noises[0])
+    _, seen = check_export(proof, target, base)
     return {"max_difference": seen}

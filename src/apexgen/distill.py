@@ -14,22 +14,21 @@ from torch import nn
 from apexgen import checkpoint, probe
 from apexgen.backbones.base import Backbone, cpu_multiplies_in_bfloat16
 from apexgen.backbones.diffusion import load_backbone
+from apexgen.backbones.hub import find_folder
 from apexgen.backbones.task_lora import add_task_lora
 from apexgen.backbones.two_times import give_second_time
 from apexgen.config import Run, dump_run, load_run
 from apexgen.data import Corpus
-from apexgen.encode import check_prompts, encode
+from apexgen.encode import encode
 from apexgen.files import write_whole
-from apexgen.generate import draw_noises
 from apexgen.interrupt import noted_signals
 from apexgen.objectives import Objective
 from apexgen.objectives.apex import Apex
 from apexgen.parallel import Team, assembled, settle
-from apexgen.preview import Preview, draw_student
-from apexgen.report import picture_grid
-from apexgen.sample import uniform_grid
+from apexgen.preview import Preview
 from apexgen.scenes.pipeline import FOLDER
 from apexgen.shard import repeated_blocks, shard
+from apexgen.shift import Shift
 from apexgen.student import Student
 from apexgen.train import Trainer, open_objective, train
 
@@ -41,7 +40,7 @@ Watch = Callable[[Trainer], None]
 
 def base_folder(run: Run) -> Path:
     """The pipeline folder a run starts from; "scenes" is the one shipped with the package."""
-    return FOLDER if run.model.path == "scenes" else Path(run.model.path)
+    return FOLDER if run.model.path == "scenes" else find_folder(run.model.path)
 
 
 def open_backbone(run: Run, sharded: bool = False) -> Backbone:
@@ -50,13 +49,13 @@ def open_backbone(run: Run, sharded: bool = False) -> Backbone:
     sharded: its network, which a device may have no room for, waits in the processor's memory for `shard`.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    backbone = load_backbone(base_folder(run), "cpu" if sharded else device)
+    backbone = load_backbone(base_folder(run), "cpu" if sharded else device, run.model.weights)
     if sharded:
         backbone.computes_on = torch.device(device)
         for part in backbone.pipeline.components.values():
             if isinstance(part, nn.Module) and part is not backbone.network:
                 part.to(device)
-    backbone.precision = _precision(run.model.precision, device)
+    backbone.precision = choose_precision(run.model.precision, device, run.model.weights)
     backbone.size = run.model.size
     if run.model.lora is not None:
         add_task_lora(backbone, Path(run.model.lora), run.model.lora_mode or "merge")
@@ -64,9 +63,9 @@ def open_backbone(run: Run, sharded: bool = False) -> Backbone:
     return backbone
 
 
-def _precision(wanted: str, device: str) -> torch.dtype | None:
-    """bfloat16 by default where the device multiplies in it; None is float32."""
-    fast = device == "cuda" or cpu_multiplies_in_bfloat16()
+def choose_precision(wanted: str, device: str, weights: str = "float32") -> torch.dtype | None:
+    """bfloat16 by default where the device multiplies in it, and for weights that are; None is float32."""
+    fast = device == "cuda" or cpu_multiplies_in_bfloat16() or weights != "float32"
     return torch.bfloat16 if wanted == "bfloat16" or (wanted == "auto" and fast) else None
 
 
@@ -83,8 +82,17 @@ def open_student(run: Run, backbone: Backbone, sharded: bool = False) -> Student
             block.compile()
     if sharded:
         shard(backbone.network, backbone.device, run.train.offload)
-    heads = objective.blocks_with_heads(len(backbone.blocks))
-    return Student(backbone, model.tune, model.rank or 0, model.targets, seed, objective.needs_fake_network, heads)
+    heads, shift = objective.blocks_with_heads(len(backbone.blocks)), open_shift(objective, backbone, seed)
+    fake = objective.needs_fake_network
+    return Student(backbone, model.tune, model.rank or 0, model.targets, seed, fake, heads, shift)
+
+
+def open_shift(objective: Objective, backbone: Backbone, seed: int) -> Shift | None:
+    """The shift of an objective for a backbone's texts, where two numbers do not say it all."""
+    if not isinstance(objective, Apex) or objective.is_plain:
+        return None
+    projected = objective.shift_place == "projection"
+    return objective.new_shift(*(backbone.projected_widths() if projected else backbone.encoded_widths()), seed)
 
 
 def distill(
@@ -118,7 +126,7 @@ def _distill(
         with console.status("encoding prompts"):
             corpus = encode(run.data, backbone, objective.needs_pictures)
     student = open_student(run, backbone, sharded)
-    warn_of_shift(objective, backbone, corpus, console)
+    warn_of_shift(objective, backbone, corpus, console, run.train.seed)
     trainer = Trainer(run, student, corpus, backbone.latent_shape(), team=team)
     newest = team.by_first(lambda: checkpoint.find_latest(folder / "checkpoints", console.print))
     if newest is not None:
@@ -136,14 +144,16 @@ def _write_config(run: Run, folder: Path) -> None:
     write_whole(folder / "config.toml", dump_run(run).encode())
 
 
-def warn_of_shift(objective: Objective, backbone: Backbone, corpus: Corpus, console: Console) -> None:
+def warn_of_shift(objective: Objective, backbone: Backbone, corpus: Corpus, console: Console, seed: int = 0) -> None:
     """One line where the network can't see the shift that is to tell APEX's fake field apart; a few small forwards."""
     if not isinstance(objective, Apex) or objective.fake_told != "shifted":
         return
     conditions = [corpus.conditions.select([row]) for row in range(min(2, len(corpus.prompts)))]
     if len(conditions) < 2:
         conditions.append(corpus.null)
-    line = probe.warning(backbone, conditions, corpus.null, (objective.shift_scale, objective.shift_bias))
+    plain = probe.Numbers(objective.shift_scale, objective.shift_bias, objective.shift_place)
+    shift = open_shift(objective, backbone, seed) or plain
+    line = probe.warning(backbone, conditions, corpus.null, shift)
     if line is not None:
         console.print(f"[yellow]warning:[/yellow] {line}", soft_wrap=True)
 
@@ -187,6 +197,10 @@ def _refuse_together(run: Run, objective: Objective) -> None:
             raise ValueError(f'{setting} does not go with a second network; write objective.name = "apex"')
         if type(objective).blocks_with_heads is not Objective.blocks_with_heads:
             raise ValueError(f'{setting} does not go with a discriminator; write objective.name = "apex"')
+    if run.train.parallel == "fsdp" and getattr(objective, "shift_learned", False):  # its weights are no shards
+        raise ValueError(
+            'train.parallel = "fsdp" does not go with a learned shift; write objective.shift_learned = false'
+        )
     for setting in [setting for setting, chosen in (again | {"train.compile": run.train.compile}).items() if chosen]:
         if getattr(objective, "difference", None) == 0:
             raise ValueError(f"{setting} does not go with forward mode; write objective.difference = 0.001")
@@ -247,23 +261,6 @@ def open_trained(run: Run, saved: checkpoint.State) -> Student:
     student = open_student(run, open_backbone(run))
     student.load(saved.weights, saved.average, saved.kept)
     return student
-
-
-def sample_run(folder: Path, prompts: list[str], steps: int, seed: int, out: Path) -> Path:
-    """Draw prompts with a run's averaged student and write one picture, a row a prompt.
-
-    Raises ValueError for a folder that is no run, a run without a whole checkpoint, an empty or too long prompt, or
-    steps < 1.
-    """
-    prompts = check_prompts(prompts, "--prompt")
-    uniform_grid(steps)  # refuses steps < 1 before anything is opened
-    run, saved = read_run(folder)
-    student = open_trained(run, saved)
-    backbone = student.backbone
-    noises = draw_noises(range(seed, seed + len(prompts)), backbone.latent_shape(), steps)
-    pictures = draw_student(open_objective(run), student, backbone.encode_text(prompts), noises)
-    picture_grid(prompts, {f"student@{steps}": pictures}).save(out)
-    return out
 
 
 def peak_memory_bytes() -> int:

@@ -47,6 +47,12 @@ def probe_prompts(path: str, file: Path | None) -> list[str]:
     return _prompts_in(file, None, f"--prompts {file}")
 
 
+def given_prompts(prompts: Sequence[str], file: Path | None) -> list[str]:
+    """The prompts of --prompt, then those of the file of --prompts; ValueError for none, or an empty one."""
+    named = check_prompts(prompts, "--prompt") if prompts or file is None else []
+    return named if file is None else named + probe_prompts("", file)
+
+
 def count_records(data: Data) -> int:
     """How many records a source has; ValueError for one that is missing or empty."""
     if data.source != "scenes" and Path(data.source).is_dir():

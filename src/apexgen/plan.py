@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from apexgen.checkpoint import checkpoints
 from apexgen.config import Run
-from apexgen.cost import most_held
+from apexgen.cost import bytes_of, most_held, numbers_in
 from apexgen.distill import check_run, open_backbone, open_student
 from apexgen.encode import count_records, encode
 from apexgen.objectives import Objective
@@ -187,7 +187,7 @@ def _memory(trainer: Trainer, activations: int, cut: int) -> dict[str, int]:
 def _own_parameters(student: Student) -> int:
     """The network's parameters, without what was added to train."""
     weights = student.backbone.network.parameters()
-    return sum(weight.numel() for weight in weights if student.mode == "full" or not weight.requires_grad)
+    return sum(numbers_in(weight) for weight in weights if student.mode == "full" or not weight.requires_grad)
 
 
 def _moments(trainer: Trainer) -> list[Tensor]:
@@ -196,7 +196,7 @@ def _moments(trainer: Trainer) -> list[Tensor]:
 
 
 def _bytes(tensors: Iterable[Tensor]) -> int:
-    return sum(tensor.nbytes for tensor in tensors)
+    return sum(map(bytes_of, tensors))
 
 
 def _already_there(folder: Path) -> int:

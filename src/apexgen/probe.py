@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
 from math import isnan, nan
+from typing import NamedTuple, get_args
 
 import torch
 from rich import box
@@ -19,9 +20,18 @@ from torch import Tensor
 from apexgen.backbones.base import Backbone
 from apexgen.condition import Condition
 from apexgen.flow import endpoint, interpolate, normal
+from apexgen.shift import Place, Shift, nothing, scalar
 
-Shift = tuple[float, float]  # a and b of Eq. 9
-SHIFTS: tuple[Shift, ...] = ((-1.0, 0.0), (-0.5, 1.0), (0.5, 0.0), (0.5, 1.0), (1.0, 0.0))
+
+class Numbers(NamedTuple):
+    """a and b of Eq. 9, and where they are applied."""
+
+    a: float
+    b: float
+    place: Place = "condition"
+
+
+USUAL = ((-1.0, 0.0), (-0.5, 1.0), (0.5, 0.0), (0.5, 1.0), (1.0, 0.0))
 TIMES = (0.1, 0.5, 0.9)
 PROMPTS = 8  # that are read, at most
 INVISIBLE, WEAK = 0.1, 0.5  # parts of what another prompt changes, below which a shift is called so
@@ -30,12 +40,20 @@ EVEN = 0.05  # where less than this part of the change varies with the token, at
 OTHER, NONE = "another prompt", "no prompt"
 
 
+def in_both_places(pairs: Sequence[tuple[float, float]]) -> list[Numbers]:
+    """Each pair (a, b), on the encoders' texts, and then each after the network's projection of them."""
+    return [Numbers(a, b, place) for place in get_args(Place) for a, b in pairs]
+
+
+SHIFTS = in_both_places(USUAL)
+
+
 @dataclass(frozen=True)
 class Row:
     """What a change of the condition, c to c', does; means over the prompts, nan where there is no such thing."""
 
     name: str
-    shift: Shift | None  # None: another prompt, or none
+    shift: Numbers | Shift | None  # None: another prompt, or none
     velocity: tuple[float, ...]  # |F(x_t, t, c') - F(x_t, t, c)| / |F(x_t, t, c)| at each time
     share: float  # of what another prompt changes
     pooled: float  # of the velocity, where the pooled vector alone is shifted
@@ -49,19 +67,19 @@ class Row:
     @property
     def advice(self) -> str:
         """What to make of the shift, in a few words."""
-        if self.shift is None:
+        if not isinstance(self.shift, Numbers):
             return ""
-        a, b = self.shift
+        a, b, place = self.shift
         if (a, b) == (1, 0):
             return "no shift: a control"
-        if a > 0 and b == 0 and self.text < NORMALISED * abs(a - 1):
+        if a > 0 and b == 0 and place == "condition" and self.text < NORMALISED * abs(a - 1):
             return "normalised away: make a negative"
         if self.attention < EVEN * self.text:
             return "not seen by attention: change a"
         return "use it" if self.verdict == "visible" else "take a further from 1"
 
 
-def probe(backbone: Backbone, prompts: Sequence[str], shifts: Sequence[Shift] = SHIFTS, seed: int = 0) -> list[Row]:
+def probe(backbone: Backbone, prompts: Sequence[str], shifts: Sequence[Numbers] = SHIFTS, seed: int = 0) -> list[Row]:
     """A row for each shift, one for another prompt and one for none, from the first few prompts, in float32.
 
     ValueError where there are not two different prompts.
@@ -78,21 +96,22 @@ def measure(
     backbone: Backbone,
     conditions: Sequence[Condition],
     null: Condition,
-    shifts: Sequence[Shift],
+    shifts: Sequence[Numbers | Shift],
     times: Sequence[float],
     seed: int = 0,
 ) -> list[Row]:
     """The rows of `probe` for two conditions or more of batch 1, the empty condition, and times in (0, 1)."""
     exact = copy(backbone)
-    exact.precision = None  # half precision would show its rounding as a change
+    if backbone.weights == "float32":
+        exact.precision = None  # half precision would show its rounding as a change
     generator = torch.Generator().manual_seed(seed)
-    names = [f"({a:g}, {b:g})" for a, b in shifts] + [OTHER, NONE]
-    found = []
-    for index, condition in enumerate(conditions):
-        others = [condition.shift(*shift) for shift in shifts] + [conditions[index - 1], null]
-        found.append(_changes(exact, condition, others, len(shifts), times, generator))
-    means = dict(zip(names, torch.stack(found).mean(0), strict=True))
-    scale = means[OTHER][: len(times)].mean().clamp(min=1e-12)
+    made = [(shift if isinstance(shift, Shift) else scalar(*shift)).to(backbone.device) for shift in shifts]
+    changes = [
+        _changes(exact, condition, made, [conditions[index - 1], null], times, generator)
+        for index, condition in enumerate(conditions)
+    ]
+    means = torch.stack(changes).mean(0)
+    scale = means[len(shifts), : len(times)].mean().clamp(min=1e-12)
     return [
         Row(
             name,
@@ -101,21 +120,21 @@ def measure(
             float(mean[: len(times)].mean() / scale),
             *mean[len(times) :].tolist(),
         )
-        for (name, mean), shift in zip(means.items(), [*shifts, None, None], strict=True)
+        for name, shift, mean in zip([*map(spelt, shifts), OTHER, NONE], [*shifts, None, None], means, strict=True)
     ]
 
 
 def _changes(
     net: Backbone,
     c: Condition,
-    others: list[Condition],
-    shifted: int,
+    shifts: Sequence[Shift],
+    others: Sequence[Condition],
     times: Sequence[float],
     generator: torch.Generator,
 ) -> Tensor:
-    """What each other condition changes: the velocity at each time, then Row's pooled, text and attention.
+    """What each shift and other condition changes: the velocity at each time, then Row's pooled, text and attention.
 
-    (len(others), len(times) + 3). The first `shifted` are shifts: of the rest, those three are nan.
+    (len(shifts) + len(others), len(times) + 3). Of other conditions, the last three are nan.
     """
     t = torch.tensor(times, device=net.device).view(-1, 1, 1, 1)
     one, shape = torch.ones_like(t), (len(t), *net.latent_shape())
@@ -124,16 +143,16 @@ def _changes(
     x_t = interpolate(endpoint(w, net(w, one, one, c), one), z, t)  # Eq. 11 and 1
     v, tokens = _respond(net, x_t, t, c)
     rows = []
-    for index, other in enumerate(others):
-        c_other = other.to(net.device).expand(len(t))
-        v_other, tokens_other = _respond(net, x_t, t, c_other)
+    for told in [c.shift(shift) for shift in shifts] + [other.to(net.device).expand(len(t)) for other in others]:
+        v_told, tokens_told = _respond(net, x_t, t, told)
         pooled = text = attention = torch.tensor(nan)
-        if index < shifted:
-            text, attention = _relative(tokens_other, tokens), _relative(_varying(tokens_other), _varying(tokens))
+        if len(rows) < len(shifts):
+            text, attention = _relative(tokens_told, tokens), _relative(_varying(tokens_told), _varying(tokens))
             if c.pooled is not None:
-                alone = Condition(c.embeds, c.mask, c_other.pooled)
+                shift = shifts[len(rows)]
+                alone = c.shift(Shift(nothing(), shift.pooled, shift.place).to(net.device))
                 pooled = _relative(_respond(net, x_t, t, alone)[0], v)
-        each = [_relative(*pair) for pair in zip(v_other, v, strict=True)]
+        each = [_relative(*pair) for pair in zip(v_told, v, strict=True)]
         rows.append(torch.stack([value.cpu() for value in (*each, pooled, text, attention)]))
     return torch.stack(rows)
 
@@ -159,31 +178,41 @@ def _relative(changed: Tensor, original: Tensor) -> Tensor:
     return (changed - original).norm() / original.norm().clamp(min=1e-12)
 
 
-def first_visible(rows: Sequence[Row]) -> Shift | None:
+def first_visible(rows: Sequence[Row]) -> Numbers | None:
     """The first shift that is visible; the sign alone, the default, comes before others. None where there is none."""
-    return next((row.shift for row in rows if row.shift is not None and row.verdict == "visible"), None)
+    found = (row.shift for row in rows if isinstance(row.shift, Numbers) and row.verdict == "visible")
+    return next(found, None)
 
 
-def lines(shift: Shift) -> str:
+def lines(shift: Numbers) -> str:
     """The lines of a run file for a shift."""
-    a, b = shift
-    return f"objective.shift_scale = {a}" + (f", objective.shift_bias = {b}" if b else "")
+    bias = f", objective.shift_bias = {shift.b}" if shift.b else ""
+    place = f', objective.shift_place = "{shift.place}"' if shift.place != "condition" else ""
+    return f"objective.shift_scale = {shift.a}{bias}{place}"
 
 
-def warning(backbone: Backbone, conditions: Sequence[Condition], null: Condition, shift: Shift) -> str | None:
+def spelt(shift: Numbers | Shift) -> str:
+    """A shift in a few characters."""
+    if isinstance(shift, Shift):
+        return "this shift"
+    return f"({shift.a:g}, {shift.b:g})" + (" after" if shift.place == "projection" else "")
+
+
+def warning(backbone: Backbone, conditions: Sequence[Condition], null: Condition, shift: Numbers | Shift) -> str | None:
     """A line where a shift is invisible to a backbone, with the lines to write; at one time, so that it is cheap."""
     [row, *_] = measure(backbone, conditions, null, [shift], [0.5])
     if row.verdict != "invisible":
         return None
     better = first_visible(measure(backbone, conditions, null, SHIFTS, [0.5]))
     write = f"write {lines(better)}" if better else "see: apexgen probe"
+    told = f"a = {shift.a:g}, b = {shift.b:g}" if isinstance(shift, Numbers) else "it"
     return (
-        f"the shifted condition is invisible to this network: a = {shift[0]:g}, b = {shift[1]:g} changes the velocity "
+        f"the shifted condition is invisible to this network: {told} changes the velocity "
         f"by {row.share:.1%} of what another prompt does; {write}"
     )
 
 
-def parse_shift(text: str) -> Shift:
+def parse_shift(text: str) -> tuple[float, float]:
     """ "a,b" as two numbers; ValueError for anything else."""
     try:
         a, b = map(float, text.split(","))

@@ -23,6 +23,7 @@ from apexgen.condition import Condition
 from apexgen.discriminator import Discriminator
 from apexgen.objectives.base import Nets
 from apexgen.shard import Exchanged, is_sharded, like
+from apexgen.shift import Shift
 
 ADAPTER = "student"
 
@@ -32,6 +33,7 @@ class Reweighted:
 
     def __init__(self, network: nn.Module, weights: dict[str, Tensor]) -> None:
         self.network, self.weights, self.config = network, weights, network.config
+        self.get_submodule = network.get_submodule
 
     def __call__(self, *inputs: Any, **options: Any) -> Any:
         return functional_call(self.network, self.weights, inputs, options)
@@ -41,7 +43,8 @@ class Student:
     """The trainable part of a backbone, with its average.
 
     mode "lora": low-rank weights on `targets`, read by lora_names, scale 1 (alpha = rank); "full": every weight.
-    heads: the backbone's blocks that a discriminator reads, where there is to be one.
+    heads: the backbone's blocks that a discriminator reads, where there is to be one. shift: what tells the network's
+    two roles apart; a learned one trains along, and is no part of the average.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class Student:
         seed: int = 0,
         with_fake: bool = False,
         heads: Sequence[int] = (),
+        shift: Shift | None = None,
     ) -> None:
         self.backbone, self.mode, self.rank = backbone, mode, rank
         self.targets = lora_names(backbone, targets)
@@ -77,6 +81,10 @@ class Student:
         if self.discriminator is not None:
             named = self.discriminator.heads.to(backbone.device).named_parameters()
             self.trained |= {f"head.{name}": weight for name, weight in named}
+        self.shift = None if shift is None else shift.to(backbone.device)
+        if self.shift is not None:
+            named = self.shift.named_parameters()
+            self.trained |= {f"shift.{name}": weight for name, weight in named if weight.requires_grad}
 
     def _add_adapter(self, seed: int) -> None:
         from peft import LoraConfig
@@ -92,6 +100,9 @@ class Student:
             warnings.filterwarnings("ignore", "Already found a `peft_config`")  # a stacked adapter's
             torch.manual_seed(seed)  # peft draws the first factors from the global generator
             network.add_adapter(config, adapter_name=ADAPTER)
+        for name, weight in network.named_parameters():
+            if f".{ADAPTER}." in name:
+                weight.data = weight.data.float()  # whatever the base is held in
         if self.backbone.adapters:
             network.set_adapters([*self.backbone.adapters, ADAPTER])  # which would train them all
             for name, weight in network.named_parameters():
@@ -100,7 +111,7 @@ class Student:
     def nets(self) -> Nets:
         """The three velocities, for an objective, and what else it asked for."""
         fake, snapshot = self.fake if self._fake else None, self.snapshot if self.kept else None
-        return Nets(self.backbone, self.teacher, self.ema, fake, snapshot, self.discriminator)
+        return Nets(self.backbone, self.teacher, self.ema, fake, snapshot, self.discriminator, self.shift)
 
     def teacher(self, x: Tensor, t: Tensor, r: Tensor, c: Condition) -> Tensor:
         """The velocity the student started from; it knows one time, so r is not read."""

@@ -1,7 +1,8 @@
 """What apexgen needs of a text-to-image model: a velocity field, its text and picture codecs, and its LoRA targets."""
 
+import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
@@ -10,8 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from apexgen.backbones.held import Weights
+from apexgen.backbones.quiet import quiet
 from apexgen.backbones.two_times import SecondTime
 from apexgen.condition import Condition
+from apexgen.shift import Shift
 
 # What diffusers calls the linear modules that a LoRA adapts, by the end of their names.
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
@@ -45,11 +49,26 @@ def from_patches(tokens: Tensor, height: int, width: int) -> Tensor:
     return nn.functional.pixel_shuffle(tokens.mT.unflatten(2, (height // 2, width // 2)), 2)
 
 
-def refuse_cut(prompts: Sequence[str], tokens: Sequence[Sequence[int]], longest: int) -> None:
-    """ValueError for the first prompt whose tokens are more than the encoder takes."""
-    for prompt, ids in zip(prompts, tokens, strict=True):
-        if len(ids) > longest:
-            raise ValueError(f"prompt too long: {len(ids)} tokens, at most {longest}: {prompt[:60]!r}... Shorten it")
+def warn_of_cut(tokenizer: Any, tokens: Sequence[Sequence[int]], longest: int) -> None:
+    """Warn in a line where prompts are of more tokens than are read: how many, and what the first will lose.
+
+    The stock pipelines cut the end off.
+    """
+    long = [list(ids) for ids in tokens if len(ids) > longest]
+    if not long:
+        return
+    ends = long[0][-1] == tokenizer.eos_token_id  # a mark that takes the place of the last token read
+    lost = tokenizer.decode(long[0][longest - 1 : -1] if ends else long[0][longest:], skip_special_tokens=True).strip()
+    warnings.warn(
+        f"{len(long)} of {len(tokens)} prompts cut to {longest} tokens; the first, of {len(long[0])}, loses "
+        f"{lost[:60]!r}" + ("..." if len(lost) > 60 else ""),
+        stacklevel=4,
+    )
+
+
+def _applied(part: nn.Module) -> Callable[[nn.Module, Any, Tensor], Tensor]:
+    """A forward hook that puts a module's output through a further one."""
+    return lambda module, inputs, output: part(output)
 
 
 class Backbone(ABC):
@@ -64,12 +83,15 @@ class Backbone(ABC):
     oldest_diffusers: ClassVar[tuple[int, int]] = (0, 36)  # in which the family works as it should
     time_embedder: ClassVar[str]  # the network's module that makes a vector of its time
     text_embedder: ClassVar[str]  # the module whose output is what attention is given of the text
+    pooled_embedder: ClassVar[str | None] = None  # the one that projects the pooled vector
+    packs: ClassVar[bool] = False  # whether the stock pipeline holds its latents as patches
     scheduler_config: ClassVar[dict[str, Any]] = {"shift": 1.0, "num_train_timesteps": 1000}  # plain steps, exported
 
     def __init__(self, pipeline: Any) -> None:
         self.pipeline = pipeline
         self.network: Any = pipeline.transformer
         self.precision: torch.dtype | None = None  # autocast inside the network; None: as its weights are
+        self.weights: Weights = "float32"  # how the network's own are held
         self.size: int | None = None  # pixels a side of its pictures; None: native_size
         self.task_lora: Path | None = None  # a user's LoRA file that the network has
         self.adapters: tuple[str, ...] = ()  # of the network before it has a student's, and always on
@@ -95,9 +117,10 @@ class Backbone(ABC):
         """The longest prompt, in tokens, with all that the family puts around it."""
 
     @property
-    @abstractmethod
     def native_size(self) -> int:
         """Pixels a side of the pictures the network was trained at."""
+        side = getattr(self.network.config, "sample_size", None) or self.pipeline.default_sample_size
+        return int(side * self.pipeline.vae_scale_factor)
 
     @property
     def channels(self) -> int:
@@ -118,8 +141,38 @@ class Backbone(ABC):
         """The velocity at x (B, C, H, W), times (B, 1, 1, 1) in [0, 1] float32, condition of B rows; like x."""
         if self.second is not None:
             self.second.tell(t, r)
-        with torch.autocast(x.device.type, dtype=self.precision, enabled=self.precision is not None):
+        lowered = torch.autocast(x.device.type, dtype=self.precision, enabled=self.precision is not None)
+        with self._shifted(c.after), lowered:
             return self.velocity(x, t, c).to(x.dtype)
+
+    @contextmanager
+    def _shifted(self, shift: Shift | None) -> Iterator[None]:
+        """Inside, what the network's projections make of the text and of the pooled vector is shifted."""
+        hooks = []
+        if shift is not None:
+            for name, part in ((self.text_embedder, shift.embeds), (self.pooled_embedder, shift.pooled)):
+                if name is not None and part is not None:
+                    # First of all hooks: others see what attention is given.
+                    hooks.append(self.network.get_submodule(name).register_forward_hook(_applied(part), prepend=True))
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def projected_widths(self) -> tuple[int, int | None]:
+        """Channels of the text and of the pooled vector, if there is one, after the network's own projections."""
+        text, pooled = (
+            None if name is None else len([*self.network.get_submodule(name).parameters()][-1])
+            for name in (self.text_embedder, self.pooled_embedder)
+        )
+        assert text is not None
+        return text, pooled
+
+    def encoded_widths(self) -> tuple[int, int | None]:
+        """The same of what the encoders make of a prompt."""
+        c = self.encode_text([""])
+        return c.embeds.shape[-1], None if c.pooled is None else c.pooled.shape[-1]
 
     @abstractmethod
     def velocity(self, x: Tensor, t: Tensor, c: Condition) -> Tensor:
@@ -138,9 +191,15 @@ class Backbone(ABC):
         """The length of a token between two blocks."""
         return int(self.network.config.num_attention_heads * self.network.config.attention_head_dim)
 
-    @abstractmethod
+    @torch.no_grad()
     def encode_text(self, prompts: Sequence[str]) -> Condition:
-        """The condition of each prompt, by the pipeline's own encoders. ValueError for a prompt it would cut."""
+        """The condition of each prompt, by the pipeline's own encoders; a warning of those that they cut."""
+        with quiet():  # they have a notice of their own for every text, padding and all
+            return self._encode_text(prompts)
+
+    @abstractmethod
+    def _encode_text(self, prompts: Sequence[str]) -> Condition:
+        """`encode_text` in the family's own way."""
 
     def encode_text_in_chunks(self, prompts: Sequence[str], chunk: int) -> Condition:
         """`encode_text`, at most `chunk` prompts at once; the result is on the CPU."""
@@ -176,7 +235,7 @@ class Backbone(ABC):
 
     def pack(self, latents: Tensor) -> Tensor:
         """Latents (B, C, h, w) as the stock pipeline takes and returns them."""
-        return latents
+        return to_patches(latents) if self.packs else latents
 
     def pipeline_arguments(self, steps: int, guidance: float) -> dict[str, Any]:
         """How to call the stock pipeline for `steps` plain Euler steps (guidance 1 is none)."""

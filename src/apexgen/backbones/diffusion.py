@@ -1,13 +1,16 @@
 """Open a diffusers pipeline folder safely: check it first, then load it, so that a mistake costs one clear line."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from warnings import catch_warnings, simplefilter
 
 import torch
+
+from apexgen.backbones.held import Weights, loading_options
+from apexgen.backbones.quiet import quiet
+from apexgen.cost import parts
 
 if TYPE_CHECKING:
     from apexgen.backbones.base import Backbone
@@ -53,11 +56,13 @@ def check_flow(folder: Path) -> None:
         )
 
 
-def load_backbone(folder: str | Path, device: str | torch.device = "cpu") -> "Backbone":
+def load_backbone(folder: str | Path, device: str | torch.device = "cpu", weights: Weights = "float32") -> "Backbone":
     """Open a pipeline folder as a Backbone; nothing is downloaded and no code from the folder is run.
 
+    weights: how those of its network are held.
+
     Raises ValueError, one line, when the folder is missing, is not a diffusers pipeline, is of a family without an
-    adapter, is not a flow-matching model, or has a broken or missing weight file.
+    adapter, is not a flow-matching model, or has a broken or missing weight file, or weights that are not finite.
     """
     path = Path(folder)
     family = read_index(path)["_class_name"]
@@ -66,7 +71,14 @@ def load_backbone(folder: str | Path, device: str | torch.device = "cpu") -> "Ba
     check_flow(path)
     adapter = find_adapter(family)
     check_diffusers(adapter)
-    return adapter(open_pipeline(path).to(device))
+    backbone = adapter(open_pipeline(path, weights).to(device))
+    for name, weight in backbone.network.named_parameters():
+        if weight.is_floating_point() and not all(part.isfinite().all() for part in parts(weight)):
+            raise ValueError(
+                f"{path / 'transformer'}: {name} is not finite; fetch it again, or take an earlier checkpoint"
+            )
+    backbone.weights = weights
+    return backbone
 
 
 def find_adapter(family: str) -> "type[Backbone]":
@@ -86,34 +98,17 @@ def check_diffusers(adapter: "type[Backbone]") -> None:
         )
 
 
-def open_pipeline(path: Path) -> Any:
+def open_pipeline(path: Path, weights: Weights = "float32") -> Any:
     """The stock pipeline of a folder, quietly. ValueError, one line, when it can't be opened."""
     from diffusers import DiffusionPipeline
     from safetensors import SafetensorError
 
+    options = {"use_safetensors": True, "local_files_only": True} | loading_options(weights)
     try:
-        with quiet():
-            pipeline = DiffusionPipeline.from_pretrained(path, use_safetensors=True, local_files_only=True)
+        with quiet(), catch_warnings():
+            simplefilter("ignore", FutureWarning)  # newer diffusers calls torch_dtype dtype
+            pipeline = DiffusionPipeline.from_pretrained(path, **options)
     except (OSError, SafetensorError, RuntimeError, ValueError, AttributeError) as error:
         raise ValueError(f"{path} can't be opened: {str(error).strip().splitlines()[0]}") from error
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Without the libraries' progress bars and notices, which would drown a command's own lines."""
-    from diffusers.utils import logging as diffusers_logging
-    from transformers.utils import logging as transformers_logging
-
-    libraries = (diffusers_logging, transformers_logging)
-    levels = [library.get_verbosity() for library in libraries]
-    for library in libraries:
-        library.set_verbosity_error()
-        library.disable_progress_bar()
-    try:
-        yield
-    finally:
-        for library, level in zip(libraries, levels, strict=True):
-            library.set_verbosity(level)
-            library.enable_progress_bar()

@@ -16,8 +16,8 @@ from apexgen.backbones.base import (
     TIME,
     Backbone,
     from_patches,
-    refuse_cut,
     to_patches,
+    warn_of_cut,
 )
 from apexgen.condition import Condition
 
@@ -31,7 +31,9 @@ class Flux(Backbone):
 
     family = "FLUX.1"
     time_embedder = "time_text_embed.timestep_embedder"
+    packs = True
     text_embedder = "context_embedder"
+    pooled_embedder = "time_text_embed.text_embedder"
     guidance = 3.5  # what dev is told
     lora_targets = (*ATTENTION, *TEXT_ATTENTION, *FEED_FORWARD, "proj_mlp", *TIME, "proj_out")
 
@@ -39,10 +41,6 @@ class Flux(Backbone):
     def max_tokens(self) -> int:
         longest = 512 if self.network.config.guidance_embeds else 256  # dev | schnell
         return min(longest, int(self.pipeline.tokenizer_2.model_max_length))
-
-    @property
-    def native_size(self) -> int:
-        return int(self.pipeline.default_sample_size * self.pipeline.vae_scale_factor)
 
     def velocity(self, x: Tensor, t: Tensor, c: Condition) -> Tensor:
         batch, _, height, width = x.shape
@@ -60,12 +58,8 @@ class Flux(Backbone):
         )[0]
         return from_patches(patches, height, width)
 
-    def pack(self, latents: Tensor) -> Tensor:
-        return to_patches(latents)
-
-    @torch.no_grad()
-    def encode_text(self, prompts: Sequence[str]) -> Condition:
-        refuse_cut(prompts, self.pipeline.tokenizer_2(list(prompts)).input_ids, self.max_tokens)
+    def _encode_text(self, prompts: Sequence[str]) -> Condition:
+        warn_of_cut(self.pipeline.tokenizer_2, self.pipeline.tokenizer_2(list(prompts)).input_ids, self.max_tokens)
         embeds, pooled, _ = self.pipeline.encode_prompt(list(prompts), max_sequence_length=self.max_tokens)
         return Condition(embeds, torch.ones_like(embeds[..., 0], dtype=torch.bool), pooled)
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from apexgen.backbones.base import ATTENTION, TIME, Backbone, refuse_cut
+from apexgen.backbones.base import ATTENTION, TIME, Backbone, warn_of_cut
 from apexgen.condition import Condition
 
 
@@ -43,11 +43,10 @@ class Lumina2(Backbone):
             return_dict=False,
         )[0]
 
-    @torch.no_grad()
-    def encode_text(self, prompts: Sequence[str]) -> Condition:
+    def _encode_text(self, prompts: Sequence[str]) -> Condition:
         """The empty prompt becomes what the network was trained on without one: no system prompt either."""
         texts = [f"{self.pipeline.system_prompt} <Prompt Start> {prompt}" for prompt in prompts]
-        refuse_cut(prompts, self.pipeline.tokenizer(texts).input_ids, self.max_tokens)
+        warn_of_cut(self.pipeline.tokenizer, self.pipeline.tokenizer(texts).input_ids, self.max_tokens)
         embeds, mask, null, null_mask = self.pipeline.encode_prompt(
             list(prompts), do_classifier_free_guidance=not all(prompts), max_sequence_length=self.max_tokens
         )

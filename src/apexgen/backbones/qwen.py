@@ -16,8 +16,8 @@ from apexgen.backbones.base import (
     TIME,
     Backbone,
     from_patches,
-    refuse_cut,
     to_patches,
+    warn_of_cut,
 )
 from apexgen.condition import Condition
 
@@ -31,6 +31,7 @@ class QwenImage(Backbone):
     family = "Qwen-Image"
     oldest_diffusers = (0, 37)  # before, it attends to the padding of prompts
     time_embedder = "time_text_embed.timestep_embedder"
+    packs = True
     text_embedder = "txt_in"
     max_tokens = 512
     lora_targets = (*ATTENTION, *TEXT_ATTENTION, *FEED_FORWARD, *TIME, "proj_out")
@@ -40,10 +41,6 @@ class QwenImage(Backbone):
         last = f"transformer_blocks.{len(self.network.transformer_blocks) - 1}"
         unread = ("attn.add_q_proj", "attn.to_add_out", "txt_mlp.net.0.proj", "txt_mlp.net.2")
         return tuple(f"{last}.{name}" for name in unread)
-
-    @property
-    def native_size(self) -> int:
-        return int(self.pipeline.default_sample_size * self.pipeline.vae_scale_factor)
 
     @property
     def channels(self) -> int:
@@ -61,15 +58,13 @@ class QwenImage(Backbone):
         )[0]
         return from_patches(patches, height, width)
 
-    def pack(self, latents: Tensor) -> Tensor:
-        return to_patches(latents)
-
-    @torch.no_grad()
-    def encode_text(self, prompts: Sequence[str]) -> Condition:
+    def _encode_text(self, prompts: Sequence[str]) -> Condition:
         pipeline = self.pipeline
         texts = [pipeline.prompt_template_encode.format(prompt) for prompt in prompts]
         beginning = pipeline.prompt_template_encode_start_idx  # of the template, which the network is not shown
-        refuse_cut(prompts, [ids[beginning:] for ids in pipeline.tokenizer(texts).input_ids], self.max_tokens)
+        warn_of_cut(
+            pipeline.tokenizer, [ids[beginning:] for ids in pipeline.tokenizer(texts).input_ids], self.max_tokens
+        )
         embeds, mask = pipeline.encode_prompt(list(prompts), max_sequence_length=self.max_tokens)
         every = torch.ones_like(embeds[..., 0], dtype=torch.bool)
         return Condition(embeds, every if mask is None else mask.bool())

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from apexgen.backbones.base import Backbone, refuse_cut
+from apexgen.backbones.base import Backbone, warn_of_cut
 from apexgen.condition import Condition
 
 
@@ -45,13 +45,8 @@ class Sana(Backbone):
     def max_tokens(self) -> int:
         return min(300, int(self.pipeline.tokenizer.model_max_length))
 
-    @property
-    def native_size(self) -> int:
-        return int(self.network.config.sample_size * self.pipeline.vae_scale_factor)
-
-    @torch.no_grad()
-    def encode_text(self, prompts: Sequence[str]) -> Condition:
-        refuse_cut(prompts, self.pipeline.tokenizer(list(prompts)).input_ids, self.max_tokens)
+    def _encode_text(self, prompts: Sequence[str]) -> Condition:
+        warn_of_cut(self.pipeline.tokenizer, self.pipeline.tokenizer(list(prompts)).input_ids, self.max_tokens)
         embeds, mask, _, _ = self.pipeline.encode_prompt(
             list(prompts),
             do_classifier_free_guidance=False,

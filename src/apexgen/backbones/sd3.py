@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from apexgen.backbones.base import ATTENTION, FEED_FORWARD, TEXT_ATTENTION, TIME, Backbone, refuse_cut
+from apexgen.backbones.base import ATTENTION, FEED_FORWARD, TEXT_ATTENTION, TIME, Backbone, warn_of_cut
 from apexgen.condition import Condition
 
 
@@ -19,6 +19,7 @@ class StableDiffusion3(Backbone):
     family = "Stable Diffusion 3"
     time_embedder = "time_text_embed.timestep_embedder"
     text_embedder = "context_embedder"
+    pooled_embedder = "time_text_embed.text_embedder"
     lora_targets = (*ATTENTION, *TEXT_ATTENTION, *FEED_FORWARD, *TIME, "proj_out")
 
     @property
@@ -33,10 +34,6 @@ class StableDiffusion3(Backbone):
     @property
     def max_tokens(self) -> int:
         return min(256, int(self._reader.model_max_length))
-
-    @property
-    def native_size(self) -> int:
-        return int(self.network.config.sample_size * self.pipeline.vae_scale_factor)
 
     @property
     def size_multiple(self) -> int:
@@ -55,9 +52,8 @@ class StableDiffusion3(Backbone):
             return_dict=False,
         )[0]
 
-    @torch.no_grad()
-    def encode_text(self, prompts: Sequence[str]) -> Condition:
-        refuse_cut(prompts, self._reader(list(prompts)).input_ids, self.max_tokens)
+    def _encode_text(self, prompts: Sequence[str]) -> Condition:
+        warn_of_cut(self._reader, self._reader(list(prompts)).input_ids, self.max_tokens)
         embeds, _, pooled, _ = self.pipeline.encode_prompt(
             list(prompts), None, None, do_classifier_free_guidance=False, max_sequence_length=self.max_tokens
         )

@@ -27,7 +27,7 @@ def lora_names(backbone: Backbone, targets: str | tuple[str, ...]) -> tuple[str,
     if not isinstance(targets, str):
         _check_each_fits(targets, list(modules), backbone.family)
         return targets
-    own = [name for name in modules if _fits(name, backbone.lora_targets)]
+    own = [name for name in modules if fits(name, backbone.lora_targets)]
     if targets == "all-linear":
         return tuple(name for name, module in modules.items() if isinstance(module, nn.Linear) or name in own)
     blocks = tuple(_blocks(backbone.network))
@@ -35,10 +35,11 @@ def lora_names(backbone: Backbone, targets: str | tuple[str, ...]) -> tuple[str,
     if targets == "attention+mlp":
         return inside
     assert targets == "attention", f"no such preset: {targets}"
-    return tuple(name for name in inside if _fits(name, (*ATTENTION, *TEXT_ATTENTION)))
+    return tuple(name for name in inside if fits(name, (*ATTENTION, *TEXT_ATTENTION)))
 
 
-def _fits(name: str, ends: tuple[str, ...]) -> bool:
+def fits(name: str, ends: tuple[str, ...]) -> bool:
+    """Whether a module of that name is among those whose names, or their ends, are given."""
     return f".{name}".endswith(tuple(f".{end}" for end in ends))
 
 
@@ -49,7 +50,7 @@ def _blocks(network: nn.Module) -> Iterator[str]:
 
 def _check_each_fits(targets: tuple[str, ...], modules: list[str], family: str) -> None:
     for target in targets:
-        if any(_fits(name, (target,)) for name in modules):
+        if any(fits(name, (target,)) for name in modules):
             continue
         parts = target.count(".") + 1
         ends = sorted({".".join(name.split(".")[-count:]) for name in modules for count in (parts, parts + 1)})

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from apexgen.backbones.base import ATTENTION, Backbone, refuse_cut
+from apexgen.backbones.base import ATTENTION, Backbone, warn_of_cut
 from apexgen.condition import Condition
 
 
@@ -39,12 +39,11 @@ class ZImage(Backbone):
         frames = self.network(list(x.unsqueeze(2)), 1 - t.flatten(), texts, return_dict=False)[0]
         return -torch.stack(frames).squeeze(2)
 
-    @torch.no_grad()
-    def encode_text(self, prompts: Sequence[str]) -> Condition:
+    def _encode_text(self, prompts: Sequence[str]) -> Condition:
         tokenizer = self.pipeline.tokenizer
         chats = [[{"role": "user", "content": prompt}] for prompt in prompts]
         texts = tokenizer.apply_chat_template(chats, tokenize=False, add_generation_prompt=True, enable_thinking=True)
-        refuse_cut(prompts, tokenizer(texts).input_ids, self.max_tokens)
+        warn_of_cut(tokenizer, tokenizer(texts).input_ids, self.max_tokens)
         embeds, _ = self.pipeline.encode_prompt(
             list(prompts), do_classifier_free_guidance=False, max_sequence_length=self.max_tokens
         )

@@ -1,6 +1,7 @@
 """The command line: its commands, and what their mistakes become."""
 
 import sys
+import warnings
 
 import typer
 
@@ -11,10 +12,14 @@ from apexgen.parallel import Elsewhere
 # Each puts its commands on the app; help lists them in this order.
 from apexgen.cli import training  # noqa: F401 # isort: skip
 from apexgen.cli import models  # noqa: F401 # isort: skip
+from apexgen.cli import evaluate  # noqa: F401 # isort: skip
+from apexgen.cli import statistics  # noqa: F401 # isort: skip
+from apexgen.cli import judged  # noqa: F401 # isort: skip
 
 
 def main() -> None:
-    """Run a command: the user's mistakes are one line on standard error and exit code 2."""
+    """Run a command: the user's mistakes are one line on standard error and exit code 2, warnings one line too."""
+    warnings.formatwarning = lambda message, *_: f"warning: {message}\n"
     try:
         if code := app(standalone_mode=False):  # click hands back the code of typer.Exit
             sys.exit(code)

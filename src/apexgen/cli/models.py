@@ -10,21 +10,37 @@ from apexgen.cli.app import app, console
 
 @app.command()
 def sample(
-    folder: Annotated[Path, typer.Argument(help="A run's folder.")],
-    prompt: Annotated[list[str], typer.Option("-p", "--prompt", help="What to draw; may be repeated.")],
-    out: Annotated[Path, typer.Option(help="Where the picture is written: a grid, one row a prompt.")] = Path(
-        "sample.png"
-    ),
-    steps: Annotated[int, typer.Option(help="Network evaluations.")] = 1,
-    seed: Annotated[int, typer.Option(help="Seed of the noise.")] = 0,
+    folder: Annotated[str, typer.Argument(help="A run's folder, a diffusers pipeline's, or \"scenes\".")],
+    prompt: Annotated[list[str] | None, typer.Option("-p", "--prompt", help="What to draw; may be repeated.")] = None,
+    prompts: Annotated[Path | None, typer.Option(help="A file with one prompt a line.")] = None,
+    out: Annotated[
+        Path, typer.Option(help="A .png, which gets a grid, one row a prompt; or a folder, which gets each picture.")
+    ] = Path("sample.png"),
+    steps: Annotated[int, typer.Option(help="Steps of sampling.")] = 1,
+    guidance: Annotated[float, typer.Option(help="Classifier-free guidance; 1 is none.")] = 1.0,
+    lora: Annotated[Path | None, typer.Option(help="A LoRA for the pipeline, .safetensors.")] = None,
+    grid: Annotated[int, typer.Option(min=1, help="Pictures a prompt.")] = 1,
+    size: Annotated[int | None, typer.Option(help="Pixels a side; the model's own unless given.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the first picture's noise; each has the next one.")] = 0,
 ) -> None:
-    """Draw prompts with a run's student.
+    """Draw prompts with a run's student, a pipeline, or a pipeline and a LoRA.
 
     Example: apexgen sample apexgen-demo -p "a photo of a red circle" --steps 1 --seed 0
     """
-    from apexgen.distill import sample_run
+    from apexgen.drawer import open_model, save_grid
+    from apexgen.encode import given_prompts
+    from apexgen.evaluate.gallery import Job, fill
+    from apexgen.sample import uniform_grid
 
-    console.print(str(sample_run(folder, prompt, steps, seed, out)))
+    texts = given_prompts(prompt or [], prompts)
+    uniform_grid(steps)  # refuses steps < 1 before anything is opened
+    drawer = open_model(folder, lora, size).drawer(steps, guidance)
+    if out.suffix == ".png":
+        save_grid(drawer, texts, seed, out, grid)
+    else:
+        repeated = [text for text in texts for _ in range(grid)]
+        fill(out, [Job(f"{i:05}.png", text, seed + i) for i, text in enumerate(repeated)], drawer, console)
+    console.print(str(out))
 
 
 @app.command()
@@ -82,15 +98,16 @@ def probe(
 ) -> None:
     """Say whether the shifted condition is visible to a model: what it changes, beside another prompt.
 
+    Each shift is tried on the encoders' text, and "after" the network's own projection of it (shift_place).
     Example: apexgen probe path/to/a/pipeline --prompts prompts.txt --shift -1,0 --shift 0.5,0
     """
     from apexgen.config import validate
     from apexgen.distill import open_backbone
     from apexgen.encode import probe_prompts
-    from apexgen.probe import SHIFTS, parse_shift, summary, tables
+    from apexgen.probe import USUAL, in_both_places, parse_shift, summary, tables
     from apexgen.probe import probe as run_probe
 
-    shifts = [parse_shift(pair) for pair in shift or []] or SHIFTS
+    shifts = in_both_places([parse_shift(pair) for pair in shift or []] or USUAL)
     texts = probe_prompts(str(folder), prompts)
     rows = run_probe(open_backbone(validate({"model": {"path": str(folder), "size": size}})), texts, shifts)
     console.print(tables(rows))

@@ -61,7 +61,7 @@ def _fields(
     # Other samples than those of the cloud: a point noised from the cloud would know where it came from.
     fresh = one_step(student, flow.normal((LOOKED_AT, 2), generator), c.select(slice(LOOKED_AT)))
     x_t, c = flow.interpolate(fresh, flow.normal((LOOKED_AT, 2), generator), t), c.select(slice(LOOKED_AT))
-    c_fake = c.shift(objective.shift_scale, objective.shift_bias)
+    c_fake = c.shift(objective.plain_shift)
     return velocity_of(samples, x_t, t), student(x_t, t, t, c_fake), world.teacher(x_t, t, t, c)
 
 

@@ -10,9 +10,7 @@ from rich.table import Table
 
 from apexgen.compare.contest import World
 from apexgen.files import write_whole
-
-WIDTH, HEIGHT = 640, 320  # of a chart, in SVG units
-COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999999")  # told apart by all
+from apexgen.report.curves import chart
 
 
 def cells(report: dict[str, Any], world: World) -> list[list[str]]:
@@ -78,9 +76,11 @@ def write(folder: Path, report: dict[str, Any], world: World) -> None:
         ],
     }
     page = pages.get_template("compare.html.jinja").render(
-        world=type(world).__doc__, measures=world.measures, rows=ranked(report, world),
-        charts={title: lines(curves) for title, curves in charts.items()}, width=WIDTH, height=HEIGHT,
-    )  # fmt: skip
+        world=type(world).__doc__,
+        measures=world.measures,
+        rows=ranked(report, world),
+        charts={title: chart(title, curves) for title, curves in charts.items()},
+    )
     files = {
         "compare.json": json.dumps(report, indent=1) + "\n",
         "compare.md": markdown(report, world),
@@ -88,15 +88,3 @@ def write(folder: Path, report: dict[str, Any], world: World) -> None:
     }
     for name, content in files.items():
         write_whole(folder / name, content.encode())
-
-
-def lines(curves: list[tuple[str, dict[float, float]]]) -> dict[str, Any]:
-    """Named curves as points of one chart, both axes from 0 to the largest value; and those two values."""
-    across = max(x for _, curve in curves for x in curve)
-    top = max(max(curve.values()) for _, curve in curves) or 1.0
-    drawn = []
-    for index, (name, curve) in enumerate(curves):
-        points = " ".join(f"{WIDTH * x / across:.1f},{HEIGHT * (1 - y / top):.1f}" for x, y in curve.items())
-        dashes = "6 4" if index >= len(COLORS) else "none"
-        drawn.append({"name": name, "points": points, "color": COLORS[index % len(COLORS)], "dashes": dashes})
-    return {"lines": drawn, "across": across, "top": top}

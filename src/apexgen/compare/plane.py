@@ -4,6 +4,7 @@ import copy
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
+from itertools import chain
 from typing import ClassVar
 
 import torch
@@ -16,6 +17,7 @@ from apexgen.cost import Cost, arithmetic, most_held
 from apexgen.discriminator import Discriminator
 from apexgen.objectives import Batch, FlowMatching, Nets, Objective
 from apexgen.sample import euler, renoise, uniform_grid
+from apexgen.shift import Shift
 from apexgen.train import descend, rate
 from apexgen.velocities import Velocity
 
@@ -46,7 +48,7 @@ class Plane(World):
     def cost(self, objective: Objective) -> Cost:
         network = PointNetwork()
         others = (copy.deepcopy(network), network, _discriminator(network, objective, seed=0))
-        nets = Nets(copy.deepcopy(network), network, network, *others)
+        nets = Nets(copy.deepcopy(network), network, network, *others, shift=_shift(objective, seed=0))
         labels, x = self.points.data(BATCH, torch.Generator().manual_seed(0))
         batch, draw = Batch(condition(labels), NULL, x), objective.draw(x.shape, torch.Generator().manual_seed(0))
         t = torch.ones(BATCH, 1)
@@ -74,9 +76,11 @@ class Plane(World):
         generator = torch.Generator().manual_seed(seed)
         student, average, fake = (copy.deepcopy(start) for _ in range(3))
         discriminator = _discriminator(start, objective, seed)
-        nets = Nets(student, start, average, fake, None, discriminator)
-        heads = discriminator.heads.parameters() if discriminator else ()
-        optimizer = torch.optim.Adam([*student.parameters(), *fake.parameters(), *heads], RATE, betas=(0.9, 0.99))
+        shift = _shift(objective, seed)
+        nets = Nets(student, start, average, fake, None, discriminator, shift)
+        also = [module.parameters() for module in (discriminator and discriminator.heads, shift) if module is not None]
+        trained = [*student.parameters(), *fake.parameters(), *chain(*also)]
+        optimizer = torch.optim.Adam(trained, RATE, betas=(0.9, 0.99))
         for step in range(steps):
             if objective.takes_snapshot(step):
                 nets = replace(nets, snapshot=copy.deepcopy(student))
@@ -99,6 +103,13 @@ class Plane(World):
         grid, c = uniform_grid(steps), condition(labels)
         points = renoise(velocity, z, c, grid, fresh) if renoises else euler(velocity, z, c, grid)
         return self.points.judge(points, labels, real)
+
+
+def _shift(objective: Objective, seed: int) -> Shift | None:
+    """The one an objective wants of the labels, which are one-hot."""
+    if getattr(objective, "shift_place", "condition") != "condition":
+        raise ValueError('points have no projection of a text; write shift_place = "condition"')
+    return objective.new_shift(2, None, seed)
 
 
 def _discriminator(teacher: PointNetwork, objective: Objective, seed: int) -> Discriminator | None:

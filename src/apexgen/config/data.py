@@ -1,14 +1,67 @@
-"""The settings of a run's data."""
+"""The settings of a run's data: where records come from, which of their columns are read, and which are left out."""
 
-from pydantic import Field
+from typing import Any
+
+from pydantic import Field, field_validator, model_validator
 
 from apexgen.config.table import Table
 
 
-class Data(Table):
+class Bounds(Table):
+    """What a column's value must be for its record to be read; a record without a value is left out."""
+
+    minimum: float | None = None
+    maximum: float | None = None
+    equals: bool | int | float | str | None = None
+
+    @model_validator(mode="after")
+    def _has_effect(self) -> "Bounds":
+        if self.minimum is None and self.maximum is None and self.equals is None:
+            raise ValueError("write minimum, maximum or equals")
+        return self
+
+
+class Origin(Table):
+    """One source of records, and how its columns are read."""
+
+    source: str = "scenes"  # a folder, file, pattern such as "shards/*.tar", "hub:owner/name", or "scenes"
+    picture: str | None = None  # the column of the picture, or of its path; None: found by its name
+    captions: dict[str, float] = Field(default_factory=dict)  # columns, and how often each is drawn; empty: by name
+    filter: dict[str, Bounds] = Field(default_factory=dict)  # which records are read, by column
+    limit: int | None = Field(None, ge=1)  # use that many records only
+
+    @field_validator("captions", mode="before")
+    @classmethod
+    def _with_weights(cls, written: Any) -> Any:
+        """A column, or a list of them, drawn equally often."""
+        columns = [written] if isinstance(written, str) else written
+        return {column: 1.0 for column in columns} if isinstance(columns, list) else columns
+
+    @field_validator("captions")
+    @classmethod
+    def _positive(cls, captions: dict[str, float]) -> dict[str, float]:
+        for column, weight in captions.items():
+            if weight <= 0:
+                raise ValueError(f"{column} is drawn {weight} times as often; remove it, or write a number above 0")
+        return captions
+
+
+class Share(Origin):
+    """A source of a mixture."""
+
+    weight: float = Field(1.0, gt=0)  # how often it is drawn from, relative to the others
+
+
+class Data(Origin):
     """Where prompts come from, and pictures for objectives that need them."""
 
-    source: str = (
-        "scenes"  # "scenes", or a text file with one prompt a line, or a folder of pictures with .txt captions
-    )
-    limit: int | None = Field(None, ge=1)  # use that many records only
+    mixture: tuple[Share, ...] = ()  # several sources in place of one
+    bad_limit: float = Field(0.05, ge=0, le=1)  # the share of bad records above which a run stops
+
+    @model_validator(mode="after")
+    def _one_or_several(self) -> "Data":
+        usual = Origin()
+        for name in ("source", "picture", "captions", "filter"):
+            if self.mixture and getattr(self, name) != getattr(usual, name):
+                raise ValueError(f"{name} has no effect beside mixture; write it into a [[data.mixture]] table")
+        return self

@@ -13,14 +13,15 @@ PRESETS = ("attention", "attention+mlp", "all-linear")  # of the modules that a 
 class Model(Table):
     """The pretrained pipeline and what of it trains."""
 
-    path: str = "scenes"  # a diffusers pipeline folder; "scenes" is the embedded one
+    path: str = "scenes"  # a diffusers pipeline folder, or "hub:owner/name"; "scenes" is the embedded one
     size: int | None = Field(None, ge=1)  # pixels a side of its pictures; the network's own unless given
     tune: Literal["lora", "full"] = "lora"
     rank: int | None = Field(None, ge=1)  # of the LoRA; 32 unless given
     targets: str | tuple[str, ...] = ()  # one of PRESETS, or names of linear modules; empty: the family's own
     lora: str | None = None  # a LoRA file, safetensors, of the teacher; the student is distilled on top of it
-    lora_mode: Literal["merge", "stack"] | None = None  # added to the weights, or beside them; "merge" unless given
+    lora_mode: Literal["merge", "stack"] | None = None  # added to the weights, or beside them; "merge" if it can be
     checkpointing: bool = False  # compute activations again in the backward pass, for less memory
+    weights: Literal["float32", "bfloat16", "8bit", "4bit"] = "float32"  # how the base under a LoRA is held in memory
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 where the device is fast in it
 
     @model_validator(mode="before")
@@ -32,7 +33,18 @@ class Model(Table):
             return table
         if table.get("tune") == "full" and table.get("lora_mode") == "stack":
             raise ValueError('tune = "full" has no adapters to stack; write lora_mode = "merge"')
-        return {"lora_mode": "merge"} | table
+        quantised = table.get("weights") in ("8bit", "4bit")
+        if quantised and table.get("lora_mode") == "merge":
+            raise ValueError('quantised weights take no LoRA in; write lora_mode = "stack"')
+        return {"lora_mode": "stack" if quantised else "merge"} | table
+
+    @model_validator(mode="after")
+    def _check_weights(self) -> "Model":
+        if self.weights != "float32" and self.tune == "full":
+            raise ValueError(f'weights = "{self.weights}" can\'t be tuned; write tune = "lora", or weights = "float32"')
+        if self.weights != "float32" and self.precision != "auto":
+            raise ValueError(f'weights = "{self.weights}" computes in bfloat16; write precision = "auto"')
+        return self
 
     @model_validator(mode="before")
     @classmethod

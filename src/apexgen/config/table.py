@@ -3,7 +3,7 @@
 import difflib
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -40,9 +40,13 @@ def explain(error: ValidationError, of: type[BaseModel]) -> str:
 
 
 def _valid_names(model: type[BaseModel], parents: list[str]) -> list[str]:
+    within: Any = model
     for parent in parents:
-        annotation = model.model_fields[parent].annotation
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
-            return []
-        model = annotation
-    return list(model.model_fields)
+        if isinstance(within, type) and issubclass(within, BaseModel):
+            within = within.model_fields[parent].annotation
+        else:  # a place in a tuple, or a key of a dict: what those hold
+            held = [kind for kind in get_args(within) if isinstance(kind, type) and issubclass(kind, BaseModel)]
+            if not held:
+                return []
+            within = held[0]
+    return list(within.model_fields) if isinstance(within, type) and issubclass(within, BaseModel) else []

@@ -129,12 +129,7 @@ def _in_diffusers(case: Case, pipeline: Any, file: Path, header: Header) -> tupl
         name for name in wanted.keys() & scales.keys() if not isclose(scales[name], wanted[name], rel_tol=1e-3)
     )
     said = f"{len(scales)} modules take effect"
-    if missed:
-        said += f", not {_listed(missed)}"
-    if unlike:
-        said += f"; at scale {scales[unlike[0]]:g} in place of {wanted[unlike[0]]:g}: {_listed(unlike)}"
-    good = case.is_whole and not missed and not unlike
-    return good, f"{'yes' if good else 'no'}: {said}"
+    return _verdict(case, said, missed, [(name, scales[name], wanted[name]) for name in unlike])
 
 
 def _in_comfyui(case: Case) -> tuple[bool, str]:
@@ -148,10 +143,18 @@ def _in_comfyui(case: Case) -> tuple[bool, str]:
     scales = {pair.key: case.alphas.get(pair.key, pair.rank) / pair.rank for pair in case.names.pairs}
     unlike = [key for key in scales if not isclose(scales[key], case.asked[key], rel_tol=1e-3)]
     said = f"{len(case.names.pairs) - len(missed)} keys load"
+    return _verdict(case, said, missed, [(key, scales[key], case.asked[key]) for key in unlike], "it reads no metadata")
+
+
+def _verdict(
+    case: Case, said: str, missed: list[str], unlike: list[tuple[str, float, float]], why: str = ""
+) -> tuple[bool, str]:
+    """Whether it all loads, and what was seen; unlike: what got a scale in place of the one it asks for, and why."""
     if missed:
         said += f", not {_listed(missed)}"
     if unlike:
-        said += f"; at scale {scales[unlike[0]]:g} in place of {case.asked[unlike[0]]:g}: it reads no metadata"
+        _, scale, asked = unlike[0]
+        said += f"; at scale {scale:g} in place of {asked:g}: {why or _listed(name for name, _, _ in unlike)}"
     good = case.is_whole and not missed and not unlike
     return good, f"{'yes' if good else 'no'}: {said}"
 

@@ -1,21 +1,32 @@
-"""Score a velocity on the embedded world: the same prompts and noises for everyone, an exact judge, the time taken."""
+"""Score a velocity on the embedded world: the same prompts and noises for everyone, an exact judge, the time taken.
+
+Or a drawer, by way of a gallery, into a Result.
+"""
 
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from rich.console import Console
 from torch import Tensor
 
 from apexgen.backbones.base import Backbone
 from apexgen.condition import Condition
+from apexgen.evaluate.gallery import Job, fill, read_picture
+from apexgen.evaluate.result import Result, save_result
 from apexgen.generate import draw_noises, make_pictures
+from apexgen.rules import standard_errors, summarize
 from apexgen.scenes.draw import draw_pictures
 from apexgen.scenes.prompts import Caption, draw_captions
-from apexgen.scenes.score import is_correct, parse, summarize
+from apexgen.scenes.score import is_correct, parse
 from apexgen.scenes.spread import color_variety, spread
 from apexgen.velocities import Velocity
+
+if TYPE_CHECKING:
+    from apexgen.drawer import Drawer
 
 MOST_STEPS = 16  # of jumps
 SINGLE = ("single_object", "colors")  # the tasks of one figure, whose places and sizes are free
@@ -56,20 +67,53 @@ class Examination:
         return self.judge(pictures) | {"seconds_per_image": seconds}, pictures
 
     def judge(self, pictures: Sequence[np.ndarray] | np.ndarray) -> dict[str, Any]:
-        """The score (each task and "overall") of pictures of the captions, and how varied they are."""
-        found = [parse(picture) for picture in pictures]
-        records = [caption.metadata() for caption in self.captions]
-        correct = [is_correct(figures, record) for figures, record in zip(found, records, strict=True)]
-        alone = [index for index, caption in enumerate(self.captions) if caption.task in SINGLE]
-        varied = spread([found[index] for index in alone], [self.captions[index].text for index in alone])
-        uncolored = [
-            figures
-            for figures, caption in zip(found, self.captions, strict=True)
-            if all(request.color is None for request in caption.requests)
-        ]
-        varied["color"] = color_variety(uncolored)
-        return {"score": summarize(records, correct), "spread": varied}
+        """What `judge` says of pictures of the captions."""
+        return judge(self.captions, pictures)
 
     def judge_data(self, seed: int) -> dict[str, Any]:
         """The same for freshly drawn true pictures: what the best model could reach."""
         return self.judge(draw_pictures(self.captions, seed))
+
+
+def judge(captions: Sequence[Caption], pictures: Sequence[np.ndarray] | np.ndarray) -> dict[str, Any]:
+    """The score (each task and "overall") of a picture of each caption, and how varied they are."""
+    found = [parse(picture) for picture in pictures]
+    records = [caption.metadata() for caption in captions]
+    correct = [is_correct(figures, record) for figures, record in zip(found, records, strict=True)]
+    alone = [index for index, caption in enumerate(captions) if caption.task in SINGLE]
+    varied = spread([found[index] for index in alone], [captions[index].text for index in alone])
+    uncolored = [
+        figures
+        for figures, caption in zip(found, captions, strict=True)
+        if all(request.color is None for request in caption.requests)
+    ]
+    varied["color"] = color_variety(uncolored)
+    return {"score": summarize(records, correct), "spread": varied}
+
+
+def evaluate_scenes(drawer: "Drawer", out: Path, per_task: int, seed: int, console: Console) -> Result | None:
+    """Draw held-out captions, what is missing of them, into out/pictures, and judge them into out/result.json.
+
+    None where pictures are left to other ranks.
+    """
+    captions = draw_captions(per_task, held_out=True, seed=seed)
+    jobs = [Job(f"{index:05}.png", caption.text, seed + index) for index, caption in enumerate(captions)]
+    if fill(out / "pictures", jobs, drawer, console, batch=64):
+        return None
+    records = [caption.metadata() for caption in captions]
+    found = [parse(read_picture(out / "pictures" / job.path)) for job in jobs]
+    correct = [is_correct(figures, record) for figures, record in zip(found, records, strict=True)]
+    result = Result(
+        benchmark="scenes",
+        judge="apexgen.scenes.score, exact",
+        model=f"{drawer.model.name} {drawer.name}",
+        evaluations=drawer.evaluations,
+        scores=summarize(records, correct),
+        spread=standard_errors(records, correct),
+        n=len(jobs),
+        seeds=tuple(job.seed for job in jobs),
+        settings={"per_task": per_task, "captions_seed": seed},
+        drawn=drawer.settings(),
+    )
+    save_result(result, out / "result.json")
+    return result

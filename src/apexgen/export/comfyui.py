@@ -14,10 +14,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from apexgen.export.diffusers import LORA_FILE, lora_layers, lora_modules
+from apexgen.backbones.task_lora import TASK
+from apexgen.export.diffusers import LORA_FILE
+from apexgen.export.layers import lora_layers, lora_modules
 from apexgen.export.native import native_places
 from apexgen.export.workflow import workflow
-from apexgen.student import Student
+from apexgen.student import ADAPTER, Student
 
 DOTTED = {  # pipeline class -> what may stand before a module's diffusers name
     "FluxPipeline": ("transformer.", ""),
@@ -32,6 +34,7 @@ FLAT = {  # the same before a name whose dots are underscores
     "ZImagePipeline": ("lycoris_",),
 }
 SUPPORTED = (*DOTTED, "Lumina2Pipeline")
+TASK_FILE = "task.safetensors"  # the user's LoRA that the student was distilled on top of, in ComfyUI's words too
 
 
 def accepted_keys(pipeline: str, modules: list[str]) -> dict[str, list[str]]:
@@ -56,32 +59,43 @@ def check_comfyui(student: Student) -> None:
         raise ValueError('model.tune = "full" makes no LoRA; write --to merged, or train with model.tune = "lora"')
     if pipeline not in SUPPORTED:
         raise ValueError(f"ComfyUI itself has no {backbone.family} model; write --to diffusers or --to merged")
-    modules = sorted(lora_modules(lora_layers(student)))
-    if homeless := set(modules) - native_places(pipeline, modules).keys():
-        raise ValueError(
-            f"ComfyUI has no place for {min(homeless)} of {backbone.family}: train without it in model.targets"
-        )
+    for adapter in _adapters(student):
+        modules = sorted(lora_modules(lora_layers(student, adapter)))
+        if homeless := set(modules) - native_places(pipeline, modules).keys():
+            whose = (
+                "train without it in model.targets" if adapter == ADAPTER else "model.lora has it; write --to merged"
+            )
+            raise ValueError(f"ComfyUI has no place for {min(homeless)} of {backbone.family}: {whose}")
+
+
+def _adapters(student: Student) -> dict[str, str]:
+    """The LoRAs that the network has beside its weights, each with its file, in the order they are loaded."""
+    files = {TASK: TASK_FILE, ADAPTER: LORA_FILE}
+    return {name: files[name] for name in (*student.backbone.adapters, ADAPTER)}
 
 
 def write_comfyui(student: Student, folder: Path, renoises: bool) -> int:
     """Write the averaged student's LoRA and workflow.json to a new folder; returns how many modules it moves.
 
-    ValueError as in `check_comfyui`, and when the file, read again, is not of keys that ComfyUI loads.
+    On top of a user's LoRA that is stacked, a file of that too, which the workflow loads first.
+    ValueError as in `check_comfyui`, and when a file, read again, is not of keys that ComfyUI loads.
     """
     check_comfyui(student)
-    pipeline = type(student.backbone.pipeline).__name__
-    with student.averaged():
-        layers = {name: tensor.detach().cpu().clone() for name, tensor in lora_layers(student).items()}
+    pipeline, adapters = type(student.backbone.pipeline).__name__, _adapters(student)
     folder.mkdir()
-    if pipeline in DOTTED:
-        tensors = {f"transformer.{name}": tensor.contiguous() for name, tensor in layers.items()}
-    else:
-        tensors = to_native(pipeline, layers, _rows(student.backbone.network))
-    save_file(tensors, folder / LORA_FILE, metadata={"format": "pt"})
-    graph = workflow(student.backbone, LORA_FILE, renoises)
+    for adapter, name in adapters.items():
+        with student.averaged():
+            layers = {key: tensor.detach().cpu().clone() for key, tensor in lora_layers(student, adapter).items()}
+        modules = lora_modules(layers)
+        if pipeline in DOTTED:
+            tensors = {f"transformer.{key}": tensor.contiguous() for key, tensor in layers.items()}
+        else:
+            tensors = to_native(pipeline, layers, _rows(student.backbone.network))
+        save_file(tensors, folder / name, metadata={"format": "pt"})
+        moved = _count(folder / name, accepted_keys(pipeline, sorted(modules)), modules)
+    graph = workflow(student.backbone, list(adapters.values()), renoises)
     (folder / "workflow.json").write_text(json.dumps(graph, indent=2) + "\n")
-    modules = lora_modules(layers)
-    return _count(folder / LORA_FILE, accepted_keys(pipeline, sorted(modules)), modules)
+    return moved  # by the student's, which comes last
 
 
 def _count(file: Path, accepted: dict[str, list[str]], modules: set[str]) -> int:

@@ -5,19 +5,20 @@ loader reads with the right scale. A fully tuned student is exported as a whole 
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from torch import Tensor
 
 from apexgen.backbones.diffusion import open_pipeline
+from apexgen.backbones.hub import public_name
 from apexgen.backbones.task_lora import TASK, count_adapted, load_task_lora
 from apexgen.export.card import write_card
+from apexgen.export.layers import lora_layers, lora_modules
 from apexgen.export.merged import merged_weights, write_pipeline
+from apexgen.export.proof import difference, take_proof
 from apexgen.files import whole_folder
-from apexgen.generate import make_pictures
 from apexgen.student import ADAPTER, Student
 
 LORA_FILE = "pytorch_lora_weights.safetensors"
@@ -39,7 +40,7 @@ def export_student(student: Student, base: Path, target: Path, renoises: bool = 
             else:
                 write_pipeline(student.backbone.network, merged_weights(student), scheduler, base, partial)
         scheduler.save_pretrained(partial / "scheduler")
-        write_card(student, base.name, LORA_FILE if is_lora else None, type(scheduler).__name__, partial)
+        write_card(student, public_name(base), LORA_FILE if is_lora else None, type(scheduler).__name__, partial)
     return target
 
 
@@ -67,18 +68,6 @@ def _write_lora(student: Student, folder: Path) -> None:
         weight_name=LORA_FILE,
         transformer_lora_adapter_metadata=metadata,
     )
-
-
-def lora_layers(student: Student) -> dict[str, Tensor]:
-    """The network's LoRA now, `<module>.lora_A.weight` (rank, in) and `<module>.lora_B.weight` (out, rank)."""
-    from peft import get_peft_model_state_dict
-
-    return get_peft_model_state_dict(student.backbone.network, adapter_name=ADAPTER)
-
-
-def lora_modules(layers: Iterable[str]) -> set[str]:
-    """The modules that a LoRA's tensors adapt, by the tensors' names."""
-    return {name.rpartition(".lora_")[0] for name in layers}
 
 
 def _scheduler(student: Student, renoises: bool) -> Any:
@@ -118,17 +107,6 @@ def open_exported(folder: Path, base: Path, task_lora: Path | None = None) -> An
 
 def compare(student: Student, folder: Path, base: Path, prompts: Sequence[str], noise: Tensor, steps: int) -> float:
     """Largest difference, in [0, 1] pixel values, between our sampler's pictures and the stock pipeline's."""
-    return difference(student, open_exported(folder, base, student.backbone.task_lora), prompts, noise, steps)
-
-
-def difference(student: Student, pipeline: Any, prompts: Sequence[str], noise: Tensor, steps: int) -> float:
-    """As `compare`, with an export that is open already; both draw Euler's steps."""
-    backbone = student.backbone
-    ours = make_pictures(backbone, student.ema, backbone.encode_text(prompts), noise, steps)
-    stock = pipeline(
-        prompt=list(prompts),
-        latents=backbone.pack(noise).clone(),
-        output_type="np",
-        **backbone.pipeline_arguments(steps, guidance=1.0),
-    ).images
-    return float(np.abs(ours - stock).max())
+    return difference(
+        take_proof(student, prompts, noise, [steps]), open_exported(folder, base, student.backbone.task_lora)
+    )

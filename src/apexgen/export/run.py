@@ -1,24 +1,20 @@
 """A finished run, exported, reopened and compared with the run itself before its folder appears."""
 
+import gc
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
 from apexgen.backbones.task_lora import count_adapted
-from apexgen.config import dump_run
+from apexgen.config import Run, dump_run
 from apexgen.distill import base_folder, open_trained, read_run
 from apexgen.export.comfyui import write_comfyui
-from apexgen.export.diffusers import (
-    difference,
-    export_student,
-    lora_layers,
-    lora_modules,
-    open_exported,
-    refuse_second_time,
-)
+from apexgen.export.diffusers import export_student, open_exported, refuse_second_time
 from apexgen.export.merged import check_weights, merged_weights
+from apexgen.export.proof import Proof, difference, take_proof
 from apexgen.files import whole_folder
 from apexgen.generate import draw_noise
 from apexgen.student import ADAPTER, Student
@@ -55,44 +51,52 @@ def export_run(run_folder: Path, to: str, out: Path | None = None) -> Exported:
         raise ValueError(f"{target}: there is no folder {target.parent}")
     objective = open_objective(run)
     refuse_second_time(objective.needs_second_time)
-    if to == "comfyui" and run.model.lora is not None:
-        raise ValueError(f"{run_folder} was distilled on top of {run.model.lora}; write --to merged, which holds both")
-    student = open_trained(run, saved)
-    student.backbone.precision = None  # the stock pipelines compute in that of the weights
+    base = base_folder(run)
+    student = open_trained(_as_published(run, to), saved)
     with whole_folder(target) as partial:
         if to == "comfyui":
             modules, seen = write_comfyui(student, partial, objective.renoises), None
         else:
-            export_student(student, base_folder(run), partial, objective.renoises, merge=to == "merged")
+            export_student(student, base, partial, objective.renoises, merge=to == "merged")
             noise = draw_noise([0], student.backbone.latent_shape())
-            modules, seen = check_export(student, partial, base_folder(run), objective.renoises, [PROMPT], noise)
+            proof = take_export_proof(student, partial, objective.renoises, [PROMPT], noise)
+            del student  # two pipelines are too much for a large model
+            gc.collect()
+            modules, seen = check_export(proof, partial, base)
         (partial / "config.toml").write_text(dump_run(run))
     return Exported(target, modules, seen)
 
 
-def check_export(
-    student: Student, folder: Path, base: Path, renoises: bool, prompts: Sequence[str], noise: Tensor
-) -> tuple[int, float]:
-    """Modules in effect and the largest difference of a picture in 1 and 4 steps, in an export opened again.
+def _as_published(run: Run, to: str) -> Run:
+    """The run with its base as it was published: what is exported is compared on that, in float32, exactly.
+
+    For ComfyUI a task's LoRA is beside the base: it becomes a file of its own.
+    """
+    changed: dict[str, Any] = {"weights": "float32", "precision": "float32", "checkpointing": False}
+    if to == "comfyui" and run.model.lora is not None and run.model.tune == "lora":
+        changed["lora_mode"] = "stack"
+    return run.model_copy(update={"model": run.model.model_copy(update=changed)})
+
+
+def take_export_proof(student: Student, folder: Path, renoises: bool, prompts: Sequence[str], noise: Tensor) -> Proof:
+    """What the export in a folder must show: pictures in 1 and 4 steps. ValueError where its weights are others."""
+    if (folder / "transformer").is_dir():
+        with student.averaged():
+            check_weights(folder, merged_weights(student))
+    steps = (1,) if renoises else (1, 4)  # between more, the stock scheduler draws noise of its own
+    return take_proof(student, prompts, noise, steps)
+
+
+def check_export(proof: Proof, folder: Path, base: Path) -> tuple[int, float]:
+    """Modules in effect and the largest difference of a picture, in an export opened again.
 
     ValueError where a module has no effect, or a picture differs by LIMIT or more.
     """
-    pipeline = open_exported(folder, base, student.backbone.task_lora).to(student.backbone.device)
-    trained = len(_modules(student))
-    with student.averaged():
-        if (folder / "transformer").is_dir():
-            check_weights(folder, merged_weights(student))
-        elif (loaded := count_adapted(pipeline.transformer, ADAPTER)) != trained:
-            raise ValueError(f"{folder.name}: {loaded} of {trained} modules took effect")
-    steps = (1,) if renoises else (1, 4)  # between more, the stock scheduler draws noise of its own
-    seen = max(difference(student, pipeline, prompts, noise, number) for number in steps)
+    pipeline = open_exported(folder, base, proof.task_lora).to(proof.device)
+    loaded, is_lora = count_adapted(pipeline.transformer, ADAPTER), not (folder / "transformer").is_dir()
+    if is_lora and loaded != proof.modules:
+        raise ValueError(f"{folder.name}: {loaded} of {proof.modules} modules took effect")
+    seen = difference(proof, pipeline)
     if not seen < LIMIT:
         raise ValueError(f"{folder.name}: the stock pipeline's pictures differ from ours by {seen:.1e}")
-    return trained, seen
-
-
-def _modules(student: Student) -> set[str]:
-    """The names of what was trained."""
-    if student.mode == "lora":
-        return lora_modules(lora_layers(student))
-    return {name.rpartition(".")[0] for name in student.weights}
+    return proof.modules, seen

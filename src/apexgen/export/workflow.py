@@ -3,6 +3,8 @@
 With a shift of 1 ComfyUI's "simple" grid is ours, 1, 1 - 1/n, ..., 0, and at cfg 1 it never asks for the negative.
 """
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from apexgen.backbones.base import Backbone
@@ -50,31 +52,34 @@ LOADERS: dict[str, dict[str, Node]] = {  # file names as ComfyUI's own examples 
 }
 
 
-def workflow(backbone: Backbone, lora: str, renoises: bool) -> dict[str, Node]:
-    """The graph, node's name -> class and inputs; renoises: fresh noise between steps."""
+def workflow(backbone: Backbone, loras: Sequence[str], renoises: bool) -> dict[str, Node]:
+    """The graph, node's name -> class and inputs; loras: files, one on another; renoises: fresh noise between."""
     pipeline = type(backbone.pipeline).__name__
     _, height, width = (side * backbone.pipeline.vae_scale_factor for side in backbone.latent_shape())
-    nodes = LOADERS[pipeline] | {
-        "lora": {"class_type": "LoraLoaderModelOnly", "model": ["model", 0], "lora_name": lora, "strength_model": 1.0},
-        "grid": _grid(pipeline, width, height),
-        "prompt": _prompt(pipeline),
-        "noise": {"class_type": "EmptySD3LatentImage", "width": width, "height": height, "batch_size": 1},
-        "sampler": {
-            "class_type": "KSampler",
-            "model": ["grid", 0],
-            "positive": ["prompt", 0],
-            "negative": ["prompt", 0],
-            "latent_image": ["noise", 0],
-            "seed": 0,
-            "steps": 1,
-            "cfg": 1.0,
-            "sampler_name": "lcm" if renoises else "euler",
-            "scheduler": "simple",
-            "denoise": 1.0,
-        },
-        "decoded": {"class_type": "VAEDecode", "samples": ["sampler", 0], "vae": _vae(pipeline)},
-        "saved": {"class_type": "SaveImage", "images": ["decoded", 0], "filename_prefix": "apexgen"},
-    }
+    nodes = (
+        LOADERS[pipeline]
+        | _loras(loras)
+        | {
+            "grid": _grid(pipeline, width, height),
+            "prompt": _prompt(pipeline),
+            "noise": {"class_type": "EmptySD3LatentImage", "width": width, "height": height, "batch_size": 1},
+            "sampler": {
+                "class_type": "KSampler",
+                "model": ["grid", 0],
+                "positive": ["prompt", 0],
+                "negative": ["prompt", 0],
+                "latent_image": ["noise", 0],
+                "seed": 0,
+                "steps": 1,
+                "cfg": 1.0,
+                "sampler_name": "lcm" if renoises else "euler",
+                "scheduler": "simple",
+                "denoise": 1.0,
+            },
+            "decoded": {"class_type": "VAEDecode", "samples": ["sampler", 0], "vae": _vae(pipeline)},
+            "saved": {"class_type": "SaveImage", "images": ["decoded", 0], "filename_prefix": "apexgen"},
+        }
+    )
     if getattr(backbone.network.config, "guidance_embeds", False):
         told = backbone.pipeline_arguments(1, guidance=1.0)["guidance_scale"]
         nodes["told"] = {"class_type": "FluxGuidance", "conditioning": ["prompt", 0], "guidance": told}
@@ -82,6 +87,15 @@ def workflow(backbone: Backbone, lora: str, renoises: bool) -> dict[str, Node]:
     return {
         name: {"class_type": node["class_type"], "inputs": {key: node[key] for key in node if key != "class_type"}}
         for name, node in nodes.items()
+    }
+
+
+def _loras(files: Sequence[str]) -> dict[str, Node]:
+    """A loader for each file, each on the model of the one before; the last is called lora."""
+    names = [*(Path(file).stem for file in files[:-1]), "lora"]
+    return {
+        name: {"class_type": "LoraLoaderModelOnly", "model": [under, 0], "lora_name": file, "strength_model": 1.0}
+        for name, under, file in zip(names, ["model", *names], files, strict=False)
     }
 
 

@@ -1,6 +1,6 @@
 """APEX (Liu et al., 2026), https://arxiv.org/abs/2604.12322: one network in two roles.
 
-Told the shifted condition c_fake = a c + b, the network learns the distribution of its own
+Told the shifted condition c_fake = A c + b, the network learns the distribution of its own
 samples (Eq. 12); how that field differs from the real one corrects the generator. `form` says
 where the difference is evaluated:
 
@@ -12,6 +12,7 @@ where the difference is evaluated:
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import Literal
 
 import torch
@@ -20,6 +21,7 @@ from torch import Generator
 from apexgen.flow import normal, uniform_times
 from apexgen.objectives.apex_kl import KlForm
 from apexgen.objectives.apex_mix import mix_terms
+from apexgen.objectives.apex_shift import SHIFT_FIELDS, Shifting
 from apexgen.objectives.base import Batch, Draw, Loss, Nets, pictures
 from apexgen.objectives.check import one_of, unused, within
 from apexgen.velocities import guided
@@ -29,12 +31,10 @@ ONLY_MIX = ("mix", "mix_weight", "fake_gradient")
 
 
 @dataclass(frozen=True)
-class Apex(KlForm):
+class Apex(KlForm, Shifting):
     """One-step distillation without a discriminator, a second network or a second time."""
 
     form: Literal["kl", "mix"] = "kl"
-    shift_scale: float = -1.0  # a of Eq. 9; a = 1 with b = 0 is no shift, the control
-    shift_bias: float = 0.0  # b of Eq. 9
     # What tells the fake field apart: the shifted condition, or another prompt of the batch, a control.
     fake_told: Literal["shifted", "other"] = "shifted"
     time_low: float = 0.02  # t ~ U(time_low, time_high)
@@ -48,11 +48,14 @@ class Apex(KlForm):
     fake_gradient: bool = False  # let the gradient of Eq. 12 flow through x_fake
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        KlForm.__post_init__(self)
+        Shifting.__post_init__(self)
         one_of(self, "form", ("kl", "mix"))
         one_of(self, "fake_told", ("shifted", "other"))
         if self.fake_told == "other":
-            unused(self, ("shift_scale", "shift_bias"), 'fake_told = "other"')
+            unused(self, SHIFT_FIELDS, 'fake_told = "other"')
+        if self.fake_weight == 0:
+            unused(self, ("shift_learned",), "fake_weight = 0, from which a shift learns")
         one_of(self, "real", ("teacher", "ema", "student"))
         if self.anchor is None:  # resolved, so that a saved configuration says what was done
             object.__setattr__(self, "anchor", "teacher" if self.form == "kl" else "data")
@@ -87,15 +90,17 @@ class Apex(KlForm):
     def terms(self, nets: Nets, batch: Batch, draw: Draw, step: int) -> Iterator[Loss]:
         c = batch.c
         if self.fake_told == "shifted":
-            c_fake = c.shift(self.shift_scale, self.shift_bias)  # Eq. 9
+            c_fake = c.shift(nets.shift or self.plain_shift)  # Eq. 9
         else:
             c_fake = c.select(torch.arange(len(c)).roll(1))
         if self.form == "mix":
-            return mix_terms(
+            terms = mix_terms(
                 nets.student, c, c_fake, pictures(batch), draw,
                 mix=self.mix, mix_weight=self.mix_weight,
                 fake_weight=self.fake_weight, fake_gradient=self.fake_gradient,
             )  # fmt: skip
+            return chain(terms, self.apart_terms(nets.shift))
         real = guided(getattr(nets, self.real), batch.null, self.guidance)
         x = pictures(batch) if self.anchor == "data" else None
-        return self.kl_terms(nets.student, real, c, c_fake, x, draw, step)
+        terms = self.kl_terms(nets.student, real, c, c_fake, x, draw, step)
+        return chain(terms, self.apart_terms(nets.shift))

@@ -9,6 +9,7 @@ from torch import Generator, Tensor
 
 from apexgen.condition import Condition
 from apexgen.discriminator import Discriminator
+from apexgen.shift import Shift
 from apexgen.velocities import Velocity
 
 
@@ -35,7 +36,8 @@ class Batch:
 class Nets:
     """Three velocities, and what an objective asks for beside them.
 
-    Only the student's parameters ever receive a gradient, and the fake's and the discriminator's where there is one.
+    Only the student's parameters ever receive a gradient, and the fake's, the discriminator's and a learned shift's
+    where there is one.
     """
 
     student: Velocity
@@ -44,6 +46,7 @@ class Nets:
     fake: Velocity | None = None  # a second network, for objectives that need one: the flow of the student's samples
     snapshot: Velocity | None = None  # the student as it was when `takes_snapshot` last said so
     discriminator: Discriminator | None = None  # heads on the teacher's features, for `blocks_with_heads`
+    shift: Shift | None = None  # of the condition, where `new_shift` makes one
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,10 @@ class Objective(ABC):
     def blocks_with_heads(self, count: int) -> Sequence[int]:
         """Which of a network's `count` blocks Nets.discriminator reads, a head on each; where none, there is none."""
         return ()
+
+    def new_shift(self, text: int, pooled: int | None, seed: int) -> Shift | None:
+        """Nets.shift for texts, and pooled vectors, of these widths; None where two numbers say it all."""
+        return None
 
     @abstractmethod
     def draw(self, shape: tuple[int, ...], generator: Generator) -> Draw:

@@ -17,6 +17,7 @@ from apexgen.condition import Condition
 from apexgen.objectives.base import Batch, Draw, Loss, Nets, clamped, robust
 from apexgen.objectives.check import one_of, within
 from apexgen.objectives.rcgm import Rcgm
+from apexgen.shift import scalar
 from apexgen.velocities import Velocity
 
 
@@ -65,4 +66,4 @@ class TwinFlow(Rcgm):
 
     def fake(self, network: Velocity, x: Tensor, t: Tensor, c: Condition) -> Tensor:
         """The velocity of the network's own samples."""
-        return network(x, -t, -t, c) if self.told_by == "time" else network(x, t, t, c.shift(-1, 0))
+        return network(x, -t, -t, c) if self.told_by == "time" else network(x, t, t, c.shift(scalar(-1, 0)))

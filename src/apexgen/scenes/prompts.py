@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from apexgen.rules import TASKS
 from apexgen.scenes.world import COLORS, RELATIONS, SHAPES
 
-TASKS = ("single_object", "two_object", "counting", "colors", "position", "color_attr")
 NUMBERS = {2: "two", 3: "three", 4: "four"}
 OTHER = "other"  # the class of a figure that is no known shape
 WORDINGS = (

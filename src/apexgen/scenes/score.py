@@ -1,8 +1,7 @@
 """Read a picture back into figures, and score it by GenEval's rules.
 
 Segmentation (nearer the figure's color than the ground's), color (nearest of the palette), shape
-(overlap with the ideal masks) and relations are exact: no learned judge. Rules: Ghosh et al.,
-GenEval, https://arxiv.org/abs/2310.11513.
+(overlap with the ideal masks) and relations are exact: no learned judge.
 """
 
 from dataclasses import dataclass
@@ -11,7 +10,8 @@ from functools import cache
 import numpy as np
 from scipy import ndimage
 
-from apexgen.scenes.prompts import OTHER, TASKS
+from apexgen.rules import faults, summarize
+from apexgen.scenes.prompts import OTHER
 from apexgen.scenes.world import COLORS, SHAPES, signed_distance
 
 CONTRAST = 0.22  # least distance from the ground's color, largest channel, of a figure's pixel
@@ -143,53 +143,12 @@ def _ideals() -> dict[str, np.ndarray]:
     return masks
 
 
-def relations(subject: Found, landmark: Found) -> set[str]:
-    """GenEval's relations of subject to landmark.
-
-    direction = sign(offset) max(|offset| - slack, 0) / |offset|, with the offset of the centres and
-    a slack of a tenth of both extents; a relation holds where direction exceeds a half.
-    """
-    offset = np.subtract(subject.center, landmark.center)
-    slack = 0.1 * np.add(subject.extent, landmark.extent)
-    direction = np.sign(offset) * np.maximum(np.abs(offset) - slack, 0) / max(float(np.linalg.norm(offset)), 1e-6)
-    across, down = direction
-    names = {
-        "left of": across < -0.5,
-        "right of": across > 0.5,
-        "above": down < -0.5,
-        "below": down > 0.5,
-    }
-    return {name for name, holds in names.items() if holds}
-
-
 def is_correct(found: list[Found], metadata: dict) -> bool:
     """Whether the figures found satisfy a GenEval record: every include, no exclude."""
     by_class: dict[str, list[Found]] = {}
     for figure in found:
         by_class.setdefault(figure.shape, []).append(figure)
-    matched: list[list[Found]] = []
-    for asked in metadata["include"]:
-        group = by_class.get(asked["class"], [])[: asked["count"]]
-        if len(group) < asked["count"]:
-            return False
-        if "color" in asked and sum(figure.color == asked["color"] for figure in group) < asked["count"]:
-            return False
-        if "position" in asked:
-            name, target = asked["position"]
-            if not all(name in relations(figure, other) for figure in group for other in matched[target]):
-                return False
-        matched.append(group)
-    return all(len(by_class.get(barred["class"], [])) < barred["count"] for barred in metadata.get("exclude", []))
-
-
-def summarize(records: list[dict], correct: list[bool]) -> dict[str, float]:
-    """Accuracy of each task and, as "overall", their unweighted mean (GenEval's summary)."""
-    tags = [record["tag"] for record in records]
-    present = [task for task in TASKS if task in tags]
-    score = {
-        task: float(np.mean([ok for ok, tag in zip(correct, tags, strict=True) if tag == task])) for task in present
-    }
-    return score | {"overall": float(np.mean(list(score.values())))}
+    return not faults(by_class, metadata, lambda _, figures: [figure.color for figure in figures])
 
 
 def score(pictures: np.ndarray, records: list[dict]) -> dict[str, float]:

@@ -1,0 +1,83 @@
+"""Records that sources give in a second, decoded, against what a training step of the embedded model takes.
+
+python benchmarks/loader.py [RECORDS]
+"""
+
+import io
+import json
+import sys
+import tarfile
+import tempfile
+import time
+from itertools import islice
+from pathlib import Path
+
+from apexgen.backbones.diffusion import load_backbone
+from apexgen.config import Data, load_run
+from apexgen.data import decode_picture, open_source
+from apexgen.data.stream import open_stream
+from apexgen.demo import CONFIG
+from apexgen.distill import open_student
+from apexgen.encode import encode
+from apexgen.scenes.pipeline import FOLDER
+from apexgen.train import Trainer
+
+STEPS, SIZE = 5, (64, 64)
+
+
+def write_sources(folder: Path, records: int) -> dict[str, str]:
+    """The same records as every kind of source."""
+    import pyarrow as pa
+    import pyarrow.parquet as parquet
+
+    every = list(open_source(Data(limit=records)))
+    photos, texts, images = folder / "photos", [record.captions[0] for record in every], [r.picture for r in every]
+    photos.mkdir()
+    with tarfile.open(folder / "shard.tar", "w") as tar:
+        for number, (text, image) in enumerate(zip(texts, images, strict=True)):
+            for ending, content in (("png", image), ("txt", text.encode())):
+                (photos / f"{number}.{ending}").write_bytes(content)
+                member = tarfile.TarInfo(f"{number}.{ending}")
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
+    rows = [{"file_name": f"photos/{number}.png", "text": text} for number, text in enumerate(texts)]
+    (folder / "table.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    parquet.write_table(pa.table({"text": texts, "image_bytes": images}), folder / "table.parquet", row_group_size=256)
+    names = {"folder": "photos", "jsonl": "table.jsonl", "parquet": "table.parquet", "tar": "shard.tar"}
+    return {name: str(folder / path) for name, path in names.items()}
+
+
+def records_a_second(source: str, records: int) -> float:
+    """Records a shuffled stream of a source gives, each picture decoded."""
+    stream = open_stream(open_source(Data(source=source)), seed=0)
+    began = time.perf_counter()
+    for record, _ in islice(stream, records):
+        decode_picture(record.picture, SIZE)
+    return records / (time.perf_counter() - began)
+
+
+def trained_a_second() -> float:
+    """Records that the demo's training step takes."""
+    run = load_run(CONFIG, ["data.limit=64"])
+    backbone = load_backbone(FOLDER)
+    corpus = encode(run.data, backbone, pictures=False)
+    trainer = Trainer(run, open_student(run, backbone), corpus, backbone.latent_shape())
+    trainer.step = run.train.steps - STEPS - 1  # when every term is at work
+    trainer.advance()
+    began = time.perf_counter()
+    for _ in range(STEPS):
+        trainer.advance()
+    return STEPS * trainer.samples / (time.perf_counter() - began)
+
+
+def main(records: int) -> None:
+    taken = trained_a_second()
+    print(f"training: {taken:,.0f} records a second")
+    with tempfile.TemporaryDirectory() as folder:
+        for name, source in write_sources(Path(folder), records).items():
+            rate = records_a_second(source, records)
+            print(f"{name}: {rate:,.0f} records a second, {rate / taken:.1f} times what training takes")
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 1200)

@@ -1,0 +1,137 @@
+"""The commands that judge: each is a thin call."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from apexgen.cli.app import app, console
+
+evaluate = typer.Typer(no_args_is_help=True, help="Judge a model's pictures; each result names its judge.")
+app.add_typer(evaluate, name="evaluate")
+
+Model = Annotated[str, typer.Argument(help="A run's folder, a diffusers pipeline's, or \"scenes\".")]
+Lora = Annotated[Path | None, typer.Option(help="A LoRA for the pipeline, .safetensors, as apexgen exports it.")]
+Steps = Annotated[int, typer.Option(help="Steps of sampling; each is one network evaluation, two with guidance.")]
+Guidance = Annotated[float, typer.Option(help="Classifier-free guidance; 1 is none.")]
+Out = Annotated[Path, typer.Option(help="A folder for the pictures and the results; the same command goes on.")]
+ELSEWHERE = "some pictures are left to other processes; the last of them judges, or this command again"
+
+
+def refuse_given(context: typer.Context, names: Sequence[str], beside: str) -> None:
+    """ValueError for the first of the options that was given though it has no effect beside another."""
+    for name in names:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise ValueError(f"--{name} has no effect on {beside}; leave it out")
+
+
+@evaluate.command("table")
+def show_table(
+    results: Annotated[list[Path], typer.Argument(help="Files of results, JSON.")],
+    json: Annotated[bool, typer.Option("--json", help="Print JSON in place of tables.")] = False,
+) -> None:
+    """Print several results as papers do; unlike judges and protocols get tables of their own.
+
+    Example: apexgen evaluate table eval/*/result.json
+    """
+    from apexgen.evaluate.result import by_protocol, load_result, table
+
+    loaded = [load_result(file) for file in results]
+    if json:
+        console.print_json(data=[[result.model_dump(mode="json") for result in group] for group in by_protocol(loaded)])
+    else:
+        console.print(table(loaded))
+
+
+@evaluate.command()
+def scenes(
+    folder: Model,
+    out: Out,
+    steps: Steps = 1,
+    guidance: Guidance = 1.0,
+    lora: Lora = None,
+    per_task: Annotated[int, typer.Option(min=1, help="Held-out captions of each of the six tasks.")] = 20,
+    seed: Annotated[int, typer.Option(help="Of the captions, and of the first picture.")] = 1_000_000,
+) -> None:
+    """Score a model of the embedded world on held-out captions; the judge is exact.
+
+    Example: apexgen evaluate scenes apexgen-demo --steps 1 --out eval/demo
+    """
+    from apexgen.drawer import open_model
+    from apexgen.evaluate.result import table
+    from apexgen.evaluate.scenes import evaluate_scenes
+
+    drawer = open_model(folder, lora).drawer(steps, guidance)
+    result = evaluate_scenes(drawer, out, per_task, seed, console)
+    console.print(ELSEWHERE if result is None else table([result]))
+
+
+@evaluate.command()
+def geneval(
+    context: typer.Context,
+    out: Out,
+    folder: Annotated[str | None, typer.Argument(help='What draws: a run, a pipeline, or "scenes".')] = None,
+    pictures: Annotated[Path | None, typer.Option(help="Judge this folder, laid out as GenEval's, instead.")] = None,
+    model: Annotated[str | None, typer.Option(help="What to call the model in tables.")] = None,
+    steps: Steps = 1,
+    guidance: Guidance = 1.0,
+    lora: Lora = None,
+    size: Annotated[int | None, typer.Option(help="Pixels a side; the model's own unless given.")] = None,
+    metadata: Annotated[Path | None, typer.Option(help="GenEval's metadata; the official one if none.")] = None,
+    samples: Annotated[int, typer.Option(min=1, help="Pictures a prompt.")] = 4,
+    seed: Annotated[int, typer.Option(help="Of each prompt's first picture.")] = 42,
+    kind: Annotated[str, typer.Option(help="Of the detector: mask2former, owlv2 or grounding-dino.")] = "mask2former",
+    detector: Annotated[str | None, typer.Option(help="Its weights: a folder, or a cached repository.")] = None,
+    clip: Annotated[str, typer.Option(help="Those of the judge of colors.")] = "openai/clip-vit-large-patch14",
+    threshold: Annotated[float | None, typer.Option(help="Least score; the kind's usual unless given.")] = None,
+    counting_threshold: Annotated[float | None, typer.Option(help="The same for counts.")] = None,
+    max_overlap: Annotated[float | None, typer.Option(help="Of two boxes of a class; 1 is any.")] = None,
+) -> None:
+    """GenEval: draw its prompts and judge them, or judge pictures that are there.
+
+    Example: apexgen evaluate geneval runs/mine --steps 1 --out eval/mine
+    """
+    from apexgen.drawer import open_model
+    from apexgen.evaluate.geneval.judge import official_summary
+    from apexgen.evaluate.geneval.records import read_records
+    from apexgen.evaluate.geneval.run import Choice, draw_geneval, judge_geneval
+
+    _check_source(context, folder, pictures)
+    choice = Choice(kind, detector, clip, threshold, counting_threshold, max_overlap)
+    choice.find()  # what is missing is told before hours of drawing
+    if folder is not None:
+        records = read_records(metadata)
+        drawer = open_model(folder, lora, size).drawer(steps, guidance)
+        if draw_geneval(out / "pictures", records, drawer, console, samples, seed):
+            return console.print(ELSEWHERE)
+    result, lines = judge_geneval(choice, pictures or out / "pictures", out / kind, model, console)
+    console.print(f"{official_summary(lines)}\njudged by {result.judge}", soft_wrap=True, highlight=False)
+
+
+def _check_source(context: typer.Context, folder: str | None, pictures: Path | None) -> None:
+    if (folder is None) == (pictures is None):
+        raise ValueError("write apexgen evaluate geneval FOLDER --out OUT, or give --pictures in place of FOLDER")
+    if pictures is not None:
+        refuse_given(context, ("steps", "guidance", "lora", "size", "metadata", "samples", "seed"), "--pictures")
+
+
+@evaluate.command()
+def geneval_results(
+    file: Annotated[Path, typer.Argument(help="results.jsonl, as GenEval's evaluate_images.py writes it.")],
+    judge: Annotated[str, typer.Option(help="Who judged, in full.")],
+    model: Annotated[str, typer.Option(help="Who drew.")],
+    out: Annotated[Path, typer.Option(help="The result, .json.")],
+) -> None:
+    """Make a result of an official result file, and print GenEval's summary of it.
+
+    Example: apexgen evaluate geneval-results results.jsonl --judge "mmdet Mask2Former" --model mine --out mine.json
+    """
+    from apexgen.evaluate.geneval.judge import official_summary, read_results
+    from apexgen.evaluate.geneval.run import to_result
+    from apexgen.evaluate.result import save_result
+
+    lines = read_results(file)
+    save_result(to_result(lines, judge, judge, model, {}), out)
+    console.print(official_summary(lines), highlight=False)

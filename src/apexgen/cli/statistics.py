@@ -1,0 +1,197 @@
+"""The commands that judge by statistics of many pictures, time, and sweep: each is a thin call."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from apexgen.cli.app import console
+from apexgen.cli.evaluate import Guidance, Lora, Model, Out, Steps, evaluate
+
+Features = Annotated[
+    Path | None, typer.Option(help="FID's Inception, .pth or .safetensors; or the folder of a CLIP or DINOv2 model.")
+]
+Resize = Annotated[
+    str | None, typer.Option(help="Before the Inception: clean-fid (the default), torchmetrics or pytorch-fid.")
+]
+Clip = Annotated[Path | None, typer.Option(help="The folder of a CLIP, for CLIP score.")]
+Cache = Annotated[Path | None, typer.Option(help="Where features are kept; ~/.cache/apexgen/features unless given.")]
+Seed = Annotated[int, typer.Option(help="Picture i has the noise of seed + i; also of KID's subsets.")]
+Size = Annotated[int | None, typer.Option(help="Pixels a side; the model's own unless given.")]
+Subjects = Annotated[
+    list[str],
+    typer.Argument(help="FOLDER[+LORA.safetensors][@STEPS][:GUIDANCE], a run's, a pipeline's or scenes."),
+]
+
+
+@evaluate.command()
+def mjhq(
+    model: Model,
+    data: Annotated[Path, typer.Option(help="The folder of meta_data.json and mjhq30k_imgs.")],
+    features: Features = None,
+    clip: Clip = None,
+    steps: Steps = 1,
+    guidance: Guidance = 1.0,
+    lora: Lora = None,
+    size: Size = None,
+    limit: Annotated[int | None, typer.Option(min=2, help="Pictures of each category; all unless given.")] = None,
+    seed: Seed = 0,
+    resize: Resize = None,
+    cache: Cache = None,
+    out: Out = Path("apexgen-mjhq"),
+) -> None:
+    """Draw MJHQ-30K's prompts, and say FID, KID and CLIP score of all and of each category.
+
+    Example: apexgen evaluate mjhq runs/mine --data MJHQ-30K --features pt_inception-2015-12-05-6726825d.pth --clip CLIP
+    """
+    from apexgen.drawer import open_model
+    from apexgen.evaluate.collection import CACHE
+    from apexgen.evaluate.protocols import Judges, judge_mjhq
+
+    judges = Judges.open(features, resize, clip, cache or CACHE, seed)
+    drawer = open_model(model, lora, size).drawer(steps, guidance)
+    show(judge_mjhq(drawer, data, judges, limit, out, console))
+
+
+@evaluate.command()
+def fid(
+    pictures: Annotated[Path, typer.Argument(help="A folder of drawn pictures.")],
+    reference: Annotated[Path, typer.Argument(help="A folder of true ones.")],
+    features: Features = None,
+    resize: Resize = None,
+    seed: Seed = 0,
+    cache: Cache = None,
+    out: Annotated[Path | None, typer.Option(help="A folder for the results, JSON.")] = None,
+) -> None:
+    """FID and KID of two folders of pictures, and of each subfolder that both have.
+
+    Example: apexgen evaluate fid drawn true --features pt_inception-2015-12-05-6726825d.pth
+    """
+    from apexgen.evaluate.collection import CACHE, find_pictures
+    from apexgen.evaluate.features import open_extractor
+    from apexgen.evaluate.protocols import save_all
+    from apexgen.evaluate.statistics import best_device, distances
+
+    drawn, true = find_pictures(pictures), find_pictures(reference)
+    extractor = open_extractor(features, resize, best_device())
+    results = distances(reference.resolve().name, true, drawn, extractor, cache or CACHE, console, seed)
+    show(save_all(results, out) if out else results)
+
+
+@evaluate.command()
+def clip(
+    pictures: Annotated[Path, typer.Argument(help="A folder that apexgen drew: its pictures hold their prompts.")],
+    clip: Annotated[Path, typer.Option(help="The folder of a CLIP.")],
+    cache: Cache = None,
+    out: Annotated[Path | None, typer.Option(help="A folder for the result, JSON.")] = None,
+) -> None:
+    """CLIP score of drawn pictures and their prompts, 100 cos.
+
+    Example: apexgen evaluate clip apexgen-mjhq --clip clip-vit-large-patch14
+    """
+    from apexgen.evaluate.collection import CACHE, find_pictures, prompts_of
+    from apexgen.evaluate.protocols import save_all
+    from apexgen.evaluate.statistics import best_device, prompt_fit
+
+    drawn = find_pictures(pictures)
+    name = pictures.resolve().name
+    result = prompt_fit(name, drawn, prompts_of(drawn), clip, cache or CACHE, console, best_device())
+    show(save_all([result], out) if out else [result])
+
+
+@evaluate.command()
+def diversity(
+    model: Model,
+    prompts: Annotated[Path, typer.Option(help="One prompt a line.")],
+    seeds: Annotated[int, typer.Option(min=2, help="Pictures of each prompt.")] = 8,
+    features: Annotated[
+        Path | None, typer.Option(help="FID's Inception, or the folder of a CLIP or DINOv2 model; pixels unless given.")
+    ] = None,
+    steps: Steps = 1,
+    guidance: Guidance = 1.0,
+    lora: Lora = None,
+    size: Size = None,
+    cache: Cache = None,
+    out: Out = Path("apexgen-diversity"),
+) -> None:
+    """Draw each prompt several times, and say how unlike the pictures of one prompt are.
+
+    Example: apexgen evaluate diversity runs/mine --prompts prompts.txt --seeds 8 --features dinov2-base
+    """
+    from apexgen.drawer import open_model
+    from apexgen.encode import given_prompts
+    from apexgen.evaluate.collection import CACHE
+    from apexgen.evaluate.features import open_extractor, pixels
+    from apexgen.evaluate.protocols import judge_diversity
+    from apexgen.evaluate.statistics import best_device
+
+    texts = given_prompts([], prompts)
+    extractor = pixels() if features is None else open_extractor(features, device=best_device())
+    drawer = open_model(model, lora, size).drawer(steps, guidance)
+    show(judge_diversity(drawer, texts, seeds, extractor, cache or CACHE, out, console))
+
+
+@evaluate.command()
+def timing(
+    models: Subjects,
+    prompts: Annotated[Path | None, typer.Option(help="One prompt a line; two short ones unless given.")] = None,
+    size: Size = None,
+    precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16, for all.")] = "auto",
+    repeats: Annotated[int, typer.Option(help="Calls of which the median is told.")] = 10,
+    warmup: Annotated[int, typer.Option(help="Calls before those.")] = 2,
+    out: Annotated[Path | None, typer.Option(help="A folder for the results, JSON.")] = None,
+) -> None:
+    """Throughput at batch 10, latency at batch 1 and its parts; stock:FOLDER is a diffusers pipeline's own call.
+
+    Example: apexgen evaluate timing stock:scenes@50:3 scenes@50:3 runs/mine@1
+    """
+    from apexgen.encode import given_prompts
+    from apexgen.evaluate.protocols import save_all
+    from apexgen.evaluate.subject import read_subject
+    from apexgen.evaluate.timing import PROMPTS, time_subjects, timing_table
+
+    texts = PROMPTS if prompts is None else given_prompts([], prompts)
+    results = time_subjects([read_subject(text) for text in models], texts, size, precision, repeats, warmup, console)
+    console.print(timing_table(save_all(results, out) if out else results))
+
+
+@evaluate.command()
+def sweep(
+    models: Subjects,
+    steps: Annotated[str, typer.Option(help="Numbers of steps and ranges of them.")] = "1-4,8,16",
+    prompts: Annotated[
+        Path | None,
+        typer.Option(help="One prompt a line; captions of the embedded world, judged exactly, unless given."),
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="Pictures of each prompt.")] = 2,
+    per_task: Annotated[int, typer.Option(min=1, help="Captions of each of the six tasks of the embedded world.")] = 10,
+    clip: Clip = None,
+    size: Size = None,
+    cache: Cache = None,
+    out: Out = Path("apexgen-sweep"),
+) -> None:
+    """Draw and judge models in several numbers of steps: a table, charts, a grid of pictures, one page.
+
+    Example: apexgen evaluate sweep scenes:3 runs/mine --steps 1-4,8,16
+    """
+    from apexgen.encode import given_prompts
+    from apexgen.evaluate.collection import CACHE
+    from apexgen.evaluate.subject import read_subject
+    from apexgen.evaluate.sweep import protocol_of, read_steps
+    from apexgen.evaluate.sweep import sweep as run_sweep
+
+    texts = None if prompts is None else given_prompts([], prompts)
+    protocol = protocol_of(texts, seeds, per_task, clip, cache or CACHE)
+    subjects = [read_subject(text) for text in models]
+    show(run_sweep(subjects, read_steps(steps), protocol, size, out, console))
+    console.print(f"page: {out / 'sweep.html'}", soft_wrap=True)
+
+
+def show(results: list | None) -> None:
+    """Print results, or that other ranks are still drawing."""
+    from apexgen.evaluate.result import table
+
+    if results is None:
+        console.print("other ranks are not done drawing; the same command judges when they are")
+    else:
+        console.print(table(results))

@@ -1,0 +1,98 @@
+"""Sources that need no library: pictures with .txt captions, files of prompts, and the embedded world's scenes."""
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+from apexgen.data.base import Entry, Reader
+from apexgen.data.skipped import Skipped
+
+PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
+SCENES = 24_000  # drawn where no limit is given
+
+
+class FolderSource(Reader):
+    """Pictures in a folder and the folders in it, each with captions in a .txt file of its name, one a line."""
+
+    def __init__(self, folder: Path, skipped: Skipped, pictures: bool) -> None:
+        super().__init__(f"{folder}, a folder of pictures with .txt captions", skipped)
+        self.folder, self.pictures = folder, pictures
+        self.files = [file for file in sorted(folder.rglob("*")) if is_picture(file)]
+
+    def length(self) -> int:
+        return len(self.files)
+
+    def found(self) -> Iterator[Entry]:
+        for file in self.files:
+            key, captions = file.relative_to(self.folder).as_posix(), file.with_suffix(".txt")
+            load = file.read_bytes if self.pictures else nothing
+            if not captions.is_file():
+                yield Entry(key, [], load, f"it has no caption; write it to {captions.name}")
+                continue
+            try:
+                yield Entry(key, caption_lines(captions.read_bytes()), load)
+            except UnicodeDecodeError:
+                yield Entry(key, [], load, f"{captions.name} is no UTF-8 text")
+
+
+class PromptsSource(Reader):
+    """A text file with one prompt a line; blank lines are passed over."""
+
+    def __init__(self, file: Path, skipped: Skipped) -> None:
+        super().__init__(f"{file}, a file of prompts", skipped)
+        self.file = file
+
+    def found(self) -> Iterator[Entry]:
+        try:
+            with self.file.open(encoding="utf-8-sig") as lines:
+                for number, line in enumerate(lines, start=1):
+                    if line.strip():
+                        yield Entry(f"line {number}", [(line, 1.0)], nothing)
+        except UnicodeDecodeError:
+            raise ValueError(f"{self.file} is neither UTF-8 text nor of a known kind") from None
+
+
+class ScenesSource(Reader):
+    """Training captions of the embedded world, as many of each task; with pictures, a fresh scene for each."""
+
+    def __init__(self, limit: int | None, skipped: Skipped, pictures: bool) -> None:
+        from apexgen.scenes.prompts import TASKS, draw_captions
+
+        super().__init__("scenes, the embedded world", skipped)
+        self.pictures = pictures
+        self.captions = draw_captions(-(-(limit or SCENES) // len(TASKS)), held_out=False, seed=1)
+
+    def length(self) -> int:
+        return len(self.captions)
+
+    def found(self) -> Iterator[Entry]:
+        import numpy as np
+        from PIL import Image
+
+        from apexgen.scenes.draw import draw_scene
+        from apexgen.scenes.world import Scene, render
+
+        def stored(scene: Scene) -> bytes:
+            file = io.BytesIO()
+            Image.fromarray((render(scene) * 255).round().astype(np.uint8)).save(file, "png")
+            return file.getvalue()
+
+        random = np.random.default_rng(1)
+        for number, caption in enumerate(self.captions):
+            scene = draw_scene(caption, random) if self.pictures else None
+            load = nothing if scene is None else lambda scene=scene: stored(scene)
+            yield Entry(f"scene {number}", [(caption.text, 1.0)], load)
+
+
+def nothing() -> None:
+    """The picture of a prompt alone."""
+
+
+def caption_lines(text: bytes) -> list[tuple[str, float]]:
+    """The lines of a caption file, drawn equally often. UnicodeDecodeError where it is no UTF-8."""
+    return [(line, 1.0) for line in text.decode("utf-8-sig").splitlines()]
+
+
+def is_picture(file: Path) -> bool:
+    """Whether a file is a picture, by its name; hidden ones are not."""
+    return file.suffix.lower() in PICTURE_ENDINGS and not file.name.startswith(".") and file.is_file()

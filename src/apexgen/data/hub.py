@@ -1,0 +1,71 @@
+"""A data set of the Hugging Face hub, streamed: downloaded as it is read, since the user wrote "hub:"."""
+
+from collections.abc import Iterator
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from apexgen.config import Origin
+from apexgen.data.base import Chain, Entry, Reader, Source
+from apexgen.data.columns import Columns, find_columns
+from apexgen.data.extra import need_data_extra
+from apexgen.data.skipped import Skipped
+from apexgen.data.tars import PEEKED
+
+PREFIX = "hub:"
+
+
+def open_hub(origin: Origin, skipped: Skipped, pictures: bool) -> Source:
+    """The training split of "hub:owner/name", or of a local folder that `datasets` can read, its shards the parts.
+
+    ValueError, one line, where it can't be opened. No code of the data set is run.
+    """
+    need_data_extra()
+    import datasets
+
+    name = origin.source.removeprefix(PREFIX)
+    datasets.config.HF_UPDATE_DOWNLOAD_COUNTS = False  # it would tell of every local folder
+    try:
+        opened = datasets.load_dataset(name, split="train", streaming=True).decode(False)
+        first = next(iter(opened.take(1)), {})
+    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
+        raise ValueError(f"{origin.source} can't be opened: {str(error).splitlines()[0]}") from None
+    known = opened.column_names or list(first)
+    texts = [name for name in known if _may_be_text(opened, name)]
+    columns = find_columns(origin, known, texts)
+    shards = [opened.shard(opened.num_shards, index) for index in range(opened.num_shards)]
+    what = f"{origin.source}, streamed"
+    parts = [HubShard(f"shard {n}", shard, columns, skipped, pictures) for n, shard in enumerate(shards)]
+    return Chain(what, parts, skipped)
+
+
+class HubShard(Reader):
+    """One of the files that a data set is made of."""
+
+    def __init__(self, name: str, rows: Any, columns: Columns, skipped: Skipped, pictures: bool) -> None:
+        super().__init__(name, skipped)
+        self.columns, self.pictures = columns, pictures and columns.picture is not None
+        wanted = [*columns.cheap, *([columns.picture] if self.pictures else [])]
+        self.rows = rows.select_columns(wanted)
+
+    def found(self) -> Iterator[Entry]:
+        for number, row in enumerate(self.rows):
+            if self.columns.admits(row):
+                picture = row[self.columns.picture] if self.pictures else None
+                yield Entry(f"{self.name}:{number}", self.columns.texts(row), partial(_stored, picture))
+
+
+def _stored(picture: Any) -> bytes | None:
+    """The bytes of a column of pictures, which may hold a local file's path instead."""
+    if isinstance(picture, dict):
+        stored, path = picture.get("bytes"), picture.get("path")
+        return stored if stored is not None or path is None else Path(path).read_bytes()
+    return picture if isinstance(picture, bytes) else None
+
+
+def _may_be_text(opened: Any, name: str) -> bool:
+    """Whether a column holds text, by the data set's features or its first rows."""
+    if opened.features is not None:
+        return "string" in str(opened.features[name])
+    return any(isinstance(row[name], str) for row in islice(opened, PEEKED))

@@ -1,0 +1,50 @@
+"""Several sources drawn from by weight: whose turn it is, is a function of the seed and the place alone."""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+
+from apexgen.data.base import Entry, Source
+
+TURNS = 10_000  # in every block of as many draws each source has its exact share, rounded
+
+
+class Turns:
+    """Whose turn it is at a place: in every block of TURNS, each source in proportion to its weight, shuffled."""
+
+    def __init__(self, weights: Sequence[float], seed: int) -> None:
+        total, self.seed = sum(weights), seed
+        marks = torch.tensor([0.0, *weights], dtype=torch.float64).cumsum(0) / total * TURNS
+        self._sorted = torch.arange(len(weights)).repeat_interleave(marks.round().long().diff())
+        self._block: tuple[int, list[int]] = (-1, [])
+
+    def __getitem__(self, place: int) -> int:
+        """The number of the source that gives the record at a place, 0, 1, ..."""
+        block, within = divmod(place, TURNS)
+        if block != self._block[0]:
+            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + block)
+            self._block = block, self._sorted[torch.randperm(TURNS, generator=generator)].tolist()
+        return self._block[1][within]
+
+
+class Mixture(Source):
+    """Sources interleaved by weight, until it is the turn of one that has no more: the shares hold to the end."""
+
+    def __init__(self, sources: Sequence[Source], weights: Sequence[float], seed: int) -> None:
+        self.sources, self.weights, self.skipped = sources, weights, sources[0].skipped
+        self.turns = Turns(weights, seed)
+
+    def __str__(self) -> str:
+        total = sum(self.weights)
+        shares = zip(self.sources, self.weights, strict=True)
+        return "a mixture: " + "; ".join(f"{weight / total:.1%} of {source}" for source, weight in shares)
+
+    def entries(self) -> Iterator[Entry]:
+        opened, place = [source.entries() for source in self.sources], 0
+        while (entry := next(opened[number := self.turns[place]], None)) is not None:
+            # Two sources may have the same key.
+            yield Entry(f"{number}/{entry.key}", entry.captions, entry.load)
+            place += 1
+
+    def length(self) -> int | None:
+        return None  # bad records, which only reading finds, decide which source ends first

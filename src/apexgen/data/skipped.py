@@ -1,0 +1,54 @@
+"""Bad records: skipped, counted, listed with the reason, and too many of them stop the run."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from apexgen.files import write_whole
+
+FIRST = 200  # records that are seen before their share of bad ones is judged, unless the source has ended
+
+FILE = "skipped.jsonl"  # in a run's folder
+
+
+@dataclass
+class Skipped:
+    """What a source left out, and why."""
+
+    origin: str  # what the source is called in an error
+    limit: float  # the share of bad records above which reading stops, in [0, 1]
+    seen: int = 0  # records, good and bad
+    why: dict[str, str] = field(default_factory=dict)  # by the record's key or path
+
+    def add(self, path: str, why: str) -> None:
+        """Count a bad record. ValueError where there are too many."""
+        self.why.setdefault(path, why)
+        self._judge(max(self.seen, FIRST))
+
+    def finish(self) -> None:
+        """Judge a source that was read to its end. ValueError where too many were bad, or nothing is left."""
+        self._judge(self.seen)
+        if self.seen == len(self.why):
+            raise ValueError(f"{self.origin} has no records that can be used{self._first()}")
+
+    def write(self, folder: Path) -> None:
+        """List what was skipped in a run's folder, a JSON object a line; nothing where nothing was."""
+        if self.why:
+            lines = [json.dumps({"path": path, "why": why}, ensure_ascii=False) for path, why in self.why.items()]
+            write_whole(folder / FILE, ("\n".join(lines) + "\n").encode())
+
+    def __str__(self) -> str:
+        return f"skipped {len(self.why):,} of {self.seen:,} records{self._first()}"
+
+    def _judge(self, seen: int) -> None:
+        if len(self.why) > self.limit * seen:
+            raise ValueError(
+                f"{self.origin}: {len(self.why):,} of {self.seen:,} records are bad{self._first()}; "
+                f"mend them, or raise data.bad_limit = {self.limit}"
+            )
+
+    def _first(self) -> str:
+        if not self.why:
+            return ""
+        path, why = next(iter(self.why.items()))
+        return f"; the first is {path}: {why}"

@@ -1,0 +1,198 @@
+"""A model as something that draws, prompts and seeds in, pictures out: a run, a pipeline, or a pipeline with a LoRA.
+
+Each picture depends on its prompt and its seed, not on the others of its batch.
+"""
+
+import hashlib
+import io
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from apexgen.backbones.base import Backbone
+from apexgen.config import validate
+from apexgen.distill import base_folder, open_backbone, open_trained, read_run
+from apexgen.files import write_whole
+from apexgen.generate import draw_noises, make_pictures
+from apexgen.report import picture_grid
+from apexgen.sample import uniform_grid
+from apexgen.train import open_objective
+from apexgen.velocities import Velocity, guided
+
+RENOISING = "FlowMatchLCMScheduler"  # what an export of a renoising student has for a scheduler
+
+
+@dataclass(frozen=True)
+class Drawer:
+    """A velocity of an opened model, its number of steps, and its guidance (1 is none)."""
+
+    name: str  # such as "student@2"
+    model: "Model"
+    velocity: Velocity = field(repr=False)
+    steps: int
+    guidance: float = 1.0
+    renoises: bool = False  # draws fresh noise between its steps
+
+    def __post_init__(self) -> None:
+        uniform_grid(self.steps)  # refuses steps < 1
+        if not 0 <= self.guidance < float("inf"):
+            raise ValueError(f"--guidance {self.guidance:g}: at least 0; write --guidance 1 for none")
+
+    @property
+    def evaluations(self) -> int:
+        """Network evaluations a picture; guidance takes two a step."""
+        return self.steps * (1 if self.guidance == 1 else 2)
+
+    def settings(self) -> dict[str, Any]:
+        """All that the pictures depend on beside prompts and seeds; weights are told by their hash."""
+        return self.model.identity | {
+            "drawer": self.name,
+            "steps": self.steps,
+            "guidance": self.guidance,
+            "evaluations": self.evaluations,
+            "renoises": self.renoises,
+        }
+
+    def draw(self, prompts: Sequence[str], seeds: Sequence[int]) -> np.ndarray:
+        """Pictures (B, H, W, 3) float32 in [0, 1]; ValueError for a prompt that is too long for the model."""
+        assert len(prompts) == len(seeds), f"{len(prompts)} prompts for {len(seeds)} seeds"
+        backbone = self.model.backbone
+        noises = draw_noises(seeds, backbone.latent_shape(), self.steps if self.renoises else 1)
+        c, fresh = backbone.encode_text(prompts), noises[1:] if self.renoises else None
+        null = None if self.guidance == 1 else self.model.null
+        velocity = self.velocity if null is None else guided(self.velocity, null, self.guidance)
+        return make_pictures(backbone, velocity, c, noises[0], self.steps, fresh)
+
+
+@dataclass(frozen=True)
+class Model:
+    """An opened model: one set of weights, of which several drawers may be made."""
+
+    name: str  # its folder's, or its LoRA file's
+    backbone: Backbone = field(repr=False)
+    files: tuple[Path, ...]  # folders and files that its weights came from
+    average: dict[str, Tensor] = field(repr=False, default_factory=dict)  # a run's, which are in no file of these
+    distilled: Velocity | None = field(repr=False, default=None)
+    original: Velocity | None = field(repr=False, default=None)
+    renoises: bool = False
+
+    def drawer(self, steps: int, guidance: float = 1.0) -> Drawer:
+        """What one opens the model for: the student where it holds one, else the pipeline."""
+        return self.teacher(steps, guidance) if self.distilled is None else self.student(steps, guidance)
+
+    def student(self, steps: int, guidance: float = 1.0) -> Drawer:
+        """The distilled weights, a run's averaged; ValueError where there are none."""
+        if self.distilled is None:
+            raise ValueError(f"{self.name} is a pipeline without a student; give a run's folder, or a LoRA with --lora")
+        return Drawer(_name("student", steps, guidance), self, self.distilled, steps, guidance, self.renoises)
+
+    def teacher(self, steps: int, guidance: float = 1.0) -> Drawer:
+        """What the student was made of; ValueError for a LoRA, whose pipeline is opened without it."""
+        if self.original is None:
+            raise ValueError(f"{self.name} covers its teacher; open the pipeline without --lora")
+        renoises = self.renoises and self.distilled is None
+        return Drawer(_name("teacher", steps, guidance), self, self.original, steps, guidance, renoises)
+
+    @cached_property
+    def null(self) -> Any:
+        """The condition of the empty prompt."""
+        return self.backbone.encode_text([""])
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """Name, family, size, precision and the SHA-256 of the weights, which reads them all once."""
+        network = self.backbone.network
+        precision = self.backbone.precision or next(network.parameters()).dtype
+        return {
+            "model": self.name,
+            "family": self.backbone.family,
+            "size": self.backbone.size or self.backbone.native_size,
+            "precision": str(precision).removeprefix("torch."),
+            "weights": hash_weights(self.files, self.average),
+        }
+
+
+def _name(role: str, steps: int, guidance: float) -> str:
+    return f"{role}@{steps}" + (f" guided {guidance:g}" if guidance != 1 else "")
+
+
+def open_model(folder: str | Path, lora: Path | None = None, size: int | None = None, precision: str = "auto") -> Model:
+    """Open a run's folder, a pipeline's, or "scenes"; `lora` is an exported file for the pipeline.
+
+    Raises ValueError, one line, for a folder that is neither, or for a setting that a run already has.
+    """
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
+    if (Path(folder) / "config.toml").is_file() and not (Path(folder) / "model_index.json").is_file():
+        return _open_run(Path(folder), lora, size, precision)
+    if str(folder) != "scenes" and not (Path(folder) / "model_index.json").is_file():
+        raise ValueError(
+            f"{folder} is no run's folder (no config.toml) and no pipeline's; \"scenes\" is the embedded one"
+        )
+    table: dict[str, Any] = {"path": str(folder), "size": size, "precision": precision}
+    stacked = {"lora": str(lora), "lora_mode": "stack"} if lora is not None else {}
+    run = validate({"model": table | stacked})
+    backbone, base = open_backbone(run), base_folder(run)
+    if lora is not None:
+        renoises = _has_renoising_scheduler(lora.parent)
+        return Model(lora.stem, backbone, (base, lora), distilled=backbone, renoises=renoises)
+    renoises = _has_renoising_scheduler(base)
+    return Model(_folder_name(folder), backbone, (base,), original=backbone, renoises=renoises)
+
+
+def _open_run(folder: Path, lora: Path | None, size: int | None, precision: str) -> Model:
+    for name, given in (("--lora", lora), ("--size", size)):
+        if given is not None:
+            raise ValueError(f"{name} {given}: {folder} is a run, which has its own; leave {name} out")
+    run, saved = read_run(folder)
+    if precision != "auto":
+        run = run.model_copy(update={"model": run.model.model_copy(update={"precision": precision})})
+    student = open_trained(run, saved)
+    files = (base_folder(run), *([Path(run.model.lora)] if run.model.lora else []))
+    renoises = open_objective(run).renoises
+    return Model(_folder_name(folder), student.backbone, files, student.average, student.ema, student.teacher, renoises)
+
+
+def _folder_name(folder: str | Path) -> str:
+    return "scenes" if str(folder) == "scenes" else Path(folder).resolve().name
+
+
+def _has_renoising_scheduler(folder: Path) -> bool:
+    config = folder / "scheduler" / "scheduler_config.json"
+    return config.is_file() and json.loads(config.read_text()).get("_class_name") == RENOISING
+
+
+def hash_weights(files: Sequence[Path], tensors: dict[str, Tensor] | None = None) -> str:
+    """SHA-256 of the .safetensors of folders or files, by name and content, and of tensors; its first 16 digits."""
+    total = hashlib.sha256()
+    for root in files:
+        for file in sorted(root.rglob("*.safetensors")) if root.is_dir() else [root]:
+            with file.open("rb") as opened:
+                digest = hashlib.file_digest(opened, "sha256").digest()
+            total.update((str(file.relative_to(root)) if root.is_dir() else "").encode() + digest)
+    for name, tensor in sorted((tensors or {}).items()):
+        total.update(name.encode() + tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return total.hexdigest()[:16]
+
+
+def save_grid(drawer: Drawer, prompts: Sequence[str], seed: int, out: Path, count: int = 1) -> Path:
+    """Draw each prompt `count` times, picture i of all from seed + i, into one file: a row a prompt.
+
+    Raises ValueError for a too long prompt.
+    """
+    repeated = [prompt for prompt in prompts for _ in range(count)]
+    pictures = drawer.draw(repeated, range(seed, seed + len(repeated)))
+    labels = [drawer.name if count == 1 else f"{drawer.name}, {column + 1}" for column in range(count)]
+    columns = {label: pictures[column::count] for column, label in enumerate(labels)}
+    content = io.BytesIO()
+    picture_grid(prompts, columns).save(content, "PNG")
+    write_whole(out, content.getvalue())
+    return out

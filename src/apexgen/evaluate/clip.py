@@ -1,0 +1,64 @@
+"""CLIP score: how well a picture fits its prompt, 100 times the cosine of a CLIP's two embeddings.
+
+Hessel et al., https://arxiv.org/abs/2104.08718, without their factor 2.5. torchmetrics' own cuts the end-of-text token
+off long prompts and reads tensors where transformers 5 hands back outputs, so that it is not used here.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from torch import Tensor, nn
+
+from apexgen.evaluate.collection import features_of
+from apexgen.evaluate.features import Extractor, open_extractor, open_quietly
+
+SOURCE = "openai/clip-vit-large-patch14"  # whose score most tables print
+
+
+def open_clip(folder: Path, device: str | torch.device = "cpu") -> Extractor:
+    """The picture half of a CLIP's folder. ValueError, one line, where there is none or it is no CLIP."""
+    if not folder.is_dir():
+        raise ValueError(
+            f"--clip {folder}: no such folder; download {SOURCE} (config, tokenizer, model.safetensors) there"
+        )
+    if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json", "spiece.model")):
+        raise ValueError(
+            f"--clip {folder} has no tokenizer.json; is it a CLIP of pictures and texts, such as {SOURCE}?"
+        )
+    return open_extractor(folder, device=device)
+
+
+def clip_scores(
+    files: Sequence[Path], prompts: Sequence[str], folder: Path, cache: Path, console: Console, device: str = "cpu"
+) -> tuple[Tensor, int]:
+    """100 cos of each picture and its prompt, (n,); and how many prompts were longer than the CLIP reads."""
+    pictures = features_of(files, open_clip(folder, device), cache, console, "CLIP reads the pictures")
+    texts, cut = encode_texts(prompts, folder, device)
+    if texts.shape[1] != pictures.shape[1]:
+        raise ValueError(f"--clip {folder} is no CLIP: its pictures and texts have different lengths")
+    return 100 * nn.functional.cosine_similarity(pictures, texts), cut
+
+
+@torch.no_grad()
+def encode_texts(prompts: Sequence[str], folder: Path, device: str = "cpu", batch: int = 64) -> tuple[Tensor, int]:
+    """The texts' features (n, width), and how many had to be cut; the end-of-text token stays."""
+    from transformers import AutoModel, AutoTokenizer
+
+    network = open_quietly(AutoModel, folder, use_safetensors=True).eval().to(device)
+    if not hasattr(network, "get_text_features"):
+        raise ValueError(f"--clip {folder} is no CLIP but a {type(network).__name__}; download {SOURCE}")
+    tokenizer = open_quietly(AutoTokenizer, folder)
+    longest = network.config.text_config.max_position_embeddings
+    cut = sum(len(ids) > longest for ids in tokenizer(list(prompts)).input_ids)
+    parts = []
+    for start in range(0, len(prompts), batch):
+        given = tokenizer(
+            list(prompts[start : start + batch]), padding=True, truncation=True, max_length=longest, return_tensors="pt"
+        )
+        said = network.get_text_features(
+            input_ids=given["input_ids"].to(device), attention_mask=given["attention_mask"].to(device)
+        )
+        parts.append((said if isinstance(said, Tensor) else said.pooler_output).float().cpu())
+    return torch.cat(parts), cut

@@ -1,0 +1,132 @@
+"""DPG-Bench from end to end: four pictures a prompt, joined into grids, judged, scored, told in the official files."""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image
+from rich.console import Console
+
+from apexgen.evaluate import dpg
+from apexgen.evaluate.dpg_files import Box, detail_of, read_detail, read_scores, write_detail, write_scores
+from apexgen.evaluate.gallery import Job
+from apexgen.evaluate.interview import Answer, count_unanswered, interview
+from apexgen.evaluate.judge import YES_NO, Inquiry, View
+from apexgen.evaluate.result import Result
+from apexgen.evaluate.source import Judging, Source
+from apexgen.files import write_whole
+
+NAME = "DPG-Bench"
+Sheets = dict[str, tuple[Path, list[Box]]]  # each item's picture and its crops
+
+
+def run(
+    data: Path, source: Source, judging: Judging, seed: int, crops: int, strict: bool, console: Console
+) -> Result | None:
+    """Judge all prompts of `data`; None where other ranks still draw. Picture k of a prompt has seed + k.
+
+    Raises ValueError, before anything is drawn, for data, a model or a judge that can't be used; later for pictures
+    that are missing or broken, unless strict, where they are dropped as the published script does.
+    """
+    if not 1 <= crops <= dpg.CROPS:
+        raise ValueError(f"--crops {crops}: 1 to {dpg.CROPS}; write --crops {dpg.CROPS}")
+    prompts, graphs = dpg.read_prompts(data), dpg.read_graphs(data, strict)
+    if unasked := sorted(prompts.keys() - graphs.keys()):
+        raise ValueError(f"{data / 'dpg_bench.csv'} has no question about {unasked[0]}, which is in prompts")
+    source.check()
+    judging.check()
+    jobs = [Job(f"{item}/{k}.png", text, seed + k) for item, text in prompts.items() for k in range(crops)]
+    if not source.draw(jobs, console):
+        return None
+    folder = source.folder if source.pictures else join_grids(source.folder, source.out / "grids", list(prompts), crops)
+    sheets, dropped = find_sheets(folder, list(prompts), crops, strict)
+    inquiries = [
+        Inquiry(f"{item}/{place}/{number}", View(file, box), question.text, YES_NO)
+        for item, (file, own) in sheets.items()
+        for place, box in enumerate(own)
+        for number, question in graphs.get(item, {}).items()
+    ]
+    judge = judging.open()
+    answers = interview(judge, inquiries, source.out / "answers.jsonl", console)
+    said = by_crop(sheets, inquiries, answers)
+    yes = {item: [{n: word == "yes" for n, word in crop.items()} for crop in own] for item, own in said.items()}
+    scores = dpg.score(graphs, yes, strict)
+    write_official(source.out / "results.txt", folder, graphs, scores, said, sheets)
+    told = scores.told() | {"unanswered": count_unanswered(answers, console)}
+    if strict:
+        told["dropped"] = dropped + len(scores.dropped)
+    settings = {"strict": strict, "crops": crops} | judge.settings()
+    seeds = () if source.pictures else tuple(range(seed, seed + crops))
+    judged = {"scores": told, "n": crops * len(scores.pictures), "seeds": seeds, "settings": settings}
+    return source.conclude({"benchmark": NAME, "judge": judge.name} | judged)
+
+
+def join_grids(drawn: Path, grids: Path, items: Sequence[str], crops: int) -> Path:
+    """Write each item's grid, where it is not there or older than its pictures; returns their folder."""
+    grids.mkdir(parents=True, exist_ok=True)
+    for item in items:
+        files, target = [drawn / item / f"{k}.png" for k in range(crops)], grids / f"{item}.png"
+        newest = max(file.stat().st_mtime_ns for file in files)
+        if not target.is_file() or target.stat().st_mtime_ns < newest:
+            content = io.BytesIO()
+            dpg.grid(files).save(content, "PNG")
+            write_whole(target, content.getvalue())
+    return grids
+
+
+def find_sheets(folder: Path, items: Sequence[str], crops: int, strict: bool) -> tuple[Sheets, int]:
+    """The items' pictures and their crops; strict: all files that can be read, and how many can't.
+
+    ValueError for pictures that are missing or broken, unless strict.
+    """
+    files = {dpg.item_of(file): file for file in sorted(folder.iterdir()) if strict or file.suffix == ".png"}
+    missing = [item for item in items if item not in files]
+    if missing and not strict:
+        raise ValueError(f"{folder} has no {missing[0]}.png; of {len(items)} pictures {len(missing)} are missing")
+    sheets: Sheets = {}
+    for item in files if strict else items:
+        try:
+            if strict:
+                View(files[item]).open()
+            with Image.open(files[item]) as picture:
+                sheets[item] = files[item], dpg.boxes(picture.size, crops)
+        except (OSError, ValueError):
+            if not strict:
+                raise ValueError(f"{files[item]}: no picture that can be read") from None
+    return sheets, len(files) - len(sheets) if strict else 0
+
+
+def by_crop(sheets: Sheets, inquiries: Sequence[Inquiry], answers: Sequence[Answer]) -> dict[str, list[dict[int, str]]]:
+    """What was said of each crop: yes, no or unanswered, by the question's number."""
+    said: dict[str, list[dict[int, str]]] = {item: [{} for _ in own] for item, (_, own) in sheets.items()}
+    for inquiry, answer in zip(inquiries, answers, strict=True):
+        item, place, number = inquiry.id.rsplit("/", 2)
+        said[item][int(place)][int(number)] = "unanswered" if answer.value is None else answer.value[0]
+    return said
+
+
+def write_official(
+    file: Path,
+    folder: Path,
+    graphs: dict[str, dpg.Graph],
+    scores: dpg.Scores,
+    said: dict[str, list[dict[int, str]]],
+    sheets: Sheets,
+) -> None:
+    """Write both official files."""
+    write_scores(file, folder.name, folder, scores)
+    write_detail(detail_of(file), folder, graphs, said, {item: own for item, (_, own) in sheets.items()})
+
+
+def read_official(file: Path, data: Path, strict: bool) -> tuple[dict[str, float], int]:
+    """The figures of an official file and the number of crops; a _detail.txt is scored anew."""
+    if not file.stem.endswith("_detail"):
+        if strict:
+            raise ValueError("--strict-official does nothing with scores; name the _detail.txt, or leave it out")
+        scores, other = read_scores(file), 0
+    else:
+        graphs = dpg.read_graphs(data, strict)
+        answers, other = read_detail(file, graphs)
+        scores = dpg.score(graphs, answers, strict)
+    told = scores.told() | {"unanswered": other} | ({"dropped": len(scores.dropped)} if strict else {})
+    return told, sum(map(len, scores.pictures.values()))

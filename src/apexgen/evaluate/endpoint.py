@@ -1,0 +1,168 @@
+"""A judge behind any OpenAI-compatible server: chat completions with the picture as a data URL, temperature 0.
+
+The key is read from the environment, APEXGEN_JUDGE_KEY, sent to that server alone, and taken out of what it says.
+https://platform.openai.com/docs/api-reference/chat/create
+"""
+
+import base64
+import io
+import math
+import os
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from functools import cached_property
+from typing import Any
+from urllib.parse import urlsplit
+
+from PIL import Image
+
+from apexgen.evaluate.judge import NoAnswer
+
+KEY = "APEXGEN_JUDGE_KEY"
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+LONGEST_WAIT = 60.0  # seconds between two tries
+TOKENS = 128  # of an answer
+ALTERNATIVES = 20  # tokens whose probability is asked for, the most the API has
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A model of a server; `url` ends where /chat/completions begins, such as http://127.0.0.1:8000/v1."""
+
+    url: str
+    name: str
+    workers: int = 8
+    thinking: bool = True  # False: told to the chat template, for servers that know chat_template_kwargs
+    timeout: float = 120.0  # seconds
+    requests: int = 4  # for one answer, where the server fails
+    pause: float = 1.0  # seconds before the second request; doubled each time
+    tries: int = 3
+    key: str = field(default_factory=lambda: os.environ.get(KEY, ""), repr=False)
+
+    def __post_init__(self) -> None:
+        parts = urlsplit(self.url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(f"--judge {self.url!r} is no server's address; write --judge http://127.0.0.1:8000/v1")
+        if parts.username or parts.password or parts.query:
+            raise ValueError(f"--judge must hold no name, key or query; put the key into the environment: {KEY}")
+        if not self.name:
+            raise ValueError("--judge-model is missing: name the server's model")
+        if self.workers < 1:
+            raise ValueError(f"--workers {self.workers}: at least 1; write --workers 1")
+
+    def settings(self) -> dict[str, Any]:
+        """What its answers depend on, as far as one can know; not the address, which may change."""
+        return {"backend": "openai-compatible", "temperature": 0, "thinking": self.thinking}
+
+    def ask(self, picture: Image.Image, question: str, system: str) -> str:
+        """The answer's text. NoAnswer for a refusal, an empty answer, or a server that fails after all."""
+        choice = self._complete(picture, question, system, {"max_tokens": TOKENS})
+        message = choice.get("message")
+        content = message.get("content") if isinstance(message, dict) else None
+        if choice.get("finish_reason") == "content_filter" or (isinstance(message, dict) and message.get("refusal")):
+            raise NoAnswer("refused by the server")
+        if not isinstance(content, str):
+            raise NoAnswer("an answer without text")
+        return self._without_key(content)
+
+    def chance(self, picture: Image.Image, question: str, answers: tuple[str, ...]) -> float:
+        """The summed probability of the answers among the 20 likeliest first tokens."""
+        asked = {"max_tokens": 1, "logprobs": True, "top_logprobs": ALTERNATIVES}
+        choice = self._complete(picture, question, "", asked)
+        try:
+            likeliest = choice["logprobs"]["content"][0]["top_logprobs"]
+            found = {entry["token"]: math.exp(entry["logprob"]) for entry in likeliest}
+        except (KeyError, IndexError, TypeError):
+            raise ValueError(
+                f"{self.name} at {urlsplit(self.url).hostname} tells no probabilities (logprobs), which this benchmark "
+                "is made of; take a server that does, such as vLLM, or --judge FOLDER"
+            ) from None
+        total = sum(found.get(answer, 0.0) for answer in set(answers))
+        if not math.isfinite(total):
+            raise NoAnswer("a probability that is not finite")
+        return min(total, 1.0)
+
+    def close(self) -> None:
+        """End the connections; a question under way is not put again."""
+        self._client.close()
+
+    @cached_property
+    def _client(self) -> Any:
+        try:
+            import httpx
+        except ImportError:
+            raise ValueError('httpx is missing: pip install "apexgen[evaluate]"') from None
+        headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}
+        direct = urlsplit(self.url).hostname in LOOPBACK  # no proxy between this machine and itself
+        limits = httpx.Limits(max_connections=self.workers)
+        return httpx.Client(headers=headers, timeout=self.timeout, limits=limits, trust_env=not direct)
+
+    def _complete(self, picture: Image.Image, question: str, system: str, asked: dict[str, Any]) -> dict[str, Any]:
+        """The first choice of a completion; requests are repeated where that may help."""
+        content = [{"type": "image_url", "image_url": {"url": data_url(picture)}}, {"type": "text", "text": question}]
+        messages: list[dict[str, Any]] = [{"role": "user", "content": content}]
+        if system:
+            messages.insert(0, {"role": "system", "content": system})
+        body = {"model": self.name, "messages": messages, "temperature": 0} | asked
+        if not self.thinking:
+            body["chat_template_kwargs"] = {"enable_thinking": False}
+        why = ""
+        for attempt in range(self.requests):
+            choice, why, wait = self._request(body)
+            if choice is not None:
+                return choice
+            if wait is None:
+                break
+            if attempt + 1 < self.requests:
+                time.sleep(min(max(wait, self.pause * 2**attempt), LONGEST_WAIT))
+        raise NoAnswer(why)
+
+    def _request(self, body: dict[str, Any]) -> tuple[dict[str, Any] | None, str, float | None]:
+        """A choice; or why there is none, and the seconds the server wants to be left alone, None for good."""
+        import httpx
+
+        try:
+            response = self._client.post(f"{self.url.rstrip('/')}/chat/completions", json=body)
+        except httpx.HTTPError as error:
+            return None, f"no answer from {urlsplit(self.url).hostname} ({type(error).__name__})", 0.0
+        if response.status_code == 200:
+            choice = _first_choice(response)
+            return choice, "an answer that is no chat completion", 0.0
+        why = self._without_key(f"status {response.status_code}: {' '.join(response.text.split())[:200]}")
+        if response.status_code in (401, 403, 404):
+            raise ValueError(f"{self.name}: {why}; check --judge, --judge-model and {KEY}")
+        again = response.status_code in (408, 409, 425, 429) or response.status_code >= 500
+        return None, why, seconds_to_wait(response.headers.get("Retry-After", "")) if again else None
+
+    def _without_key(self, text: str) -> str:
+        return text.replace(self.key, "***") if self.key else text
+
+
+def data_url(picture: Image.Image) -> str:
+    """The picture as PNG in a data URL."""
+    content = io.BytesIO()
+    picture.save(content, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(content.getvalue()).decode()}"
+
+
+def seconds_to_wait(header: str) -> float:
+    """Retry-After: seconds, or a date; 0 where it says nothing."""
+    try:
+        return max(0.0, float(header)) if math.isfinite(float(header)) else 0.0
+    except ValueError:
+        pass
+    try:
+        date = parsedate_to_datetime(header)
+    except ValueError:
+        return 0.0
+    return max(0.0, (date.replace(tzinfo=date.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
+
+
+def _first_choice(response: Any) -> dict[str, Any] | None:
+    try:
+        choice = response.json()["choices"][0]
+    except (ValueError, KeyError, IndexError, TypeError):
+        return None
+    return choice if isinstance(choice, dict) else None

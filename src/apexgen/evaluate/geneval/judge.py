@@ -1,0 +1,145 @@
+"""GenEval from pictures to its result file, line by line, so that a stopped judge goes on; and from that file to a
+Result."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, ImageOps
+from rich.console import Console
+
+from apexgen.evaluate.gallery import claim, progress_bar
+from apexgen.evaluate.geneval.colors import ColorJudge
+from apexgen.evaluate.geneval.detect import Detector, Selection
+from apexgen.evaluate.geneval.records import parse_record
+from apexgen.rules import Record, faults, prompts_solved, standard_errors, summarize
+
+Line = dict[str, Any]  # of the official result file
+KEYS = {"filename": str, "tag": str, "prompt": str, "correct": bool, "reason": str, "metadata": str, "details": str}
+
+
+@dataclass(frozen=True)
+class Judge:
+    """A detector, a judge of colors, and the detections that count."""
+
+    detector: Detector
+    color: ColorJudge
+    selection: Selection
+
+    @property
+    def name(self) -> str:
+        """Both judges in full."""
+        return f"{self.detector.name}; colors: {self.color.name}"
+
+    def look(self, file: Path, record: Record) -> Line:
+        """One line of the official result file. ValueError where the file is no picture."""
+        try:
+            picture = ImageOps.exif_transpose(Image.open(file)).convert("RGB")
+        except OSError as error:
+            raise ValueError(f"{file}: no picture that can be read ({type(error).__name__})") from None
+        things = [*record.get("include", []), *record.get("exclude", [])]
+        wanted = list(dict.fromkeys(thing["class"] for thing in things))
+        found = self.detector.detect(picture, wanted, self.selection.least(record["tag"]))
+        kept = self.selection.select(found, record["tag"])
+        wrong = faults(kept, record, lambda name, group: self.color.colors(picture, name, group))
+        details = {name: [[*thing.box, thing.score] for thing in group] for name, group in kept.items()}
+        return {
+            "filename": str(file),
+            "tag": record["tag"],
+            "prompt": record["prompt"],
+            "correct": not wrong,
+            "reason": "\n".join(wrong),
+            "metadata": json.dumps(record),
+            "details": json.dumps(details),
+        }
+
+
+def judge_pictures(
+    folder: Path, pictures: Sequence[tuple[Path, Record]], judge: Judge, settings: dict[str, Any], console: Console
+) -> list[Line]:
+    """Judge pictures into folder/results.jsonl, going on from what is there; returns all lines, in order.
+
+    ValueError where the folder has another judge's results, or a picture changed since it was judged.
+    """
+    claim(folder, {"judge": judge.name} | asdict(judge.selection) | settings)
+    file = folder / "results.jsonl"
+    if file.is_file():
+        _drop_torn_line(file)
+    before = {line["filename"]: line for line in read_results(file)} if file.is_file() else {}
+    lines = []
+    with file.open("a") as results, progress_bar(console) as progress:
+        task = progress.add_task("judging", total=len(pictures))
+        for path, record in pictures:
+            line = before.get(str(path))
+            if line is None:
+                line = judge.look(path, record)
+                results.write(json.dumps(line) + "\n")
+                results.flush()
+            elif json.loads(line["metadata"]) != record:
+                raise ValueError(f"{file}: {path} was judged by another record; give another --out")
+            lines.append(line)
+            progress.advance(task)
+    return lines
+
+
+def _drop_torn_line(file: Path) -> None:
+    """A kill may cut the last line short; it is judged again."""
+    content = file.read_bytes()
+    if not content.endswith(b"\n"):
+        with file.open("r+b") as torn:
+            torn.truncate(content.rfind(b"\n") + 1)
+
+
+def read_results(file: Path) -> list[Line]:
+    """The lines of an official result file. ValueError, one line, for a missing or broken one."""
+    if not file.is_file():
+        raise ValueError(f"{file}: no such result file; GenEval's evaluate_images.py writes results.jsonl")
+    lines = []
+    for number, text in enumerate(file.read_text().splitlines(), 1):
+        try:
+            line = json.loads(text)
+        except ValueError as error:
+            raise ValueError(f"{file}, line {number} is no JSON: {error}") from None
+        for key, kind in KEYS.items():
+            if not isinstance(line, dict) or not isinstance(line.get(key), kind):
+                raise ValueError(f"{file}, line {number}: no {key}, or it is no {kind.__name__}")
+        parse_record(line["metadata"], f"{file}, line {number}, metadata")
+        lines.append(line)
+    return lines
+
+
+def scores(lines: Sequence[Line]) -> tuple[dict[str, float], dict[str, float]]:
+    """The official figures, each task, "overall", and the shares of right "images" and "prompts"; standard errors."""
+    records, correct = [json.loads(line["metadata"]) for line in lines], [line["correct"] for line in lines]
+    told = summarize(records, correct)
+    told |= {"images": sum(correct) / len(correct), "prompts": prompts_solved(records, correct)}
+    return told, standard_errors(records, correct)
+
+
+def official_summary(lines: Sequence[Line]) -> str:
+    """What GenEval's summary_scores.py prints of these lines."""
+    told, _ = scores(lines)
+    prompts = len({line["metadata"] for line in lines})
+    tasks = {tag: [line["correct"] for line in lines if line["tag"] == tag] for tag in _in_order(lines)}
+    return "\n".join(
+        [
+            "Summary",
+            "=======",
+            f"Total images: {len(lines)}",
+            f"Total prompts: {prompts}",
+            f"% correct images: {told['images']:.2%}",
+            f"% correct prompts: {told['prompts']:.2%}",
+            "",
+            "Task breakdown",
+            "==============",
+            *(f"{tag:<16} = {told[tag]:.2%} ({sum(right)} / {len(right)})" for tag, right in tasks.items()),
+            "",
+            f"Overall score (avg. over tasks): {told['overall']:.5f}",
+        ]
+    )
+
+
+def _in_order(lines: Sequence[Line]) -> list[str]:
+    return list(dict.fromkeys(line["tag"] for line in lines))

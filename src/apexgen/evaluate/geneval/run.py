@@ -1,0 +1,108 @@
+"""The whole of GenEval: open the judges, draw what is missing, judge it, write the result."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from apexgen.drawer import Drawer, hash_weights
+from apexgen.evaluate.gallery import fill, read_manifest, read_seeds
+from apexgen.evaluate.geneval.colors import Clip
+from apexgen.evaluate.geneval.detect import Selection
+from apexgen.evaluate.geneval.judge import Judge, Line, judge_pictures, scores
+from apexgen.evaluate.geneval.mask2former import Mask2Former
+from apexgen.evaluate.geneval.open_vocabulary import GroundingDino, Owlv2
+from apexgen.evaluate.geneval.records import SAMPLES, SEED, lay_out, read_folder
+from apexgen.evaluate.result import Result, save_result
+from apexgen.evaluate.weights import find_weights
+from apexgen.rules import Record
+
+# The others have no official values: theirs are those that are usual for them, and duplicates are struck out.
+BOXES = Selection(threshold=0.3, counting_threshold=0.3, max_overlap=0.5)
+PROCESSOR = ("preprocessor_config.json", "tokenizer_config.json")
+KINDS = {  # name -> class, usual weights, files beside them, what counts
+    "mask2former": (Mask2Former, "facebook/mask2former-swin-small-coco-instance", (), Selection()),
+    "owlv2": (Owlv2, "google/owlv2-base-patch16-ensemble", PROCESSOR, BOXES),
+    "grounding-dino": (GroundingDino, "IDEA-Research/grounding-dino-base", PROCESSOR, BOXES),
+}
+CLIP = "openai/clip-vit-large-patch14"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which judges: the kind of detector, both weights, and what counts where it is not the kind's usual."""
+
+    kind: str = "mask2former"
+    detector: str | None = None  # a folder, or a repository downloaded before; the kind's usual unless given
+    clip: str = CLIP
+    threshold: float | None = None
+    counting_threshold: float | None = None
+    max_overlap: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"--kind {self.kind}: write one of {', '.join(KINDS)}")
+
+    def find(self) -> tuple[Path, Path]:
+        """The folders of both weights. ValueError, one line: what to download, and where to put it."""
+        _, usual, beside, _ = KINDS[self.kind]
+        detector = find_weights("--detector", self.detector or usual, ("config.json", *beside))
+        return detector, find_weights("--clip", self.clip, ("config.json", "tokenizer_config.json"))
+
+    def open(self) -> tuple[Judge, dict[str, Any]]:
+        """The judge, and the settings that tell its weights. ValueError for weights that can't be read."""
+        opened, usual, _, selection = KINDS[self.kind]
+        folder, clip_folder = self.find()
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        detector = opened(folder, self.detector or usual, device)
+        for name in ("threshold", "counting_threshold", "max_overlap"):
+            if (value := getattr(self, name)) is not None:
+                selection = replace(selection, **{name: value})
+        settings = {"kind": self.kind, "detector": hash_weights([folder]), "clip": hash_weights([clip_folder])}
+        return Judge(detector, Clip(clip_folder, self.clip, device), selection), settings
+
+
+def draw_geneval(
+    folder: Path, records: Sequence[Record], drawer: Drawer, console: Console, samples: int = SAMPLES, seed: int = SEED
+) -> int:
+    """Draw an official folder of pictures, what is missing of it; returns how many are left to other ranks."""
+    return fill(folder, lay_out(folder, records, samples, seed), drawer, console)
+
+
+def judge_geneval(
+    choice: Choice, pictures: Path, out: Path, model: str | None, console: Console
+) -> tuple[Result, list[Line]]:
+    """Judge an official folder of pictures, ours or others', into out/results.jsonl and out/result.json."""
+    found, drawn = read_folder(pictures), read_manifest(pictures)
+    judge, settings = choice.open()
+    lines = judge_pictures(out, found, judge, settings | {"pictures": str(pictures.resolve())}, console)
+    told = f"{drawn['model']} {drawn['drawer']}" if {"model", "drawer"} <= drawn.keys() else pictures.name
+    protocol = settings | asdict(judge.selection)
+    result = to_result(lines, settings["kind"], judge.name, model or told, protocol)
+    seeds = read_seeds([file for file, _ in found])
+    whole = result.model_copy(update={"drawn": drawn, "evaluations": drawn.get("evaluations"), "seeds": seeds})
+    save_result(whole, out / "result.json")
+    return whole, lines
+
+
+def to_result(lines: Sequence[Line], kind: str, judge: str, model: str, settings: dict[str, Any]) -> Result:
+    """The figures of an official result file's lines, whoever made it; which prompts they are of is in its settings."""
+    if not lines:
+        raise ValueError("a result file without a line has no result")
+    told, spread = scores(lines)
+    records = sorted({json.dumps(json.loads(line["metadata"]), sort_keys=True) for line in lines})
+    digest = hashlib.sha256("\n".join(records).encode()).hexdigest()[:16]
+    return Result(
+        benchmark=f"GenEval[{kind}]",
+        judge=judge,
+        model=model,
+        scores=told,
+        spread=spread,
+        n=len(lines),
+        settings=settings | {"prompts": len(records), "metadata": digest},
+    )

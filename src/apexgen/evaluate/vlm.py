@@ -1,0 +1,94 @@
+"""A judge from a folder on this machine: any model that transformers opens for pictures and text, greedy."""
+
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+TOKENS = 128  # of an answer
+EXAMPLE = "Qwen/Qwen3-VL-8B-Instruct"
+
+
+@dataclass(frozen=True)
+class Vlm:
+    """An opened model and its processor; one question at a time, and once, since it would say the same again."""
+
+    name: str  # its folder's
+    weights: str  # their hash
+    model: Any
+    processor: Any
+    lock: Any  # the network is one, whoever asks
+    workers: int = 1
+    tries: int = 1
+
+    def settings(self) -> dict[str, Any]:
+        """What its answers depend on."""
+        return {
+            "backend": "transformers",
+            "weights": self.weights,
+            "precision": str(self.model.dtype).removeprefix("torch."),
+        }
+
+    @torch.no_grad()
+    def ask(self, picture: Image.Image, question: str, system: str) -> str:
+        """The likeliest token after the likeliest token, 128 at most."""
+        inputs = self._inputs(picture, question, system)
+        greedy = {"do_sample": False, "num_beams": 1, "repetition_penalty": 1.0, "max_new_tokens": TOKENS}
+        with self.lock:
+            tokens = self.model.generate(**inputs, **greedy, temperature=None, top_p=None, top_k=None)
+        return str(self.processor.decode(tokens[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))
+
+    @torch.no_grad()
+    def chance(self, picture: Image.Image, question: str, answers: tuple[str, ...]) -> float:
+        """The probability of the distinct first tokens of the answers."""
+        with self.lock:
+            logits = self.model(**self._inputs(picture, question, "")).logits[0, -1]
+        encode = self.processor.tokenizer.encode
+        first = {encode(answer, add_special_tokens=False)[0] for answer in answers}
+        chances = logits.float().softmax(-1)
+        return min(float(chances[sorted(first)].sum()), 1.0)
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+    def _inputs(self, picture: Image.Image, question: str, system: str) -> Any:
+        content = [{"type": "image", "image": picture}, {"type": "text", "text": question}]
+        messages: list[dict[str, Any]] = [{"role": "user", "content": content}]
+        if system:
+            messages.insert(0, {"role": "system", "content": [{"type": "text", "text": system}]})
+        template = str(self.processor.chat_template)
+        thinking = {"enable_thinking": False} if "enable_thinking" in template else {}
+        inputs = self.processor.apply_chat_template(
+            messages, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt", **thinking
+        )
+        return inputs.to(self.model.device, dtype=self.model.dtype)
+
+
+def check_vlm(folder: Path) -> None:
+    """ValueError, naming what to download, where a folder holds no model."""
+    if not (folder / "config.json").is_file():
+        raise ValueError(
+            f"--judge {folder} holds no model (no config.json); download one that sees, such as {EXAMPLE}, into it"
+        )
+
+
+def open_vlm(folder: Path) -> Vlm:
+    """Open a model's folder, its code not run. ValueError, one line, where it holds none that can judge."""
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
+    from apexgen.drawer import hash_weights
+
+    check_vlm(folder)
+    own = {"local_files_only": True, "trust_remote_code": False}
+    try:
+        processor = AutoProcessor.from_pretrained(folder, **own)
+        model = AutoModelForImageTextToText.from_pretrained(folder, dtype="auto", use_safetensors=True, **own)
+    except (ValueError, OSError, KeyError) as error:
+        raise ValueError(f"--judge {folder} is no model for pictures and text: {str(error).splitlines()[0]}") from None
+    if getattr(processor, "chat_template", None) is None or not hasattr(processor, "tokenizer"):
+        raise ValueError(f"--judge {folder} has no chat template; take an instruction-tuned model, such as {EXAMPLE}")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return Vlm(folder.resolve().name, hash_weights([folder]), model.to(device).eval(), processor, threading.Lock())

@@ -1,0 +1,76 @@
+"""Judges' weights: a folder, or what the hub's cache has; nothing is downloaded, and what is missing is named."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from apexgen.backbones.diffusion import quiet
+
+
+def find_weights(option: str, name: str, needed: Sequence[str] = ("config.json",)) -> Path:
+    """The folder of a judge: `name` is one, or a hub repository that was downloaded before.
+
+    Raises ValueError, one line that says what to download and where to put it, where the folder or repository is not
+    there, has no .safetensors, or lacks one of the `needed` files.
+    """
+    folder = Path(name) if Path(name).is_dir() else _cached(name)
+    if folder is None:
+        wanted = ", ".join((*needed, "*.safetensors"))
+        if name.count("/") != 1 or name.startswith((".", "/", "~")):
+            raise ValueError(f"{option} {name}: no such folder; put {wanted} of the judge into it")
+        raise ValueError(
+            f"{option} {name} is not on this machine; run: hf download {name}, or put its {wanted} into a folder "
+            f"and write {option} FOLDER"
+        )
+    missing = [file for file in needed if not (folder / file).is_file()]
+    if next(folder.glob("*.safetensors"), None) is None:
+        missing.append("*.safetensors")
+    if missing:
+        raise ValueError(f"{option} {name}: {folder} lacks {', '.join(missing)}; put it there, or: hf download {name}")
+    return folder
+
+
+def _cached(repository: str) -> Path | None:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(repository, local_files_only=True))
+    except (LocalEntryNotFoundError, HFValidationError):
+        return None
+
+
+def open_judge(kind: Any, folder: Path, device: str) -> Any:
+    """The network of a transformers class from its folder, in float32, to be used and not trained.
+
+    Nothing is downloaded and no code of the folder is run. ValueError, one line, where the weights can't be read, or
+    are not all there: a head of random weights would judge as well as a coin.
+    """
+    with _in_one_line(folder):
+        network, told = kind.from_pretrained(
+            folder, local_files_only=True, use_safetensors=True, output_loading_info=True, dtype=torch.float32
+        )
+    weights = {name for name, _ in network.named_parameters()}
+    if missing := sorted(weights & set(told["missing_keys"])):
+        raise ValueError(f"{folder} is no {kind.__name__}: it lacks {missing[0]} and {len(missing) - 1} more weights")
+    return network.eval().requires_grad_(False).to(device)
+
+
+def open_processor(kind: Any, folder: Path) -> Any:
+    """The tokenizer or processor of a folder; ValueError, one line, where it can't be read."""
+    with _in_one_line(folder):
+        return kind.from_pretrained(folder, local_files_only=True)
+
+
+@contextmanager
+def _in_one_line(folder: Path) -> Iterator[None]:
+    from safetensors import SafetensorError
+
+    try:
+        with quiet():
+            yield
+    except (OSError, SafetensorError, RuntimeError, ValueError, KeyError, TypeError, ImportError) as error:
+        raise ValueError(f"{folder} can't be opened: {str(error).strip().splitlines()[0]}") from error

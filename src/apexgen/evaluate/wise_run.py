@@ -1,0 +1,70 @@
+"""WISE from end to end: a picture a prompt, judged by the protocol's marks, written as the official files."""
+
+import hashlib
+from pathlib import Path
+
+from rich.console import Console
+
+from apexgen.evaluate import wise
+from apexgen.evaluate.gallery import Job
+from apexgen.evaluate.interview import count_unanswered, interview
+from apexgen.evaluate.judge import Inquiry, View
+from apexgen.evaluate.result import Result
+from apexgen.evaluate.source import Judging, Source
+from apexgen.evaluate.wise_files import read_marks, write_files
+from apexgen.evaluate.wise_instruction import Instruction, read_instruction
+
+
+def find_protocol(name: str) -> wise.Protocol:
+    """legacy or verified; ValueError for others."""
+    if name not in wise.PROTOCOLS:
+        raise ValueError(f"--protocol {name}: there are {' and '.join(wise.PROTOCOLS)}; write --protocol verified")
+    return wise.PROTOCOLS[name]
+
+
+def run(
+    data: Path,
+    protocol: wise.Protocol,
+    source: Source,
+    judging: Judging,
+    instruction: Path | None,
+    seed: int,
+    console: Console,
+) -> Result | None:
+    """Judge all prompts of `data` by `instruction`, ours unless given; None where other ranks still draw.
+
+    Raises ValueError, before anything is drawn, for data, a model, an instruction or a judge that can't be used.
+    """
+    prompts = wise.read_prompts(data, protocol)
+    told = Instruction(protocol.instruction) if instruction is None else read_instruction(instruction)
+    source.check()
+    judging.check()
+    if not source.draw([Job(f"{prompt.id}.png", prompt.text, seed) for prompt in prompts], console):
+        return None
+    form = protocol.form(guarded=instruction is None)
+    inquiries = [
+        Inquiry(str(prompt.id), View(source.folder / f"{prompt.id}.png"), told.word(prompt), form, told.system)
+        for prompt in prompts
+    ]
+    judge = judging.open()
+    answers = interview(judge, inquiries, source.out / "answers.jsonl", console)
+    marks = {
+        prompt.id: None if answer.value is None else [int(mark) for mark in answer.value]
+        for prompt, answer in zip(prompts, answers, strict=True)
+    }
+    write_files(source.out / "results", protocol, prompts, answers, source.folder)
+    scores = wise.score(protocol, marks) | {"unanswered": count_unanswered(answers, console)}
+    settings = {"instruction": "apexgen's" if instruction is None else _digest(told)} | judge.settings()
+    judged = {"scores": scores, "n": len(prompts), "seeds": () if source.pictures else (seed,), "settings": settings}
+    return source.conclude({"benchmark": protocol.name, "judge": judge.name} | judged)
+
+
+def read_official(folder: Path, protocol: wise.Protocol) -> tuple[dict[str, float], int]:
+    """The figures of a folder of official files, and the number of pictures."""
+    marks = read_marks(folder, protocol)
+    unanswered = sum(own is None for own in marks.values())
+    return wise.score(protocol, marks) | {"unanswered": unanswered}, len(marks)
+
+
+def _digest(told: Instruction) -> str:
+    return hashlib.sha256(f"{told.system}\n{told.user}".encode()).hexdigest()[:16]

@@ -1,0 +1,260 @@
+"""DPG-Bench: dependencies, categories and quirks worked out by hand; the official files; oracle and liar."""
+
+import csv
+
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from apexgen.cli import main
+from apexgen.evaluate import dpg
+from apexgen.evaluate.dpg_files import detail_of, read_detail, read_scores, write_scores
+from apexgen.evaluate.dpg_run import read_official, run
+from apexgen.evaluate.result import load_result
+from apexgen.evaluate.source import Judging, Source
+from stub_server import COLORS, Stub, fill_in, liar, oracle, serving, write_picture
+
+CONSOLE = Console(quiet=True)
+COLUMNS = (
+    "item_id,text,keywords,proposition_id,dependency,category_broad,category_detailed,tuple,question_natural_language"
+)
+ITEMS = {"0": "red", "COCOval2014000000010363": "green", "whoops34": "blue"}
+
+
+def rows(item, color):
+    """Three questions of an item: the third depends on the second, that on the first."""
+    for number, (parents, kind) in enumerate(
+        [("0", "entity - whole"), ("1", "attribute - color"), ("2, 1", "global")], 1
+    ):
+        question = f"Is it {color}, quite, {number}?"
+        yield [item, f"a {color} field, wide", "", number, parents, "", "", f"{kind} (field, {number})", question]
+
+
+def write_data(folder, table=None):
+    (folder / "prompts").mkdir(parents=True)
+    for item, color in ITEMS.items():
+        (folder / "prompts" / f"{item}.txt").write_text(f"a {color} field, wide\n")
+    with (folder / "dpg_bench.csv").open("w", newline="") as opened:
+        writer = csv.writer(opened)
+        writer.writerow(COLUMNS.split(","))
+        writer.writerows(table or [row for item, color in ITEMS.items() for row in rows(item, color)])
+    return folder
+
+
+@pytest.fixture
+def data(tmp_path):
+    return write_data(tmp_path / "dpg_bench")
+
+
+def grids(folder, **changed):
+    for item, color in ITEMS.items():
+        write_picture(folder / f"{item}.png", *changed.get(item, [color] * 4))
+    return folder
+
+
+def judge_with(says, data, out, pictures, strict=False, crops=4):
+    with serving(Stub(says)) as address:
+        source = Source(out, pictures=pictures, name="x")
+        return run(data, source, Judging(address, "stub"), 0, crops, strict, CONSOLE)
+
+
+def graph_of(*parents, kinds=None):
+    kinds = kinds or ["entity - whole"] * len(parents)
+    return {n: dpg.Question(f"{n}?", kind, own) for n, (own, kind) in enumerate(zip(parents, kinds, strict=True), 1)}
+
+
+def test_a_no_carries_to_all_that_depends_on_it_at_any_distance():
+    chain = graph_of((0,), (1,), (2,), (0,))
+    assert dpg.heed_parents(chain, {1: False, 2: True, 3: True, 4: True}) == {1: False, 2: False, 3: False, 4: True}
+    assert dpg.heed_parents(chain, {1: True, 2: False, 3: True, 4: True}) == {1: True, 2: False, 3: False, 4: True}
+    either = graph_of((0,), (0,), (1, 2))
+    assert dpg.heed_parents(either, {1: True, 2: False, 3: True})[3] is False
+
+
+def test_the_tables_order_does_not_matter_unless_strict():
+    backwards = graph_of((2,), (3,), (0,))
+    yes = {1: True, 2: True, 3: False}
+    assert dpg.heed_parents(backwards, yes) == {1: False, 2: False, 3: False}
+    assert dpg.heed_parents(backwards, yes, strict=True) == {1: True, 2: False, 3: False}  # 2 was still yes at 1
+
+
+def test_a_parent_that_is_no_question_is_passed_over_unless_strict():
+    graph = graph_of((9,), (0,))
+    assert dpg.heed_parents(graph, {1: True, 2: True}) == {1: True, 2: True}
+    with pytest.raises(KeyError):
+        dpg.heed_parents(graph, {1: False, 2: True}, strict=True)
+    hidden = graph_of((2, 9), (0,))
+    assert dpg.heed_parents(hidden, {1: True, 2: False}, strict=True)[1] is False  # the first no ends the search
+
+
+def test_scores_by_hand():
+    kinds = ["entity - whole", "attribute - color", "attribute - size"]
+    graphs = {"a": graph_of((0,), (1,), (1,), kinds=kinds), "b": graph_of((0,))}
+    a = [{1: False, 2: True, 3: True}, {1: True, 2: True, 3: False}]
+    answers = {"a": a, "b": [{1: True}, {1: True}]}
+    scores = dpg.score(graphs, answers)
+    assert scores.pictures == {"a": [0.0, pytest.approx(2 / 3)], "b": [1.0, 1.0]}
+    assert scores.overall == pytest.approx((1 / 3 + 1) / 2)
+    assert scores.detailed == {"attribute - color": 0.5, "attribute - size": 0.0, "entity - whole": 0.75}
+    assert scores.broad == {"attribute": 0.25, "entity": 0.75}
+    assert scores.told() == {"DPG": pytest.approx(200 / 3), "attribute": 25, "entity": 75}
+    strict = dpg.score(graphs, answers | {"unknown": [{1: True}]}, strict=True)
+    assert strict.pictures == scores.pictures and strict.dropped == ("unknown",)
+    assert strict.detailed == {"attribute - color": 1.0, "attribute - size": 0.0, "entity - whole": 1.0}
+    turned = dpg.score(graphs, answers | {"a": a[::-1]}, strict=True)  # the last crop, before dependencies
+    assert turned.detailed == {"attribute - color": 1.0, "attribute - size": 1.0, "entity - whole": 0.5}
+    with pytest.raises(ValueError, match="unknown"):
+        dpg.score(graphs, {"unknown": [{1: True}]})
+    with pytest.raises(ValueError, match="item a"):
+        dpg.score(graphs, {"a": [{1: True}]})
+
+
+def test_the_table_is_read_and_strict_loses_its_first_row(data):
+    graphs, strict = dpg.read_graphs(data), dpg.read_graphs(data, strict=True)
+    assert list(graphs) == list(ITEMS) and dpg.read_prompts(data)["0"] == "a red field, wide"
+    assert graphs["0"][3] == dpg.Question("Is it red, quite, 3?", "global", (2, 1))
+    assert list(strict["0"]) == [2, 3] and {item: own for item, own in strict.items() if item != "0"} == {
+        item: own for item, own in graphs.items() if item != "0"
+    }
+
+
+def test_strict_keeps_the_last_of_an_items_blocks(tmp_path):
+    split = [*rows("0", "red"), *rows("whoops34", "blue"), *list(rows("0", "red"))[:1]]
+    data = write_data(tmp_path / "d", split)
+    assert list(dpg.read_graphs(data)["0"]) == [1, 2, 3] and list(dpg.read_graphs(data, strict=True)["0"]) == [1]
+
+
+def test_crops_go_top_left_top_right_bottom_left_bottom_right(tmp_path):
+    colors = ["red", "green", "blue", "red"]
+    files = [write_picture(tmp_path / f"{k}.png", color) for k, color in enumerate(colors)]
+    joined = dpg.grid(files)
+    crops = [joined.crop(box).getpixel((3, 3)) for box in dpg.boxes(joined.size)]
+    assert joined.size == (32, 32) and crops == [COLORS[color] for color in colors]
+    assert dpg.boxes((8, 6), 1) == [(0, 0, 8, 6)] and dpg.grid(files[:1]).size == (16, 16)
+    assert dpg.item_of("x/whoops34.v2.png") == "whoops34"
+
+
+@pytest.mark.parametrize(("says", "expected"), [(oracle, 100), (liar, 0), (lambda *_: "no idea", 0)])
+def test_oracle_liar_and_one_that_says_nothing(says, expected, data, tmp_path):
+    result = judge_with(says, data, tmp_path / "out", grids(tmp_path / "grids"))
+    assert {name: share for name, share in result.scores.items() if name != "unanswered"} == dict.fromkeys(
+        ("DPG", "attribute", "entity", "global"), expected
+    )
+    assert result.scores["unanswered"] == (36 if says not in (oracle, liar) else 0)
+    assert (result.benchmark, result.judge, result.model, result.n) == ("DPG-Bench", "stub", "x", 12)
+    assert load_result(tmp_path / "out" / "result.json") == result
+
+
+def test_each_crop_is_judged_as_itself(data, tmp_path):
+    pictures = grids(tmp_path / "grids", whoops34=["blue", "red", "blue", "green"])
+    result = judge_with(oracle, data, tmp_path / "out", pictures)
+    assert result.scores["DPG"] == pytest.approx(100 * (1 + 1 + 0.5) / 3)
+    assert read_scores(tmp_path / "out" / "results.txt").pictures["whoops34"] == [1, 0, 1, 0]
+    single = judge_with(oracle, data, tmp_path / "one", pictures, crops=1)  # a whole picture: blue on the average
+    assert single.n == 3 and single.scores["DPG"] == 100
+
+
+def test_official_files_go_out_and_come_in_again(data, tmp_path):
+    pictures, out = grids(tmp_path / "grids", **{"0": ["red", "red", "red", "blue"]}), tmp_path / "out"
+    result = judge_with(oracle, data, out, pictures)
+    file = out / "results.txt"
+    told, n = read_official(file, data, strict=False)
+    assert n == result.n and told == pytest.approx(result.scores)
+    assert read_official(detail_of(file), data, strict=False) == (pytest.approx(result.scores), 12)
+    first = detail_of(file).read_text().splitlines()[0]
+    assert first == f"{pictures / '0.png'}, (0, 0, 16, 16), Is it red, quite, 1?, yes"
+    assert file.read_text().splitlines()[0] == f"{pictures / '0.png'}, 1.0, 1.0, 1.0, 0.0, 0.75"
+    again = tmp_path / "again.txt"
+    write_scores(again, "grids", pictures, read_scores(file))
+    assert read_scores(again) == read_scores(file)
+    with pytest.raises(ValueError, match="its DPG-Bench score is 90"):
+        again.write_text(file.read_text().replace("DPG-Bench score: 91.6", "DPG-Bench score: 90.0000"))
+        read_scores(again)
+    with pytest.raises(ValueError, match="line 1, is no answer"):
+        read_detail(file, dpg.read_graphs(data))
+
+
+def test_strict_drops_what_the_published_script_fails_at(data, tmp_path):
+    pictures = grids(tmp_path / "grids")
+    (pictures / "torn.png").write_bytes(b"\x89PNG")
+    (pictures / "notes.txt").write_text("x")
+    write_picture(pictures / "stranger.png", *["red"] * 4)
+    (pictures / "whoops34.png").unlink()
+    result = judge_with(oracle, data, tmp_path / "out", pictures, strict=True)
+    assert result.scores["dropped"] == 4  # those three, and item 0: its first question, a parent, is in the lost row
+    assert result.n == 4 and result.scores["DPG"] == 100 and result.settings["strict"] is True
+    told, _ = read_official(tmp_path / "out" / "results_detail.txt", data, strict=True)
+    assert told["DPG"] == 100
+    with pytest.raises(ValueError, match=r"no whoops34.png; of 3 pictures 1 are missing"):
+        judge_with(oracle, data, tmp_path / "b", pictures)
+
+
+def test_a_model_is_drawn_judged_and_goes_on(tmp_path, capsys):
+    """From the command line, with the embedded pipeline; twice, and the second time nothing is drawn or asked."""
+    data, out = write_data(tmp_path / "data"), tmp_path / "out"
+    stub = Stub(lambda picture, question: fill_in(question, True))
+    with serving(stub) as address:
+        options = ["--data", str(data), "--judge", address, "--judge-model", "stub", "--out", str(out)]
+        command = ["apexgen", "evaluate", "dpg", "scenes", *options, "--seed", "7"]
+        for _ in range(2):
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr("sys.argv", command)
+                main()
+    assert len(stub.requests) == 3 * 3 * 4
+    result = load_result(out / "result.json")
+    assert result.scores["DPG"] == 100 and result.evaluations == 1 and result.seeds == (7, 8, 9, 10)
+    assert result.model == "scenes teacher@1" and "DPG-Bench, judged by stub" in capsys.readouterr().out
+    grid = Image.open(out / "grids" / "whoops34.png")
+    for k, box in enumerate(dpg.boxes(grid.size)):
+        assert grid.crop(box).tobytes() == Image.open(out / "pictures" / "whoops34" / f"{k}.png").tobytes()
+
+
+def test_ranks_draw_their_shares_and_one_process_judges(data, tmp_path, monkeypatch):
+    stub = Stub(lambda picture, question: fill_in(question, True))
+    with serving(stub) as address:
+        source, judging = Source(tmp_path / "out", "scenes"), Judging(address, "stub")
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        for rank, drawn in (("1", 6), ("0", 12)):
+            monkeypatch.setenv("RANK", rank)
+            assert run(data, source, judging, 0, 4, False, CONSOLE) is None
+            assert len(list((tmp_path / "out" / "pictures").rglob("*.png"))) == drawn and not stub.requests
+        for name in ("WORLD_SIZE", "RANK"):
+            monkeypatch.delenv(name)
+        assert run(data, source, judging, 0, 4, False, CONSOLE).scores["DPG"] == 100
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda data: (data / "dpg_bench.csv").unlink(), "dpg_bench.csv is missing; download the folder dpg_bench"),
+        (lambda data: [file.unlink() for file in (data / "prompts").iterdir()], "holds no prompts; download"),
+        (lambda data: (data / "dpg_bench.csv").write_text("a,b\n1,2\n"), "line 2, is no question of DPG-Bench"),
+        (lambda data: (data / "prompts" / "7.txt").write_text("x"), "has no question about 7"),
+    ],
+)
+def test_data_that_is_missing_or_odd_is_told_in_a_line(change, told, data, tmp_path):
+    change(data)
+    with pytest.raises(ValueError, match=told):
+        judge_with(oracle, data, tmp_path / "out", grids(tmp_path / "grids"))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("source", "judging", "told"),
+    [
+        ({}, {}, "name a model, or the pictures"),
+        ({"model": "scenes", "pictures": "."}, {}, "name a model, or the pictures"),
+        ({"model": "scenes", "name": "x"}, {}, "--name does nothing without --pictures"),
+        ({"pictures": ".", "steps": 2}, {}, "--steps does nothing with --pictures"),
+        ({"model": "scenes"}, {"judge": ".", "model": None}, "holds no model"),
+        ({"model": "scenes"}, {"judge": "."}, "--judge-model does nothing"),
+        ({"model": "scenes"}, {"judge": "http://x", "model": None}, "--judge-model is missing"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused_before_anything_is_drawn(source, judging, told, data, tmp_path):
+    if "pictures" in source:
+        source = source | {"pictures": tmp_path}
+    with pytest.raises(ValueError, match=told):
+        judging = Judging(**({"judge": "http://127.0.0.1:9", "model": "m"} | judging))
+        run(data, Source(tmp_path / "out", **source), judging, 0, 4, False, CONSOLE)
+    assert not (tmp_path / "out").exists()

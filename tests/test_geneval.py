@@ -1,0 +1,279 @@
+"""GenEval: its files as others have them, an oracle that scores 1, a liar that scores 0, stops that cost nothing."""
+
+import json
+from collections import Counter
+
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from apexgen.cli import main
+from apexgen.evaluate.geneval.detect import Detection, Selection, overlap
+from apexgen.evaluate.geneval.judge import Judge, judge_pictures, official_summary, read_results, scores
+from apexgen.evaluate.geneval.records import class_names, lay_out, read_folder, read_records
+from apexgen.evaluate.geneval.run import to_result
+from apexgen.evaluate.result import load_result
+from judges import new_clip_judge, new_mask2former
+
+CONSOLE = Console(quiet=True)
+
+
+def test_the_official_prompts_are_all_there():
+    """Lines as they are cited in print and in others' code; the counts of the official file."""
+    records = read_records()
+    tags = Counter(record["tag"] for record in records)
+    assert len(records) == 553 and list(tags.values()) == [80, 99, 80, 94, 100, 100]
+    assert len({json.dumps(record) for record in records}) == 553
+    clocks = {"tag": "counting", "include": [{"class": "clock", "count": 2}],
+              "exclude": [{"class": "clock", "count": 3}], "prompt": "a photo of two clocks"}  # fmt: skip
+    assert records[179] == clocks
+    assert records[457]["prompt"] == "a photo of a pink oven and a green motorcycle"
+    assert records[530]["prompt"] == "a photo of a purple suitcase and an orange pizza"
+    dogs = next(record for record in records if record["prompt"] == "a photo of a dog right of a teddy bear")
+    assert dogs["include"][1] == {"class": "dog", "count": 1, "position": ["right of", 0]}
+    names = class_names()
+    assert len(names) == 80 and (names[0], names[79]) == ("person", "toothbrush")
+    assert names[64:67] == ["computer mouse", "tv remote", "computer keyboard"]
+    asked = {thing["class"] for record in records for thing in record["include"]}
+    assert asked <= set(names)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("{", "line 2 is no JSON"),
+        ('{"tag": "colors", "include": []}', "line 2: prompt is missing"),
+        ('{"tag": "a", "prompt": "b", "include": [{"class": "dog", "count": 0}]}', "line 2: include.0.count = 0"),
+        ('{"tag": "a", "prompt": "b", "include": [{"class": "dog", "count": 1, "position": ["near", 0]}]}', "position"),
+        (
+            '{"tag": "a", "prompt": "b", "include": [{"class": "dog", "count": 1, "position": ["above", 0]}]}',
+            "write one before 0",
+        ),
+    ],
+)
+def test_a_bad_line_of_metadata_is_named(tmp_path, line, message):
+    file = tmp_path / "metadata.jsonl"
+    file.write_text('{"tag": "a", "prompt": "b", "long": "kept"}\n' + line)
+    with pytest.raises(ValueError) as error:
+        read_records(file)
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def seen(score, left=0.0, side=10.0):
+    return Detection((left, 0.0, left + side, side), score)
+
+
+def test_thresholds_are_exclusive_and_stricter_for_counts():
+    found = {"dog": [seen(0.3), seen(0.31), seen(0.95), seen(0.9)], "cat": [seen(0.3)]}
+    kept = Selection().select(found, "colors")
+    assert [thing.score for thing in kept["dog"]] == [0.95, 0.9, 0.31] and "cat" not in kept
+    assert [thing.score for thing in Selection().select(found, "counting")["dog"]] == [0.95]
+
+
+def test_at_most_sixteen_of_a_class_count_and_equal_boxes_are_not_struck_out():
+    found = {"dog": [seen(0.5 + index / 100) for index in range(20)]}
+    kept = Selection().select(found, "colors")["dog"]
+    assert [thing.score for thing in kept] == [0.5 + index / 100 for index in range(19, 3, -1)]
+
+
+def test_overlapping_boxes_are_struck_out_where_asked():
+    found = {"dog": [seen(0.9), seen(0.8, 1), seen(0.7, 6), seen(0.6, 100)]}
+    kept = Selection(max_overlap=0.5).select(found, "colors")["dog"]
+    assert [thing.score for thing in kept] == [0.9, 0.7, 0.6]
+    assert overlap((0, 0, 9, 9), (0, 0, 9, 9)) == 1
+    assert overlap((0, 0, 9, 9), (5, 0, 14, 9)) == pytest.approx(50 / 150)  # ends are pixels too
+    assert overlap((0, 0, 9, 9), (10, 0, 19, 9)) == 0
+
+
+class Oracle:
+    """Knows what each picture should hold, by a number in its first pixel, and finds just that."""
+
+    name = "oracle"
+
+    def __init__(self, records, lies=False):
+        self.records, self.lies, self.looked = records, lies, 0
+
+    def detect(self, picture, wanted, least):
+        self.looked += 1
+        red, green, _ = picture.getpixel((0, 0))
+        found, centers = {}, []
+        for number, asked in enumerate(self.records[256 * red + green]["include"]):
+            relation, target = asked.get("position", (None, 0))
+            shift = {"left of": (-100, 0), "right of": (100, 0), "above": (0, -100), "below": (0, 100)}
+            x, y = shift[relation] if relation else (300 * number, 0)
+            base = centers[target] if relation else (500, 500)
+            centers.append((base[0] + x, base[1] + y))
+            box = (centers[-1][0] - 5, centers[-1][1] - 5, centers[-1][0] + 5, centers[-1][1] + 5)
+            things = [Detection(box, 0.99, number) for _ in range(asked["count"])]
+            found.setdefault(asked["class"], []).extend(things)
+        return {} if self.lies else found
+
+    def colors(self, picture, name, things):
+        red, green, _ = picture.getpixel((0, 0))
+        return [self.records[256 * red + green]["include"][thing.mask]["color"] for thing in things]
+
+
+def numbered(folder, records, samples=1):
+    """An official folder whose pictures know their record's number."""
+    for job in lay_out(folder, records, samples, 42):
+        index = int(job.path[:5])
+        (folder / job.path).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (4, 4), (index // 256, index % 256, 0)).save(folder / job.path)
+    return read_folder(folder)
+
+
+def judge_of(oracle):
+    return Judge(oracle, oracle, Selection())
+
+
+def test_an_oracle_scores_one_and_a_liar_nothing(tmp_path):
+    records = read_records()
+    pictures = numbered(tmp_path / "pictures", records)
+    for lies, expected in ((False, 1.0), (True, 0.0)):
+        lines = judge_pictures(tmp_path / str(lies), pictures, judge_of(Oracle(records, lies)), {}, CONSOLE)
+        told, spread = scores(lines)
+        assert len(lines) == 553 and set(told.values()) == {expected} and set(spread.values()) == {0.0}
+        assert len(told) == 6 + 3
+    result = to_result(lines, "oracle", "oracle", "me", {})
+    assert result.benchmark == "GenEval[oracle]" and result.n == 553 and result.settings["prompts"] == 553
+
+
+SOME = read_records()[178:184]
+
+
+def test_the_folder_is_the_official_one_and_four_digits_are_read_too(tmp_path):
+    jobs = lay_out(tmp_path, SOME, samples=4, seed=42)
+    assert [job.path for job in jobs[:4]] == [f"00000/samples/{i:05}.png" for i in range(4)]
+    assert [job.seed for job in jobs] == [42, 43, 44, 45] * len(SOME)
+    assert json.loads((tmp_path / "00003" / "metadata.jsonl").read_text()) == SOME[3]
+    numbered(tmp_path, SOME)
+    (tmp_path / "00001").rename(tmp_path / "0001")
+    for name in ("00000/samples/grid.png", "00000/samples/1.txt", "00000/grid.png"):
+        (tmp_path / name).write_text("no picture")
+    (tmp_path / "notes").mkdir()
+    read = read_folder(tmp_path)
+    assert [record for _, record in read] == SOME and read[1][0].parts[-3:] == ("0001", "samples", "00000.png")
+    (tmp_path / "0001" / "metadata.jsonl").unlink()
+    with pytest.raises(ValueError, match=r"0001/metadata\.jsonl is missing"):
+        read_folder(tmp_path)
+    with pytest.raises(ValueError, match="holds no pictures"):
+        read_folder(tmp_path / "notes")
+
+
+def test_a_stopped_judge_goes_on_and_keeps_what_it_said(tmp_path):
+    pictures, oracle = numbered(tmp_path / "pictures", SOME, samples=2), Oracle(SOME)
+    whole = judge_pictures(tmp_path / "out", pictures, judge_of(oracle), {}, CONSOLE)
+    file = tmp_path / "out" / "results.jsonl"
+    content = file.read_bytes()
+    assert oracle.looked == len(pictures) == 12
+    file.write_bytes(b"".join(content.splitlines(keepends=True)[:5]) + b'{"filename": "torn')
+    assert judge_pictures(tmp_path / "out", pictures, judge_of(oracle), {}, CONSOLE) == whole
+    assert oracle.looked == 12 + 7 and file.read_bytes() == content
+    other = Judge(oracle, oracle, Selection(threshold=0.2))
+    with pytest.raises(ValueError, match=r"threshold = 0\.3, not 0\.2"):
+        judge_pictures(tmp_path / "out", pictures, other, {}, CONSOLE)
+
+
+def line(tag, correct, prompt):
+    record = {"tag": tag, "include": [{"class": "dog", "count": 1}], "prompt": prompt}
+    details = json.dumps({"dog": [[1.0, 2.0, 3.0, 4.0, 0.9]]})
+    return {"filename": "a.png", "tag": tag, "prompt": prompt, "correct": correct, "reason": "",
+            "metadata": json.dumps(record), "details": details}  # fmt: skip
+
+
+LINES = [line("colors", True, "a"), line("colors", False, "a"), line("colors", False, "b"), line("counting", True, "c")]
+SUMMARY = """Summary
+=======
+Total images: 4
+Total prompts: 3
+% correct images: 50.00%
+% correct prompts: 66.67%
+
+Task breakdown
+==============
+colors           = 33.33% (1 / 3)
+counting         = 100.00% (1 / 1)
+
+Overall score (avg. over tasks): 0.66667"""
+
+
+def test_official_results_come_in_with_the_official_summary(tmp_path, monkeypatch, capsys):
+    file = tmp_path / "results.jsonl"
+    file.write_text("".join(json.dumps(one).replace("/", r"\/") + "\n" for one in LINES))  # as pandas writes it
+    assert read_results(file) == LINES and official_summary(LINES) == SUMMARY
+    arguments = ["geneval-results", str(file), "--judge", "mmdet", "--model", "me", "--out", str(tmp_path / "r.json")]
+    monkeypatch.setattr("sys.argv", ["apexgen", "evaluate", *arguments])
+    main()
+    assert SUMMARY in capsys.readouterr().out
+    result = load_result(tmp_path / "r.json")
+    assert result.judge == "mmdet" and result.scores["overall"] == pytest.approx(2 / 3) and result.n == 4
+    for broken in ("{", json.dumps(LINES[0] | {"correct": "yes"}), json.dumps(LINES[0] | {"metadata": "{}"})):
+        file.write_text(broken)
+        with pytest.raises(ValueError, match=r"results\.jsonl, line 1"):
+            read_results(file)
+
+
+def test_the_command_goes_the_whole_way(tmp_path, monkeypatch, capsys):
+    metadata = tmp_path / "metadata.jsonl"
+    metadata.write_text("".join(json.dumps(record) + "\n" for record in SOME[:2]))
+    judges = ["--detector", new_mask2former(tmp_path / "m"), "--clip", new_clip_judge(tmp_path / "c")]
+    command = ["evaluate", "geneval", "scenes", "--metadata", metadata, "--samples", 2, "--out", tmp_path / "out"]
+
+    def run(*arguments):
+        monkeypatch.setattr("sys.argv", ["apexgen", *map(str, arguments)])
+        main()
+        out = capsys.readouterr().out
+        return out[max(out.find("Summary"), 0) :]  # without the progress bars
+
+    said = run(*command, *judges)
+    assert "Total images: 4" in said and "Overall score" in said
+    file = tmp_path / "out" / "mask2former" / "result.json"
+    result = load_result(file)
+    assert result.model == "scenes teacher@1" and result.evaluations == 1 and result.seeds == (42, 43)
+    assert "mmdet's post-processing" in result.judge and result.settings["threshold"] == 0.3
+    assert len(result.settings["clip"]) == 16 and result.drawn["weights"] != result.settings["detector"]
+    marks = {png: png.stat().st_mtime_ns for png in tmp_path.rglob("*.png")}
+    assert run(*command, *judges) == said and {png: png.stat().st_mtime_ns for png in marks} == marks
+    there = run("evaluate", "geneval", "--pictures", tmp_path / "out" / "pictures", "--out", tmp_path / "b", *judges)
+    assert (
+        there[there.index("Summary") : there.index("judged by")]
+        == said[said.index("Summary") : said.index("judged by")]
+    )
+    table = run("evaluate", "table", file, tmp_path / "b" / "mask2former" / "result.json")
+    assert table.count("judged by") == 1 and "scenes teacher@1" in table
+    as_json = json.loads(run("evaluate", "table", "--json", file))
+    assert as_json[0][0]["scores"] == result.scores
+
+
+def test_scenes_are_scored_by_their_exact_judge(tmp_path, monkeypatch):
+    arguments = ["scenes", "scenes", "--per-task", "2", "--steps", "12", "--guidance", "3", "--out", str(tmp_path)]
+    monkeypatch.setattr("sys.argv", ["apexgen", "evaluate", *arguments])
+    main()
+    result = load_result(tmp_path / "result.json")
+    assert result.n == 12 and result.evaluations == 24 and result.benchmark == "scenes"
+    assert result.scores["overall"] > 0.5 and result.scores.keys() == {
+        "single_object", "two_object", "counting", "colors", "position", "color_attr", "overall",
+    }  # fmt: skip
+
+
+def test_gaps_are_named_with_what_to_do(tmp_path, monkeypatch, capsys):
+    def fails(*arguments):
+        monkeypatch.setattr("sys.argv", ["apexgen", "evaluate", "geneval", *map(str, arguments), "--out", "x"])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        said = capsys.readouterr().err
+        assert stop.value.code == 2 and said.count("\n") == 1
+        return said
+
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "none"))
+    monkeypatch.chdir(tmp_path)
+    said = fails("scenes")
+    assert "run: hf download facebook/mask2former-swin-small-coco-instance" in said and "config.json" in said
+    assert "--kind yolo: write one of" in fails("scenes", "--kind", "yolo")
+    assert "give --pictures in place of FOLDER" in fails()
+    detector = new_mask2former(tmp_path / "m")
+    capsys.readouterr()
+    assert "hf download openai/clip-vit-large-patch14" in fails("scenes", "--detector", detector)
+    assert "no such folder" in fails("scenes", "--detector", "./nowhere")
+    assert "--steps has no effect on --pictures" in fails("--pictures", tmp_path, "--steps", 4)
+    assert {path.name for path in tmp_path.iterdir()} == {"m"}

@@ -1,0 +1,64 @@
+"""A pipeline of the hub's cache, laid out by the test as huggingface_hub does; nothing reaches a network."""
+
+import shutil
+
+import pytest
+
+from apexgen.backbones.diffusion import load_backbone
+from apexgen.backbones.hub import UNWANTED, WANTED, find_folder, public_name
+from apexgen.config import load_run
+from apexgen.distill import base_folder
+from apexgen.scenes.pipeline import FOLDER
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """A cache with the embedded pipeline as hub:maker/scenes."""
+    repository = tmp_path / "models--maker--scenes"
+    shutil.copytree(FOLDER, repository / "snapshots" / COMMIT)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(COMMIT)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub._snapshot_download.constants.HF_HUB_CACHE", str(tmp_path))
+    return repository
+
+
+@pytest.mark.parametrize("name", ["hub:maker/scenes", "hub:maker/scenes@main", f"hub:maker/scenes@{COMMIT}"])
+def test_a_cached_pipeline_is_opened_without_a_network(cache, name):
+    folder = base_folder(load_run(None, [f"model.path={name}"]))
+    assert folder == cache / "snapshots" / COMMIT
+    assert load_backbone(folder).family == "SANA"
+    assert public_name(folder) == "maker/scenes" and public_name(FOLDER) == FOLDER.name
+
+
+@pytest.mark.parametrize("name", ["hub:maker/other", "hub:maker/scenes@v2", "hub:a/b/c", "hub:"])
+def test_what_is_not_there_costs_one_line_that_names_it(cache, name):
+    with pytest.raises(ValueError) as caught:
+        find_folder(name)
+    text = str(caught.value)
+    assert text.startswith(f'model.path = "{name}" can\'t be fetched, nor is it in the cache: ') and "\n" not in text
+
+
+def test_a_plain_name_downloads_nothing_and_is_told_how_to(cache, monkeypatch, tmp_path):
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *a, **k: pytest.fail("asked the hub"))
+    with pytest.raises(ValueError, match=r'on the hub write "hub:maker/scenes"'):
+        find_folder("maker/scenes")
+    (tmp_path / "maker" / "scenes").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    assert find_folder("maker/scenes").is_dir()
+
+
+def test_neither_code_nor_pickles_nor_a_second_copy_of_the_weights_is_asked_for():
+    from huggingface_hub.utils import filter_repo_objects
+
+    files = [
+        "model_index.json", "transformer/config.json", "transformer/diffusion_pytorch_model-00001-of-00002.safetensors",
+        "tokenizer/spiece.model", "tokenizer/merges.txt", "tokenizer/chat_template.jinja",
+        "transformer/model.py", "vae/diffusion_pytorch_model.bin", "flux1-dev.safetensors", "README.md",
+        "vae/diffusion_pytorch_model.fp16.safetensors", "transformer/x.safetensors.index.fp16.json", "a/b.ckpt",
+    ]  # fmt: skip
+    kept = list(filter_repo_objects(files, allow_patterns=list(WANTED), ignore_patterns=list(UNWANTED)))
+    assert kept == files[:6]

@@ -1,0 +1,270 @@
+"""Judges that see: the form of an answer, servers that fail, interviews that go on after a kill."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from apexgen.evaluate.endpoint import KEY, Endpoint, seconds_to_wait
+from apexgen.evaluate.interview import FUSE, count_unanswered, interview, read_log
+from apexgen.evaluate.judge import YES_NO, Form, Inquiry, NoAnswer, View, code_of
+from stub_server import COLORS, Stub, endpoint, inquiries, liar, oracle, serving, write_picture
+
+CONSOLE = Console(quiet=True)
+MARKS = Form((("Consistency", ("0", "1", "2")), ("Realism", ("0", "1", "2"))))
+SCORE = Form((("Score", ("0", "1")),), guarded=False)
+
+
+def ask(address, **settings):
+    judge = endpoint(address, **settings)
+    return judge.ask(Image.new("RGB", (8, 8), COLORS["red"]), YES_NO.word("Is it red?", "KQX"), "")
+
+
+@pytest.mark.parametrize("said", ["KQX yes", "KQX: Yes.", " **kqx YES**\n"])
+def test_an_answer_in_its_form_is_read(said):
+    assert YES_NO.read(said, "KQX") == ["yes"]
+
+
+@pytest.mark.parametrize(
+    "said", ["", "yes", "KQX yes or no", "KQX yes, it is", "KQX yes\nKQX no", "I think: KQX yes", "KQZ yes", "KQX"]
+)
+def test_an_answer_in_no_form_or_with_anything_beside_is_none(said):
+    assert YES_NO.read(said, "KQX") is None
+
+
+def test_lines_are_read_in_their_order_and_range_alone():
+    assert MARKS.read("KQX Consistency: 2\n\nKQX Realism: 0", "KQX") == ["2", "0"]
+    for said in ("KQX Realism: 0\nKQX Consistency: 2", "KQX Consistency: 3\nKQX Realism: 0", "KQX Consistency: 2"):
+        assert MARKS.read(said, "KQX") is None
+    assert SCORE.read("Score: 1") == ["1"]
+    assert SCORE.read("Score: 1\nScore: 0") is None and SCORE.read("Score: 10") is None
+
+
+def test_the_question_shows_the_very_form_that_is_read():
+    for form, best in ((YES_NO, ["yes"]), (MARKS, ["2", "2"])):
+        question = form.word("Is it red?", "KQX")
+        assert form.read(oracle(Image.new("RGB", (8, 8), COLORS["red"]), question), "KQX") == best
+
+
+def test_what_is_written_into_a_picture_is_no_answer(tmp_path):
+    """A judge that repeats the picture's words would have let it win without the code, and does not with it."""
+    parrot = Stub(lambda picture, question: "Score: 1")
+    view = View(write_picture(tmp_path / "a.png", "red"))
+    with serving(parrot) as address:
+        for guarded, value in ((False, ["1"]), (True, None)):
+            asked = Inquiry("a", view, "Is it blue?", Form((("Score", ("0", "1")),), guarded))
+            [answer] = interview(endpoint(address), [asked], tmp_path / "log", CONSOLE)
+            assert answer.value == value
+    assert answer.said == "Score: 1" and answer.why == "not in the form asked for"
+    assert len(parrot.requests) == 1 + endpoint(address).tries
+
+
+def test_codes_differ_by_picture_and_question(tmp_path):
+    with serving(Stub(oracle)) as address:
+        judge = endpoint(address)
+        keys = {inquiry.key(judge) for inquiry in inquiries(tmp_path)}
+    assert len(keys) == len({code_of(key) for key in keys}) == 18
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        (429, b"slow down", {"Retry-After": "0"}),
+        (500, b"oh", {}),
+        (503, b"", {"Retry-After": "nonsense"}),
+        (200, b"{not json", {}),
+        (200, b'{"choices": []}', {}),
+        (200, b'{"choices": ["x"]}', {}),
+    ],
+)
+def test_troubles_that_pass_are_waited_out(trouble):
+    stub = Stub(oracle, troubles=[trouble, trouble])
+    with serving(stub) as address:
+        assert ask(address) == "KQX yes"
+    assert len(stub.requests) == 3 and all(body == stub.requests[0] for body in stub.requests)
+    assert stub.requests[0]["temperature"] == 0 and stub.requests[0]["path"] == "/v1/chat/completions"
+    assert "chat_template_kwargs" not in stub.requests[0]
+
+
+def test_a_time_out_is_tried_again_and_told():
+    stub = Stub(oracle, troubles=[0.6])
+    with serving(stub) as address:
+        quick = Endpoint(address, "stub", timeout=0.2, pause=0.01)
+        picture, question = Image.new("RGB", (8, 8), COLORS["red"]), YES_NO.word("Is it red?", "KQX")
+        assert quick.ask(picture, question, "") == "KQX yes"
+        stub.troubles = [0.6] * 4
+        with pytest.raises(NoAnswer, match="ReadTimeout"):
+            quick.ask(picture, question, "")
+    assert len(stub.requests) == 6
+
+
+def test_a_wait_the_server_asks_for_is_kept_and_bounded():
+    stub = Stub(oracle, troubles=[(429, b"", {"Retry-After": "0.3"})])
+    with serving(stub) as address:
+        began = time.perf_counter()
+        ask(address)
+    assert time.perf_counter() - began >= 0.3
+    soon = format_datetime(datetime.now(UTC) + timedelta(seconds=30), usegmt=True)
+    assert 25 < seconds_to_wait(soon) <= 30
+    assert seconds_to_wait("") == seconds_to_wait("nan") == seconds_to_wait("-3") == seconds_to_wait("x") == 0
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        ({"message": {"content": None, "refusal": "I can't"}}, "refused"),
+        ({"message": {"content": "KQX yes"}, "finish_reason": "content_filter"}, "refused"),
+        ({"message": {"content": None}}, "without text"),
+        ({}, "without text"),
+        ({"message": "yes"}, "without text"),
+    ],
+)
+def test_refusals_and_empty_answers_are_none(said, why):
+    with serving(Stub(lambda picture, question: said)) as address, pytest.raises(NoAnswer, match=why):
+        ask(address)
+
+
+def test_a_request_that_is_wrong_is_not_repeated_and_a_key_that_is_wrong_stops():
+    stub = Stub(oracle, troubles=[(400, b"bad picture", {})])
+    with serving(stub) as address:
+        with pytest.raises(NoAnswer, match="400: bad picture"):
+            ask(address)
+        assert len(stub.requests) == 1
+        stub.troubles = [(401, b"who are you", {})]
+        with pytest.raises(ValueError, match=f"401: who are you; check --judge, --judge-model and {KEY}"):
+            ask(address)
+
+
+def test_the_key_goes_to_the_server_and_nowhere_else(tmp_path, monkeypatch):
+    monkeypatch.setenv(KEY, "sk-secret")
+    stub = Stub(lambda picture, question: "sk-secret yes", troubles=[(400, b"key sk-secret is odd", {})])
+    with serving(stub) as address:
+        judge = endpoint(address)
+        answers = interview(judge, inquiries(tmp_path, 1), tmp_path / "log", CONSOLE)
+    assert stub.headers[0]["Authorization"] == "Bearer sk-secret"
+    assert "sk-secret" not in (tmp_path / "log").read_text() + repr(judge) + repr(answers) + str(judge.settings())
+    assert {answer.why for answer in answers} == {"status 400: key *** is odd", "not in the form asked for"}
+
+
+@pytest.mark.parametrize(
+    ("url", "model"),
+    [("ftp://x", "m"), ("http://", "m"), ("http://me:key@x/v1", "m"), ("http://x/?key=1", "m"), ("http://x", "")],
+)
+def test_addresses_that_are_none_are_refused(url, model):
+    with pytest.raises(ValueError, match="--judge"):
+        Endpoint(url, model)
+
+
+def test_probabilities_are_the_servers_and_without_them_it_is_refused():
+    picture = Image.new("RGB", (8, 8))
+    stub = Stub(lambda *_: "Yes", lambda *_: {"Yes": 0.5, " yes": 0.25, "No": 0.25})
+    with serving(stub) as address:
+        assert endpoint(address).chance(picture, "?", ("Yes", "yes", " Yes", " yes")) == pytest.approx(0.75)
+        assert endpoint(address).chance(picture, "?", ("two",)) == 0
+        stub.chances = None
+        with pytest.raises(ValueError, match="tells no probabilities"):
+            endpoint(address).chance(picture, "?", ("Yes",))
+
+
+def test_answers_do_not_depend_on_how_many_are_asked_at_once(tmp_path):
+    asked, found = inquiries(tmp_path), []
+    for workers in (1, 8):
+        stub = Stub(oracle, delay=0.02, troubles=[(500, b"", {})] * 3)
+        with serving(stub) as address:
+            judge = endpoint(address, workers=workers)
+            found.append(interview(judge, asked, tmp_path / f"log-{workers}", CONSOLE))
+        assert stub.most_at_once <= workers
+    assert found[0] == found[1]
+    assert [answer.value for answer in found[0]] == [
+        ["yes" if i % 3 == j else "no"] for i in range(6) for j in range(3)
+    ]
+
+
+def test_what_is_answered_is_not_asked_again_and_what_changed_is(tmp_path):
+    asked, log = inquiries(tmp_path), tmp_path / "log"
+    with serving(Stub(oracle)) as address:
+        before = interview(endpoint(address), asked, log, CONSOLE)
+    with log.open("ab") as opened:
+        opened.write(b'{"key": "torn')
+    write_picture(tmp_path / "0.png", "blue")
+    stub = Stub(oracle)
+    with serving(stub) as address:
+        after = interview(endpoint(address), asked, log, CONSOLE)
+    assert len(stub.requests) == 3 and after[3:] == before[3:]
+    assert [answer.value for answer in after[:3]] == [["no"], ["no"], ["yes"]]
+    assert len(read_log(log)) == 21
+    log.write_bytes(b"nonsense\n" + log.read_bytes())
+    with pytest.raises(ValueError, match="line 1, is no answer"):
+        read_log(log)
+
+
+def test_unanswered_questions_are_told_counted_and_asked_again(tmp_path):
+    asked, log = inquiries(tmp_path, 2), tmp_path / "log"
+    stub = Stub(lambda picture, question: "maybe" if "red" in question else oracle(picture, question))
+    console = Console(record=True, quiet=False, file=open(os.devnull, "w"))
+    with serving(stub) as address:
+        answers = interview(endpoint(address), asked, log, CONSOLE)
+        assert count_unanswered(answers, console) == 2
+        assert "2 unanswered, counted as wrong: not in the form asked for" in console.export_text()
+        stub.says = oracle
+        stub.requests.clear()
+        again = interview(endpoint(address), asked, log, CONSOLE)
+    assert len(stub.requests) == 2 and count_unanswered(again, CONSOLE) == 0
+
+
+def test_a_server_that_is_gone_stops_the_run_and_not_every_question(tmp_path):
+    with serving(Stub(oracle)) as address:
+        pass
+    judge = Endpoint(address, "stub", workers=2, requests=2, pause=0.0)
+    with pytest.raises(OSError, match=f"{FUSE} questions in a row .*ConnectError"):
+        interview(judge, inquiries(tmp_path, 20), tmp_path / "log", CONSOLE)
+    assert all(answer.value is None for answer in read_log(tmp_path / "log").values())
+
+
+def test_a_killed_interview_goes_on(tmp_path):
+    asked, log = inquiries(tmp_path, 4), tmp_path / "log"
+    stub = Stub(oracle, delay=0.1)
+    program = (
+        "import sys; from pathlib import Path; from rich.console import Console\n"
+        "from apexgen.evaluate.interview import interview; import stub_server as t\n"
+        "folder = Path(sys.argv[2]); interview(t.endpoint(sys.argv[1], workers=2), t.inquiries(folder, 4), "
+        "folder / 'log', Console(quiet=True))"
+    )
+    with serving(stub) as address:
+        paths = os.pathsep.join([os.path.dirname(__file__), *sys.path])
+        command = [sys.executable, "-c", program, address, str(tmp_path)]
+        process = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": paths})
+        while len(read_log(log)) < 4:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        kept = len(read_log(log))
+        time.sleep(0.3)
+        stub.requests.clear()
+        stub.delay = 0.0
+        resumed = interview(endpoint(address, workers=2), inquiries(tmp_path, 4), log, CONSOLE)
+        assert len(stub.requests) == len(asked) - kept < len(asked)
+        assert resumed == interview(endpoint(address), asked, tmp_path / "fresh", CONSOLE)
+
+
+def test_missing_and_broken_pictures_are_named(tmp_path):
+    with serving(Stub(oracle)) as address:
+        for name, content in (("gone.png", None), ("torn.png", b"\x89PNG torn")):
+            if content:
+                (tmp_path / name).write_bytes(content)
+            with pytest.raises(ValueError, match=name):
+                interview(
+                    endpoint(address), [Inquiry("x", View(tmp_path / name), "?", YES_NO)], tmp_path / "log", CONSOLE
+                )
+
+
+def test_the_liar_is_one():
+    picture = Image.new("RGB", (8, 8), COLORS["red"])
+    assert YES_NO.read(liar(picture, YES_NO.word("Is it red?", "KQX")), "KQX") == ["no"]

@@ -1,0 +1,98 @@
+"""The sweep: table, charts, grid and page of the embedded pipeline and a run of it; what goes on, what is refused."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from apexgen.evaluate.result import load_result
+from apexgen.evaluate.subject import read_subject
+from apexgen.evaluate.sweep import protocol_of, read_steps, sweep
+from runs import finished_run
+from vision import clip_folder
+
+QUIET = Console(quiet=True)
+
+
+def test_a_sweep_draws_judges_and_shows(tmp_path):
+    run = finished_run(tmp_path / "run", "scenes")
+    subjects = [read_subject("scenes:3"), read_subject(str(run))]
+    protocol = protocol_of(None, 2, 1, None, tmp_path / "cache")
+    results = sweep(subjects, [1, 4], protocol, None, tmp_path / "out", QUIET)
+    assert [result.evaluations for result in results] == [2, 8, 1, 4]
+    assert results[0].model == "scenes:3@1" and results[0].judge.startswith("the exact judge of scenes")
+    one, four = results[:2]
+    assert set(one.scores) == {"score", "places", "within"} and one.n == 12 and one.seeds == (0, 1)
+    assert four.scores["score"] > one.scores["score"]  # the teacher, guided, needs its steps
+    assert json.loads((tmp_path / "out" / "sweep.json").read_text())[1]["scores"] == four.scores
+    assert load_result(next((tmp_path / "out" / "results").glob("scenes-3-04.json"))) == four
+    page = (tmp_path / "out" / "sweep.html").read_text()
+    assert page.count("<polyline") == 6 and "http" not in page and not re.search(r"(src|href)=\"(?!data:)", page)
+    grid = Image.open(tmp_path / "out" / "grid.png")
+    assert grid.height > 8 * 128 > grid.width  # two models of four prompts, two columns
+    drawn = {file: file.stat().st_mtime_ns for file in (tmp_path / "out").rglob("pictures/*/*/*.png")}
+    assert len(drawn) == 2 * 2 * 12
+    again = sweep(subjects, [1, 2, 4], protocol, None, tmp_path / "out", QUIET)
+    assert again[1].evaluations == 4 and [again[0], again[2]] == [one, four]
+    assert all(file.stat().st_mtime_ns == when for file, when in drawn.items())
+
+
+def test_own_prompts_are_scored_by_a_clip_or_by_variety_alone(tmp_path):
+    subjects, prompts = [read_subject("scenes")], ["a red ring", "two blue circles", "a red ring"]
+    alone = protocol_of(prompts, 2, 1, None, tmp_path / "cache")
+    [result] = sweep(subjects, [1], alone, None, tmp_path / "a", QUIET)
+    assert set(result.scores) == {"within"} and result.n == 4
+    clip = protocol_of(prompts, 2, 1, clip_folder(tmp_path / "clip"), tmp_path / "cache")
+    [scored] = sweep(subjects, [1], clip, None, tmp_path / "a", QUIET)
+    assert list(scored.scores) == ["CLIP score", "within"] and scored.judge.startswith("clip clip (")
+
+
+def test_a_killed_sweep_goes_on(tmp_path):
+    command = [sys.executable, "-m", "apexgen", "evaluate", "sweep", "scenes", "--steps", "1-2", "--per-task", "2"]
+    command += ["--out", str(tmp_path / "out"), "--cache", str(tmp_path / "cache")]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not list((tmp_path / "out").rglob("0*.png")) and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    before = {file: file.stat().st_mtime_ns for file in (tmp_path / "out").rglob("0*.png")}
+    assert 0 < len(before)
+    protocol = protocol_of(None, 2, 2, None, tmp_path / "cache")
+    resumed = sweep([read_subject("scenes")], [1, 2], protocol, None, tmp_path / "out", QUIET)
+    assert all(file.stat().st_mtime_ns == when for file, when in before.items())
+    fresh = sweep([read_subject("scenes")], [1, 2], protocol, None, tmp_path / "fresh", QUIET)
+    assert resumed == fresh
+
+
+@pytest.mark.parametrize(
+    ("text", "steps"), [("1-4,8,16", [1, 2, 3, 4, 8, 16]), ("4,2", [2, 4]), ("3", [3]), (" 1 , 2-2", [1, 2])]
+)
+def test_steps_are_read(text, steps):
+    assert read_steps(text) == steps
+
+
+@pytest.mark.parametrize("text", ["", "0", "4-2", "1-", "a", "1,,2", "-3"])
+def test_other_steps_are_refused(text):
+    with pytest.raises(ValueError, match="such as --steps 1-4,8,16"):
+        read_steps(text)
+
+
+def test_mistakes_cost_a_line_and_write_nothing(tmp_path, folders):
+    protocol = protocol_of(None, 2, 1, None, tmp_path)
+    with pytest.raises(ValueError, match="add --prompts FILE"):
+        sweep([read_subject(str(folders["flux"]))], [1], protocol, None, tmp_path / "out", QUIET)
+    with pytest.raises(ValueError, match="leave @4 out"):
+        sweep([read_subject("scenes@4")], [1], protocol, None, tmp_path / "out", QUIET)
+    with pytest.raises(ValueError, match="leave stock: out"):
+        sweep([read_subject("stock:scenes")], [1], protocol, None, tmp_path / "out", QUIET)
+    with pytest.raises(ValueError, match="write --seeds 2"):
+        protocol_of(None, 1, 1, None, tmp_path)
+    with pytest.raises(ValueError, match="add --prompts FILE"):
+        protocol_of(None, 2, 1, tmp_path, tmp_path)
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,135 @@
+"""Timing: parts that add up to the whole, evaluations counted at the network itself, ours beside the stock pipeline."""
+
+import json
+import time
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+
+from apexgen.evaluate.meter import forget_peak, peak_bytes, rows_of
+from apexgen.evaluate.subject import open_drawer, read_subject
+from apexgen.evaluate.timing import measure, time_subjects
+from runs import finished_run
+
+QUIET = Console(quiet=True)
+PROMPTS = ["a red ring", "two blue circles"]
+
+
+def pipeline_of(drawer):
+    return drawer.pipeline if hasattr(drawer, "pipeline") else drawer.model.backbone.pipeline
+
+
+@pytest.mark.parametrize(
+    ("text", "evaluations"), [("scenes@2", 2), ("scenes@3:2.5", 6), ("stock:scenes@2", 2), ("stock:scenes@2:3", 4)]
+)
+def test_evaluations_are_those_of_the_network_and_parts_make_the_whole(text, evaluations):
+    drawer = open_drawer(read_subject(text))
+    pipeline = pipeline_of(drawer)
+    rows = []
+    pipeline.transformer.register_forward_hook(lambda module, given, output: rows.append(len(output[0])))
+    calls = measure(drawer, pipeline, PROMPTS, batch=3, repeats=2, warmup=1)
+    assert sum(rows) == 3 * 3 * evaluations  # three pictures, three calls
+    for call in calls:
+        assert call.evaluations == evaluations
+        assert sum(call.parts.values()) == pytest.approx(call.whole)
+        assert all(seconds > 0 for seconds in call.parts.values())
+        assert call.parts["transformer"] > call.parts["other"] or call.parts["other"] < 0.5 * call.whole
+
+
+def test_a_slow_part_is_told_as_slow():
+    drawer = open_drawer(read_subject("scenes@1"))
+    pipeline = pipeline_of(drawer)
+    for name in ("text_encoder", "transformer"):
+        getattr(pipeline, name).register_forward_pre_hook(lambda *_: time.sleep(0.05))
+    decode = pipeline.vae.decode
+    pipeline.vae.decode = lambda *inputs, **options: (time.sleep(0.05), decode(*inputs, **options))[1]
+    [call] = measure(drawer, pipeline, PROMPTS, batch=1, repeats=1, warmup=1)
+    assert call.parts["vae"] > 0.05 and call.whole > 0.05
+    assert call.evaluations == 1
+
+
+def test_no_hook_is_left_behind():
+    drawer = open_drawer(read_subject("scenes@1"))
+    pipeline = pipeline_of(drawer)
+    measure(drawer, pipeline, PROMPTS, batch=1, repeats=1, warmup=1)
+    assert "decode" not in vars(pipeline.vae)
+    assert not any(
+        len(part._forward_hooks) + len(part._forward_pre_hooks)
+        for part in (pipeline.transformer, pipeline.text_encoder)
+    )
+
+
+def test_a_run_is_timed_beside_its_stock_teacher_as_ratios(tmp_path):
+    run = finished_run(tmp_path / "run", "scenes", "objective.name=apex")
+    subjects = [read_subject(text) for text in ("stock:scenes@2:3", f"{run}@1")]
+    first, ours = time_subjects(subjects, PROMPTS, None, "float32", repeats=3, warmup=1, console=QUIET)
+    assert (first.evaluations, ours.evaluations) == (4, 1)
+    assert first.scores["x faster"] == first.scores["x images/s"] == 1
+    assert ours.scores["x faster"] == pytest.approx(first.scores["latency"] / ours.scores["latency"])
+    assert ours.settings == first.settings and ours.settings["batch"] == 10 and ours.settings["size"] == 64
+    parts = [ours.scores[name] for name in ("text", "transformer", "vae", "other")]
+    assert sum(parts) == pytest.approx(ours.scores["latency"], rel=0.5)  # medians of each
+    assert set(ours.spread) >= {"images/s", "latency"} and ours.n == 33
+    assert json.loads(ours.model_dump_json())["drawn"]["weights"]
+
+
+def test_stock_and_ours_draw_the_same_number_of_pictures_of_the_same_size():
+    ours, stock = (open_drawer(read_subject(text), precision="float32") for text in ("scenes@1", "stock:scenes@1"))
+    drawn = [drawer.draw(PROMPTS, [0, 1]) for drawer in (ours, stock)]
+    assert drawn[0].shape == drawn[1].shape == (2, 64, 64, 3)
+    assert np.abs(drawn[0] - drawn[1]).max() < 1e-3  # the same noises, and plain steps
+
+
+@pytest.mark.parametrize("family", ["qwen", "flux", "sd3", "zimage", "lumina2"])
+def test_rows_are_counted_in_every_family(folders, family):
+    if family not in folders:
+        pytest.skip("its diffusers is too old")
+    drawer = open_drawer(read_subject(f"stock:{folders[family]}@2"), size=64)
+    assert measure(drawer, drawer.pipeline, ["a red ring"], batch=2, repeats=1, warmup=1)[0].evaluations == 2
+
+
+def test_rows_are_of_the_first_tensor():
+    assert rows_of(None, torch.zeros(()), torch.zeros(4, 2), torch.zeros(9)) == 4
+    assert rows_of("x", [torch.zeros(1)] * 3) == 3
+
+
+def test_a_peak_is_of_its_own_time():
+    cpu = torch.device("cpu")
+    if not forget_peak(cpu):
+        pytest.skip("this system tells no peak")
+    before = peak_bytes(cpu)
+    block = torch.ones(2**26)  # 256 MiB
+    held = peak_bytes(cpu)
+    assert held - before > 0.9 * 2**28
+    del block
+    forget_peak(cpu)
+    assert peak_bytes(cpu) < held - 0.5 * 2**28
+
+
+SUBJECTS = {
+    "scenes": ("scenes", None, None, 1.0, False),
+    "runs/mine@4": ("runs/mine", None, 4, 1.0, False),
+    "a b@50:3": ("a b", None, 50, 3.0, False),
+    "stock:p:4.5": ("p", None, None, 4.5, True),
+    "p+l/x.safetensors@1": ("p", "l/x.safetensors", 1, 1.0, False),
+}
+
+
+@pytest.mark.parametrize("text", SUBJECTS)
+def test_a_subject_is_read_from_a_word(text):
+    subject = read_subject(text)
+    lora = None if subject.lora is None else str(subject.lora)
+    assert (subject.folder, lora, subject.steps, subject.guidance, subject.stock) == SUBJECTS[text]
+
+
+def test_mistakes_cost_a_line(tmp_path):
+    with pytest.raises(ValueError, match="at least one step; write p@1"):
+        read_subject("p@0")
+    with pytest.raises(ValueError, match="is no model"):
+        read_subject("")
+    with pytest.raises(ValueError, match="write --repeats 5"):
+        time_subjects([read_subject("scenes")], PROMPTS, None, "auto", 1, 1, QUIET)
+    with pytest.raises(ValueError, match="no such folder"):
+        open_drawer(read_subject(f"stock:{tmp_path / 'absent'}@1"))
