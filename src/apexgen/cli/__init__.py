@@ -9,6 +9,7 @@ from apexgen.cli import data, evaluate, judged, models, report, serve, start, st
 from apexgen.cli.app import MISTAKE, NO, STOPPED, app, console
 from apexgen.cli.quiet import silence_imports
 from apexgen.interrupt import Stopped
+from apexgen.parallel import Elsewhere
 
 
 def main() -> None:
@@ -25,7 +26,14 @@ def main() -> None:
     except (typer.Abort, KeyboardInterrupt):
         code = STOPPED
     except (ValueError, OSError) as error:
+<<<<<<< HEAD
         code = _say(f"apexgen: {str(error).splitlines()[0]}", MISTAKE)
+=======
+        print(f"apexgen: {str(error).splitlines()[0]}", file=sys.stderr)
+        sys.exit(2)
+    except Elsewhere:
+        sys.exit(1)
+>>>>>>> main
     except FloatingPointError as error:
         code = _say(f"apexgen: {error}", NO)
     except Exception as error:
