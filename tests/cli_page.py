@@ -27,8 +27,9 @@ Exit codes, of every command:
 | 2 | a mistake in what was asked: one line on standard error names it, and nothing is half-written |
 | 130 | stopped by ctrl-C or SIGTERM; what was saved is whole, and the same command goes on from it |
 
-Where a command tells a result, `--json` prints it as JSON, alone on standard output; progress and remarks go to standard
-error. Colours and bars are for terminals: there are no escape codes in a pipe, and no colours where `NO_COLOR` is set.
+Where a command tells a result, `--json` prints it as JSON, alone on standard output; progress and remarks go to
+standard error. Colours and bars are for terminals: there are no escape codes in a pipe, and no colours where `NO_COLOR`
+is set.
 """
 
 

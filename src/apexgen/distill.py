@@ -23,12 +23,9 @@ from apexgen.files import write_whole
 from apexgen.interrupt import noted_signals
 from apexgen.objectives import Objective
 from apexgen.objectives.apex import Apex
-<<<<<<< HEAD
-from apexgen.report import Record, picture_grid
-=======
 from apexgen.parallel import Team, assembled, settle
 from apexgen.preview import Preview
->>>>>>> main
+from apexgen.report import Record
 from apexgen.scenes.pipeline import FOLDER
 from apexgen.shard import repeated_blocks, shard
 from apexgen.shift import Shift
@@ -136,12 +133,8 @@ def _distill(
     backbone = open_backbone(run, sharded)
     if corpus is None:
         corpus = encode(run.data, backbone, objective.needs_pictures, console)
-<<<<<<< HEAD
-    warnings = warn_of_shift(objective, backbone, corpus, console, run.train.seed)
-=======
     student = open_student(run, backbone, sharded)
-    warn_of_shift(objective, backbone, corpus, console, run.train.seed)
->>>>>>> main
+    warnings = warn_of_shift(objective, backbone, corpus, console, run.train.seed)
     if run.data.cache is not None:
         backbone.forget_encoders()
     trainer = Trainer(run, student, corpus, backbone.latent_shape(), team=team)
@@ -151,18 +144,12 @@ def _distill(
         console.print(f"going on from step {trainer.step}")
     elif checkpoint.checkpoints(folder / "checkpoints"):
         console.print("no checkpoint is whole; beginning again at step 0")
-<<<<<<< HEAD
-    folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / "config.toml", dump_run(run).encode())
-    record = Record(folder, backbone.network, warnings)
+    team.by_first(lambda: _write_config(run, folder))
+    record = Record(folder if team.first else None, backbone.network, warnings)
     try:
         seconds = _train_with_progress(trainer, folder, console, watch, record)
     finally:
         record.close()
-=======
-    team.by_first(lambda: _write_config(run, folder))
-    seconds = _train_with_progress(trainer, folder, console, watch)
->>>>>>> main
     return trainer, seconds
 
 
@@ -174,20 +161,15 @@ def encode_run(run: Run, console: Console) -> None:
     encode(run.data, open_backbone(run), open_objective(run).needs_pictures, console)
 
 
-<<<<<<< HEAD
-def warn_of_shift(
-    objective: Objective, backbone: Backbone, corpus: Batches, console: Console, seed: int = 0
-) -> list[str]:
-    """Print and return a line where the network can't see the shift that tells APEX's fake field apart."""
-=======
 def _write_config(run: Run, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / "config.toml", dump_run(run).encode())
 
 
-def warn_of_shift(objective: Objective, backbone: Backbone, corpus: Batches, console: Console, seed: int = 0) -> None:
-    """One line where the network can't see the shift that is to tell APEX's fake field apart; a few small forwards."""
->>>>>>> main
+def warn_of_shift(
+    objective: Objective, backbone: Backbone, corpus: Batches, console: Console, seed: int = 0
+) -> list[str]:
+    """Print and return a line where the network can't see the shift that tells APEX's fake field apart."""
     if not isinstance(objective, Apex) or objective.fake_told != "shifted":
         return []
     prompts, c = corpus.examples(2)
@@ -232,11 +214,6 @@ def check_run(run: Run) -> None:
                 )
 
 
-<<<<<<< HEAD
-def _train_with_progress(
-    trainer: Trainer, folder: Path, console: Console, watch: Watch | None, record: Record
-) -> float:
-=======
 def _refuse_together(run: Run, objective: Objective) -> None:
     """ValueError where a way to save memory or time does not go with the objective."""
     again = {"model.checkpointing": run.model.checkpointing, 'train.parallel = "fsdp"': run.train.parallel == "fsdp"}
@@ -255,8 +232,9 @@ def _refuse_together(run: Run, objective: Objective) -> None:
             raise ValueError(f"{setting} does not go with forward mode; write objective.difference = 0.001")
 
 
-def _train_with_progress(trainer: Trainer, folder: Path, console: Console, watch: Watch | None) -> float:
->>>>>>> main
+def _train_with_progress(
+    trainer: Trainer, folder: Path, console: Console, watch: Watch | None, record: Record
+) -> float:
     settings = trainer.run.train
     columns = (
         TextColumn("{task.description}"),
@@ -274,7 +252,7 @@ def _train_with_progress(trainer: Trainer, folder: Path, console: Console, watch
         record.begin()
 
         def on_step(step: int, logs: dict[str, Any]) -> None:
-            record.end(trainer.samples)
+            record.end(settings.batch * settings.accumulate)
             if "not_finite" in logs:
                 console.print(f"step {step - 1} skipped: {', '.join(logs['not_finite'])} not finite")
             shown = " ".join(
@@ -314,18 +292,3 @@ def open_trained(run: Run, saved: checkpoint.State) -> Student:
     student = open_student(run, open_backbone(run))
     student.load(saved.weights, saved.average, saved.kept)
     return student
-
-
-<<<<<<< HEAD
-def draw_student(objective: Objective, student: Student, c: Condition, noises: Tensor) -> np.ndarray:
-    """Pictures of the averaged student in as many steps as there are noises for each condition, (steps, B, C, h, w)."""
-    fresh = noises[1:] if objective.renoises else None
-    return make_pictures(student.backbone, student.ema, c, noises[0], len(noises), fresh)
-=======
-def peak_memory_bytes() -> int:
-    """The most memory this process has held: on the accelerator where there is one, else resident."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated()
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
->>>>>>> main

@@ -15,6 +15,10 @@ class Stopped(Exception):
     """A run was asked to stop, and did so with everything saved."""
 
 
+class Elsewhere(Exception):
+    """The first process could not go on, and has said why."""
+
+
 @contextmanager
 def noted_signals() -> Iterator[Callable[[], bool]]:
     """Inside, the first signal is only noted, and what is yielded then returns True; the next one ends the process.

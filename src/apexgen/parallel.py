@@ -15,13 +15,10 @@ import torch.distributed as dist
 from torch import Tensor
 
 from apexgen.config import Run
+from apexgen.interrupt import Elsewhere
 
 BUCKET = 64_000_000  # numbers that one collective carries at most: what the copy it needs is held to
 Result = TypeVar("Result")
-
-
-class Elsewhere(Exception):
-    """The first process could not go on, and has said why."""
 
 
 class Team:

@@ -8,8 +8,7 @@ import typer
 from apexgen.cli import data, evaluate, judged, models, report, serve, start, statistics, training  # noqa: F401
 from apexgen.cli.app import MISTAKE, NO, STOPPED, app, console
 from apexgen.cli.quiet import silence_imports
-from apexgen.interrupt import Stopped
-from apexgen.parallel import Elsewhere
+from apexgen.interrupt import Elsewhere, Stopped
 
 
 def main() -> None:
@@ -26,14 +25,9 @@ def main() -> None:
     except (typer.Abort, KeyboardInterrupt):
         code = STOPPED
     except (ValueError, OSError) as error:
-<<<<<<< HEAD
         code = _say(f"apexgen: {str(error).splitlines()[0]}", MISTAKE)
-=======
-        print(f"apexgen: {str(error).splitlines()[0]}", file=sys.stderr)
-        sys.exit(2)
     except Elsewhere:
-        sys.exit(1)
->>>>>>> main
+        code = NO
     except FloatingPointError as error:
         code = _say(f"apexgen: {error}", NO)
     except Exception as error:

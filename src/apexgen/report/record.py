@@ -19,10 +19,10 @@ BACKWARD = 2  # network evaluations that a backward counts
 
 
 class Record:
-    """Counts a network's evaluations step by step, and keeps run.json."""
+    """Counts a network's evaluations step by step, and keeps run.json; without a folder, for other processes, none."""
 
-    def __init__(self, folder: Path, network: nn.Module, warnings: list[str]) -> None:
-        self.file, self.count = folder / FILE, 0
+    def __init__(self, folder: Path | None, network: nn.Module, warnings: list[str]) -> None:
+        self.file, self.count = folder and folder / FILE, 0
         self.told: dict[str, Any] = {"environment": environment(), "warnings": warnings}
         self.hook = network.register_forward_pre_hook(self._called, with_kwargs=True)
         self.write()
@@ -42,7 +42,8 @@ class Record:
     def write(self) -> None:
         """Write run.json, with the memory held until now."""
         self.told["peak_memory_bytes"] = peak_memory_bytes()
-        write_whole(self.file, (json.dumps(self.told, indent=1) + "\n").encode())
+        if self.file is not None:
+            write_whole(self.file, (json.dumps(self.told, indent=1) + "\n").encode())
 
     def close(self) -> None:
         """Write for the last time, and leave the network as it was."""
