@@ -18,8 +18,6 @@ def main() -> None:
     silence_imports()
     try:
         code = app(prog_name="apexgen", standalone_mode=False) or 0  # the code of typer.Exit; 130 of ctrl-C
-    except typer.Exit as stop:
-        code = stop.exit_code
     except Stopped as stop:
         sys.exit(_say(str(stop), STOPPED))
     except (typer.Abort, KeyboardInterrupt):
