@@ -32,7 +32,8 @@ from apexgen.shift import Shift
 from apexgen.student import Student
 from apexgen.train import Trainer, open_objective, train
 
-HOW = (
+# May change on the way.
+HOW = ("batch", "accumulate", "cache", "parallel", "processes", "offload", "checkpointing", "compile")
     "batch",
     "accumulate",
     "cache",
