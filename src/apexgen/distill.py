@@ -34,15 +34,6 @@ from apexgen.train import Trainer, open_objective, train
 
 # May change on the way.
 HOW = ("batch", "accumulate", "cache", "parallel", "processes", "offload", "checkpointing", "compile")
-    "batch",
-    "accumulate",
-    "cache",
-    "parallel",
-    "processes",
-    "offload",
-    "checkpointing",
-    "compile",
-)  # may change on the way
 
 
 Watch = Callable[[Trainer], None]
