@@ -20,8 +20,8 @@ from apexgen.backbones.task_lora import add_task_lora
 from apexgen.backbones.two_times import give_second_time
 from apexgen.condition import Condition
 from apexgen.config import Run, dump_run, load_run
-from apexgen.data import Corpus
-from apexgen.encode import encode
+from apexgen.data import Batches
+from apexgen.encode import encode, processes
 from apexgen.files import write_whole
 from apexgen.generate import draw_noises, make_pictures
 from apexgen.interrupt import noted_signals
@@ -88,7 +88,7 @@ def open_shift(objective: Objective, backbone: Backbone, seed: int) -> Shift | N
 
 
 def distill(
-    run: Run, console: Console, watch: Watch | None = None, corpus: Corpus | None = None
+    run: Run, console: Console, watch: Watch | None = None, corpus: Batches | None = None
 ) -> tuple[Trainer, float]:
     """Train a run to its last step, going on from its newest checkpoint; returns the trainer and the seconds it took.
 
@@ -102,9 +102,10 @@ def distill(
     objective, folder = open_objective(run), Path(run.folder)
     backbone = open_backbone(run)
     if corpus is None:
-        with console.status("encoding prompts"):
-            corpus = encode(run.data, backbone, objective.needs_pictures)
+        corpus = encode(run.data, backbone, objective.needs_pictures, console)
     warn_of_shift(objective, backbone, corpus, console, run.train.seed)
+    if run.data.cache is not None:
+        backbone.forget_encoders()
     trainer = Trainer(run, open_student(run, backbone), corpus, backbone.latent_shape())
     saved = checkpoint.load_latest(folder / "checkpoints", console.print)
     if saved is not None:
@@ -118,13 +119,22 @@ def distill(
     return trainer, seconds
 
 
-def warn_of_shift(objective: Objective, backbone: Backbone, corpus: Corpus, console: Console, seed: int = 0) -> None:
+def encode_run(run: Run, console: Console) -> None:
+    """Build a run's cache on its own. ValueError where it names none."""
+    if run.data.cache is None:
+        raise ValueError('data.cache is missing: write data.cache = "FOLDER"; without one, training encodes in memory')
+    processes()  # each on a device of its own, before the pipeline is opened
+    encode(run.data, open_backbone(run), open_objective(run).needs_pictures, console)
+
+
+def warn_of_shift(objective: Objective, backbone: Backbone, corpus: Batches, console: Console, seed: int = 0) -> None:
     """One line where the network can't see the shift that is to tell APEX's fake field apart; a few small forwards."""
     if not isinstance(objective, Apex) or objective.fake_told != "shifted":
         return
-    conditions = [corpus.conditions.select([row]) for row in range(min(2, len(corpus.prompts)))]
-    if len(conditions) < 2:
-        conditions.append(corpus.null)
+    prompts, c = corpus.examples(2)
+    conditions = [c.select([row]) for row in range(len(prompts))]
+    if len(set(prompts)) < 2:
+        conditions[1:] = [corpus.null]
     plain = probe.Numbers(objective.shift_scale, objective.shift_bias, objective.shift_place)
     shift = open_shift(objective, backbone, seed) or plain
     line = probe.warning(backbone, conditions, corpus.null, shift)
@@ -191,11 +201,8 @@ class _Preview:
 
     def __init__(self, trainer: Trainer, folder: Path) -> None:
         self.trainer, self.folder = trainer, folder
-        count = min(trainer.run.train.preview_prompts, len(trainer.corpus))
-        chosen = torch.linspace(0, len(trainer.corpus) - 1, count).long()
-        self.condition = trainer.corpus.conditions.select(trainer.corpus.rows[chosen])
-        self.prompts = [trainer.corpus.prompts[row] for row in trainer.corpus.rows[chosen].tolist()]
-        self.noises = draw_noises(range(count), trainer.shape, max(STUDENT_STEPS))
+        self.prompts, self.condition = trainer.corpus.examples(trainer.run.train.preview_prompts)
+        self.noises = draw_noises(range(len(self.prompts)), trainer.shape, max(STUDENT_STEPS))
         student = trainer.student
         guidance = getattr(trainer.objective, "guidance", 1.0)
         teacher = guided(student.teacher, trainer.corpus.null, guidance)

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from apexgen.backbones.base import Backbone
+from apexgen.condition import Condition
 from apexgen.config import validate
 from apexgen.distill import base_folder, open_backbone, open_trained, read_run
 from apexgen.files import write_whole
@@ -78,10 +79,10 @@ class Model:
 
     name: str  # its folder's, or its LoRA file's
     backbone: Backbone = field(repr=False)
+    original: Velocity = field(repr=False)
     files: tuple[Path, ...]  # folders and files that its weights came from
     average: dict[str, Tensor] = field(repr=False, default_factory=dict)  # a run's, which are in no file of these
     distilled: Velocity | None = field(repr=False, default=None)
-    original: Velocity | None = field(repr=False, default=None)
     renoises: bool = False
 
     def drawer(self, steps: int, guidance: float = 1.0) -> Drawer:
@@ -95,9 +96,7 @@ class Model:
         return Drawer(_name("student", steps, guidance), self, self.distilled, steps, guidance, self.renoises)
 
     def teacher(self, steps: int, guidance: float = 1.0) -> Drawer:
-        """What the student was made of; ValueError for a LoRA, whose pipeline is opened without it."""
-        if self.original is None:
-            raise ValueError(f"{self.name} covers its teacher; open the pipeline without --lora")
+        """What the student was made of."""
         renoises = self.renoises and self.distilled is None
         return Drawer(_name("teacher", steps, guidance), self, self.original, steps, guidance, renoises)
 
@@ -143,9 +142,9 @@ def open_model(folder: str | Path, lora: Path | None = None, size: int | None = 
     backbone, base = open_backbone(run), base_folder(run)
     if lora is not None:
         renoises = _has_renoising_scheduler(lora.parent)
-        return Model(lora.stem, backbone, (base, lora), distilled=backbone, renoises=renoises)
+        return Model(lora.stem, backbone, _without_adapters(backbone), (base, lora), {}, backbone, renoises)
     renoises = _has_renoising_scheduler(base)
-    return Model(_folder_name(folder), backbone, (base,), original=backbone, renoises=renoises)
+    return Model(_folder_name(folder), backbone, backbone, (base,), renoises=renoises)
 
 
 def _open_run(folder: Path, lora: Path | None, size: int | None, precision: str) -> Model:
@@ -158,7 +157,20 @@ def _open_run(folder: Path, lora: Path | None, size: int | None, precision: str)
     student = open_trained(run, saved)
     files = (base_folder(run), *([Path(run.model.lora)] if run.model.lora else []))
     renoises = open_objective(run).renoises
-    return Model(_folder_name(folder), student.backbone, files, student.average, student.ema, student.teacher, renoises)
+    return Model(_folder_name(folder), student.backbone, student.teacher, files, student.average, student.ema, renoises)
+
+
+def _without_adapters(backbone: Backbone) -> Velocity:
+    """The pipeline as it was before it was given a LoRA."""
+
+    def velocity(x: Tensor, t: Tensor, r: Tensor, c: Condition) -> Tensor:
+        backbone.network.disable_adapters()
+        try:
+            return backbone(x, t, r, c)
+        finally:
+            backbone.network.enable_adapters()
+
+    return velocity
 
 
 def _folder_name(folder: str | Path) -> str:

@@ -124,7 +124,7 @@ def _small_trainer(run: Run, measured: int) -> Trainer:
     """The run before its last step, when every term is at work, with a few records."""
     changed = {"batch": measured, "accumulate": 1, "on_divergence": "stop"}
     small = run.model_copy(update={"train": run.train.model_copy(update=changed)})
-    few = run.data.model_copy(update={"limit": min(run.data.limit or FEW, FEW)})
+    few = run.data.model_copy(update={"limit": min(run.data.limit or FEW, FEW), "cache": None})
     backbone = open_backbone(run)
     corpus = encode(few, backbone, open_objective(run).needs_pictures)
     trainer = Trainer(small, open_student(run, backbone), corpus, backbone.latent_shape())

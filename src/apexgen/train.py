@@ -13,7 +13,7 @@ import torch
 from apexgen import checkpoint
 from apexgen.backbones.base import fast_attention
 from apexgen.config import Run, dump_run
-from apexgen.data import Corpus
+from apexgen.data import Batches
 from apexgen.files import write_whole
 from apexgen.interrupt import Stopped
 from apexgen.objectives import Batch, Draw, Nets, Objective, build_objective
@@ -28,8 +28,8 @@ class Trainer:
 
     run: Run
     student: Student
-    corpus: Corpus
-    shape: tuple[int, int, int]  # (C, H, W) of a latent
+    corpus: Batches
+    shape: tuple[int, int, int]  # (C, h, w) of the latents that are drawn from prompts alone
     step: int = 0
     seconds_before: float = 0.0  # training time of the parts before this one
     skipped: int = 0  # steps that were not finite and changed nothing, with train.on_divergence = "skip"
@@ -81,7 +81,8 @@ class Trainer:
         whole = self.corpus.batch(self.step, self.samples, settings.seed)
         # Seeded by the step: a resumed run draws what an unbroken one would have drawn.
         generator = torch.Generator(device).manual_seed(settings.seed * 7_919 + self.step)
-        draw = self.objective.draw((self.samples, *self.shape), generator)
+        shape = self.shape if whole.x is None else whole.x.shape[1:]  # pictures of another bucket have another
+        draw = self.objective.draw((self.samples, *shape), generator)
         if self.objective.takes_snapshot(self.step):
             self.student.take_snapshot()
         factor = rate(self.step, settings.steps, settings.warmup, settings.schedule)
