@@ -191,7 +191,7 @@ def test_the_objective_that_is_added_keeps_every_law():
 
 
 def test_the_objective_that_is_added_has_the_answer_that_its_page_gives():
-    """Only the error of the teacher's Euler steps is left of the exact jump: twice the steps, a quarter of its square."""
+    """Only the error of the teacher's Euler steps is left of the exact jump: twice the steps, a quarter of it."""
     make, data = module_in("add-an-objective.md", "teacher_pairs").TeacherPairs, Gaussian()
     c = empty_condition(256)
 

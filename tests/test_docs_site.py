@@ -11,10 +11,12 @@ from importlib import import_module
 from urllib.parse import unquote, urlsplit
 
 import base_memory
+import diffusers
 import pytest
 
 import snippets
 from apexgen.backbones.diffusion import BACKBONES, find_adapter
+from apexgen.objectives import OBJECTIVES
 from snippets import ROOT
 
 # Figures and messages that a page repeats.
@@ -33,14 +35,20 @@ FAMILIES = {  # page -> its model in the table of memory, and its pipeline
 @pytest.mark.parametrize("page", FAMILIES)
 def test_a_familys_memory_is_what_the_benchmark_counts(page):
     text = (ROOT / "docs/backbones" / f"{page}.md").read_text()
-    _, weights, *held, adapted, lora, own = (
-        cell.strip() for cell in base_memory.row(FAMILIES[page]).strip("|").split("|")
-    )
+    row = base_memory.row(FAMILIES[page]).strip("|").split("|")
+    _, weights, *held, adapted, lora, own = (cell.strip() for cell in row)
     assert f"{weights} weights; {adapted} modules adapted, {lora} weights of a LoRA of rank 32" in text
     for name, size in zip(("float32", "bfloat16", "8bit", "4bit"), held, strict=True):
         assert f"| {name} | {size} | {float(size) + float(own):.1f} |" in text
     needed = ".".join(map(str, find_adapter(base_memory.SHAPES[FAMILIES[page]][0]).oldest_diffusers))
     assert f"diffusers {needed} or newer" in " ".join(text.split())
+
+
+@pytest.mark.parametrize("page", sorted({*FAMILIES} - {"flux"}))  # which reads a scale of its own
+def test_a_familys_guidance_is_the_stock_pipelines(page):
+    given = inspect.signature(getattr(diffusers, base_memory.SHAPES[FAMILIES[page]][0]).__call__).parameters
+    usual = given["true_cfg_scale" if "true_cfg_scale" in given else "guidance_scale"].default
+    assert f"guidance = {usual} " in (ROOT / "docs/backbones" / f"{page}.md").read_text()
 
 
 def test_every_family_has_a_page():
@@ -71,6 +79,32 @@ def test_every_message_of_troubleshooting_is_one_of_the_code():
         if not any(pattern.search(text) for text in said):
             unsaid.append(message)
     assert not unsaid
+
+
+def test_every_figure_to_expect_is_one_that_was_measured():
+    figures = re.compile(r"(?<![\w.])\.\d{2,}|\b\d+[.,]\d{3}\b|\b\d+ s\b|\b\d+\.\d+ GB")
+    told = " ".join((ROOT / file).read_text() for file in ("README.md", "docs/lab-notes.md", "docs/objectives.md"))
+    page = (ROOT / "docs/numbers.md").read_text()
+    assert len(set(figures.findall(page))) > 25
+    assert set(figures.findall(page)) <= set(figures.findall(told))
+
+
+def test_what_the_mathematics_names_is_in_the_code():
+    page = (ROOT / "docs/mathematics.md").read_text()
+    named = re.findall(r"\b(flow|sample|velocities)\.([a-z_]+)", page)
+    assert len(named) > 5
+    for module, name in named:
+        assert hasattr(import_module(f"apexgen.{module}"), name), f"{module}.{name}"
+    for file in re.findall(r"\b(objectives/\w+\.py)", page):
+        assert (ROOT / "src/apexgen" / file).is_file(), file
+
+
+def test_the_objectives_that_no_stock_pipeline_draws_are_named():
+    """And those whose students jump to the data and back."""
+    page = (ROOT / "docs/export.md").read_text()
+    for name, objective in OBJECTIVES.items():
+        assert objective().needs_second_time == (f"`{name}`" in page.partition("second time (")[2].partition(")")[0])
+        assert objective().renoises == (f"`{name}`" in page.partition("Students of ")[2].partition("jump")[0]), name
 
 
 # The site.
