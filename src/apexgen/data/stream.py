@@ -33,9 +33,11 @@ class Stream(IterableDataset[Drawn]):
         self._anchor = (0, 0, 0, 0)  # epoch, place among its parts, first entry of the block, drawn before the block
 
     def state_dict(self) -> dict[str, Any]:
+        """The position, a few numbers."""
         return {"drawn": self.drawn, "anchor": list(self._anchor)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a position that `state_dict` gave."""
         epoch, place, first, before = state["anchor"]
         self.drawn, self._anchor = state["drawn"], (epoch, place, first, before)
 
@@ -78,9 +80,11 @@ class MixedStream(IterableDataset[Drawn]):
         self.streams, self.turns, self.drawn = streams, Turns(weights, seed), 0
 
     def state_dict(self) -> dict[str, Any]:
+        """The position, a few numbers."""
         return {"drawn": self.drawn, "streams": [stream.state_dict() for stream in self.streams]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a position that `state_dict` gave."""
         self.drawn = state["drawn"]
         for stream, of_stream in zip(self.streams, state["streams"], strict=True):
             stream.load_state_dict(of_stream)
