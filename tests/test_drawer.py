@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
 
-from apexgen.distill import draw_student, open_trained, read_run
+from apexgen.distill import open_trained, read_run
 from apexgen.drawer import hash_weights, open_model
 from apexgen.export.diffusers import LORA_FILE
 from apexgen.export.run import export_run
 from apexgen.generate import draw_noises, make_pictures
+from apexgen.preview import draw_student
 from apexgen.train import open_objective
 from apexgen.velocities import guided
 from runs import finished_run

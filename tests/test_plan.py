@@ -8,6 +8,7 @@ from rich.console import Console
 
 from apexgen import checkpoint
 from apexgen.config import dump_run
+from apexgen.parallel import settle
 from apexgen.plan import Plan, checkpoints_held, describe, make_plan, refuse_impossible, show_plan, size
 from small import short_run, trainer
 
@@ -47,6 +48,21 @@ def test_the_disk_holds_one_checkpoint_more_than_is_kept_and_no_more_than_are_sa
         for keep in (1, 3, 100)
     ]
     assert held == [2, 4, 4]  # at steps 3, 6, 9 and 10
+
+
+def test_each_of_several_processes_holds_its_part(tmp_path, monkeypatch):
+    alone = make_plan(short_run(tmp_path, "model.tune=full"))
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    run = settle(short_run(tmp_path, "model.tune=full", "train.parallel=fsdp"))
+    sharded = make_plan(run)
+    for part in ("trained weights", "teacher's copy", "gradients", "optimizer", "average"):
+        assert sharded.memory[part] == pytest.approx(alone.memory[part] / 4, rel=1e-6), part
+    assert sharded.memory["weights"] == alone.memory["weights"]  # of the encoders
+    assert 0 < sharded.memory["a block, gathered"] < alone.memory["trained weights"]
+    assert (sharded.seen, sharded.checkpoint) == (4 * alone.seen, alone.checkpoint)
+    assert describe(run, sharded)["memory"].endswith("in each of 4 processes, a part of the trained weights each")
+    copied = make_plan(settle(short_run(tmp_path)))
+    assert copied.memory["gradients"] == 4 * copied.trainable and "a block, gathered" not in copied.memory
 
 
 def test_what_the_disk_can_not_hold_is_refused_with_the_most_that_it_can(tmp_path):

@@ -3,6 +3,11 @@
 A folder is written under another name, synced, and renamed: whoever reads it sees all of it or none. One of the same
 step steps aside first, so that at every moment one of the two is there; what is removed is renamed first. The manifest
 lists the digest of every file, so that a damaged one is noticed and the one before it is used.
+
+Of several processes the first writes. Sharded tensors are put together one by one, into files of at most PIECE bytes
+with one at a time in memory, so the format is the same whoever wrote it, any number of processes opens it, and no
+machine must hold the whole. (torch's distributed checkpoints would be written by all at once; but they are pickled in
+part, and no other tool reads them.)
 """
 
 import errno
@@ -10,8 +15,9 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial as bind
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +27,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from apexgen.files import sync
+from apexgen.parallel import ALONE, Team
+from apexgen.shard import whole
 
 MANIFEST = "manifest.json"
+GROUPS = ("student", "average", "kept", "moments")  # of tensors, one file or several each
 ALWAYS = ("student.safetensors", "average.safetensors", "optimizer.pt")  # what no checkpoint is without
 TRAINING = ("optimizer", "step", "skipped", "skipped_in_a_row")  # what optimizer.pt holds of a State
+PIECE = 5_000_000_000  # bytes of a file of tensors, or of its only one
 ASIDE = ".old"  # ends the name of a checkpoint while another of its step takes its place
 
 
@@ -41,37 +51,85 @@ class State:
     skipped_in_a_row: int = 0  # those of them just before `step`
 
 
-def save(folder: Path, state: State, config: str, keep: int) -> Path:
+def save(folder: Path, state: State, config: str, keep: int, team: Team = ALONE) -> Path:
     """Write folder/step-00000100 atomically, then remove all but the newest `keep`.
 
-    Raises OSError (disk full, say) with nothing half-written and no older checkpoint removed.
+    Raises OSError (disk full, say) with nothing half-written and no older checkpoint removed. Every process of a team
+    calls it; where the first can't write, the others raise Elsewhere.
     """
     target = folder / f"step-{state.step:08d}"
     partial = folder / f".partial-{state.step:08d}"
-    for left in folder.glob(".partial-*"):  # by a run that was killed while saving or removing
-        shutil.rmtree(left, ignore_errors=True)
-    partial.mkdir(parents=True)
+    team.by_first(bind(_begin, partial))
     try:
-        _write(partial, state, config)
-        _put_in_place(partial, target)
+        _write(partial, state, config, team)
+        team.by_first(bind(_put_in_place, partial, target))
     except BaseException as error:
-        shutil.rmtree(partial, ignore_errors=True)
+        if team.first:
+            shutil.rmtree(partial, ignore_errors=True)
         if _disk_is_full(error):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target)) from error
         raise
-    reached = [path for path in checkpoints(folder) if path.stem <= target.name]
-    for old in reached[:-keep]:  # later ones are broken, else the run had gone on from them
-        _remove(old)
+    team.by_first(bind(_keep_newest, target, keep))
     return target
 
 
-def _write(folder: Path, state: State, config: str) -> None:
-    save_file(_contiguous(state.weights), folder / "student.safetensors")
-    save_file(_contiguous(state.average), folder / "average.safetensors")
-    if state.kept:
-        save_file(_contiguous(state.kept), folder / "kept.safetensors")
+def _begin(partial: Path) -> None:
+    for left in partial.parent.glob(".partial-*"):  # by a run that was killed while saving or removing
+        shutil.rmtree(left, ignore_errors=True)
+    partial.mkdir(parents=True)
+
+
+def _keep_newest(target: Path, keep: int) -> None:
+    reached = [path for path in checkpoints(target.parent) if path.stem <= target.name]
+    for old in reached[:-keep]:  # later ones are broken, else the run had gone on from them
+        _remove(old)
+
+
+def _write(folder: Path, state: State, config: str, team: Team) -> None:
+    moments, rest = _part(state.optimizer)
+    for group, tensors in zip(GROUPS, (state.weights, state.average, state.kept, moments), strict=True):
+        for number, piece in enumerate(_pieces(tensors, team)):
+            name = f"{group}.safetensors" if number == 0 else f"{group}-{number:05d}.safetensors"
+            team.by_first(bind(save_file, piece, folder / name))
+    training = {name: getattr(state, name) for name in TRAINING} | {"optimizer": rest}
+    team.by_first(bind(_finish, folder, training, config))
+
+
+def _pieces(tensors: dict[str, Tensor], team: Team) -> Iterator[dict[str, Tensor]]:
+    """Whole tensors on the CPU, PIECE bytes at a time; only the first process keeps them."""
+    piece: dict[str, Tensor] = {}
+    size = 0
+    for name, tensor in tensors.items():
+        if size and size + tensor.nbytes > PIECE:
+            yield piece
+            piece, size = {}, 0
+        size += tensor.nbytes
+        gathered = whole(tensor.detach())
+        if team.first:
+            piece[name] = gathered.cpu().contiguous()
+    if tensors:
+        yield piece
+
+
+def _part(optimizer: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """An optimizer's state_dict as its tensors, named INDEX.KEY, and what else there is."""
+    tensors, others = {}, {}
+    for index, values in optimizer.get("state", {}).items():
+        tensors |= {f"{index}.{key}": value for key, value in values.items() if isinstance(value, Tensor)}
+        others[index] = {key: value for key, value in values.items() if not isinstance(value, Tensor)}
+    return tensors, optimizer | ({"state": others} if others else {})
+
+
+def _join(optimizer: dict[str, Any], tensors: dict[str, Tensor]) -> dict[str, Any]:
+    for name, tensor in tensors.items():
+        index, _, key = name.partition(".")
+        optimizer["state"][int(index)][key] = tensor
+    return optimizer
+
+
+def _finish(folder: Path, training: dict[str, Any], config: str) -> None:
     with (folder / "optimizer.pt").open("wb") as file:
-        torch.save({name: getattr(state, name) for name in TRAINING}, file)
+        torch.save(training, file)
     (folder / "config.toml").write_text(config)
     _write_manifest(folder)
 
@@ -98,10 +156,16 @@ def _remove(path: Path) -> None:
 
 def load_latest(folder: Path, report: Callable[[str], None]) -> State | None:
     """The newest checkpoint that is whole, or None; a damaged one is reported in a line and passed over."""
+    path = find_latest(folder, report)
+    return None if path is None else read(path)
+
+
+def find_latest(folder: Path, report: Callable[[str], None]) -> Path | None:
+    """Where the newest whole checkpoint is, or None; a damaged one is reported in a line and passed over."""
     for path in reversed(checkpoints(folder)):
         fault = find_fault(path)
         if fault is None:
-            return _read(path)
+            return path
         report(f"checkpoint {path.name} is broken ({fault}); passed over")
     return None
 
@@ -111,17 +175,23 @@ def load(path: Path) -> State:
     fault = find_fault(path)
     if fault is not None:
         raise ValueError(f"checkpoint {path} is broken: {fault}")
-    return _read(path)
+    return read(path)
 
 
-def _read(path: Path) -> State:
+def read(path: Path) -> State:
+    """A checkpoint whose files were found whole; its tensors stay on the disk until they are used."""
     training = {"skipped": 0, "skipped_in_a_row": 0} | torch.load(path / "optimizer.pt", weights_only=True)
     try:
-        weights, average = load_file(path / "student.safetensors"), load_file(path / "average.safetensors")
-        kept = load_file(path / "kept.safetensors") if (path / "kept.safetensors").is_file() else {}
+        weights, average, kept, moments = (_tensors(path, group) for group in GROUPS)
     except SafetensorError as error:
         raise ValueError(f"checkpoint {path} is broken: its weights are no safetensors file ({error})") from None
+    training["optimizer"] = _join(training["optimizer"], moments)
     return State(weights=weights, average=average, kept=kept, **{name: training[name] for name in TRAINING})
+
+
+def _tensors(path: Path, group: str) -> dict[str, Tensor]:
+    files = sorted(path.glob(f"{group}*.safetensors"))
+    return {name: tensor for file in files for name, tensor in load_file(file).items()}
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -156,10 +226,6 @@ def _disk_is_full(error: BaseException | None) -> bool:
             return True
         error = error.__context__
     return False
-
-
-def _contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
 
 
 def _write_manifest(folder: Path) -> None:

@@ -6,11 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from torch import Tensor
+from torch import nn
 
 from apexgen import checkpoint, probe
 from apexgen.backbones.base import Backbone, cpu_multiplies_in_bfloat16
@@ -18,23 +17,22 @@ from apexgen.backbones.diffusion import load_backbone
 from apexgen.backbones.hub import find_folder
 from apexgen.backbones.task_lora import add_task_lora
 from apexgen.backbones.two_times import give_second_time
-from apexgen.condition import Condition
 from apexgen.config import Run, dump_run, load_run
 from apexgen.data import Corpus
 from apexgen.encode import encode
 from apexgen.files import write_whole
-from apexgen.generate import draw_noises, make_pictures
 from apexgen.interrupt import noted_signals
 from apexgen.objectives import Objective
 from apexgen.objectives.apex import Apex
-from apexgen.report import picture_grid
+from apexgen.parallel import Team, assembled, settle
+from apexgen.preview import Preview
 from apexgen.scenes.pipeline import FOLDER
+from apexgen.shard import repeated_blocks, shard
 from apexgen.shift import Shift
 from apexgen.student import Student
 from apexgen.train import Trainer, open_objective, train
-from apexgen.velocities import guided
 
-PREVIEW_STEPS, STUDENT_STEPS = 16, (1, 2, 4)  # of the columns in previews
+HOW = ("batch", "accumulate", "parallel", "processes", "offload", "checkpointing", "compile")  # may change on the way
 
 
 Watch = Callable[[Trainer], None]
@@ -45,10 +43,18 @@ def base_folder(run: Run) -> Path:
     return FOLDER if run.model.path == "scenes" else find_folder(run.model.path)
 
 
-def open_backbone(run: Run) -> Backbone:
-    """The run's pipeline on the best device there is, in the run's precision."""
+def open_backbone(run: Run, sharded: bool = False) -> Backbone:
+    """The run's pipeline on the best device there is, in the run's precision.
+
+    sharded: its network, which a device may have no room for, waits in the processor's memory for `shard`.
+    """
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    backbone = load_backbone(base_folder(run), device, run.model.weights)
+    backbone = load_backbone(base_folder(run), "cpu" if sharded else device, run.model.weights)
+    if sharded:
+        backbone.computes_on = torch.device(device)
+        for part in backbone.pipeline.components.values():
+            if isinstance(part, nn.Module) and part is not backbone.network:
+                part.to(device)
     backbone.precision = choose_precision(run.model.precision, device, run.model.weights)
     backbone.size = run.model.size
     if run.model.lora is not None:
@@ -63,17 +69,19 @@ def choose_precision(wanted: str, device: str, weights: str = "float32") -> torc
     return torch.bfloat16 if wanted == "bfloat16" or (wanted == "auto" and fast) else None
 
 
-def open_student(run: Run, backbone: Backbone) -> Student:
+def open_student(run: Run, backbone: Backbone, sharded: bool = False) -> Student:
     """The student the run describes, untrained; with the second time, fake weights or heads its objective needs."""
     objective, model, seed = open_objective(run), run.model, run.train.seed
+    _refuse_together(run, objective)
     if objective.needs_second_time:
         give_second_time(backbone, seed)
     if model.checkpointing:
-        if objective.needs_fake_network:  # what is computed again would be so with other weights than it was
-            raise ValueError('model.checkpointing does not go with a second network; write objective.name = "apex"')
-        if getattr(objective, "difference", None) == 0:
-            raise ValueError("model.checkpointing does not go with forward mode; write objective.difference = 0.001")
         backbone.network.enable_gradient_checkpointing()
+    if run.train.compile:
+        for block in repeated_blocks(backbone.network):
+            block.compile()
+    if sharded:
+        shard(backbone.network, backbone.device, run.train.offload)
     heads, shift = objective.blocks_with_heads(len(backbone.blocks)), open_shift(objective, backbone, seed)
     fake = objective.needs_fake_network
     return Student(backbone, model.tune, model.rank or 0, model.targets, seed, fake, heads, shift)
@@ -93,29 +101,47 @@ def distill(
     """Train a run to its last step, going on from its newest checkpoint; returns the trainer and the seconds it took.
 
     `watch` is called with the trainer after every step; a corpus that is encoded already spares the run's own.
+    Where torchrun or accelerate started several processes, each calls this, and the first one writes and prints.
 
     Writes config.toml, metrics.jsonl, samples/ and checkpoints/ in the run's folder.
     Raises ValueError, before anything is written, for a plan that can't work; Stopped, with everything saved, where
     SIGINT or SIGTERM asked for it.
     """
-    check_run(run)
+    run = settle(run)
+    with assembled() as team:
+        try:
+            check_run(run)
+        except ValueError as error:
+            raise team.agreed(error) from None
+        return _distill(run, team, console if team.first else Console(quiet=True), watch, corpus)
+
+
+def _distill(
+    run: Run, team: Team, console: Console, watch: Watch | None, corpus: Corpus | None
+) -> tuple[Trainer, float]:
     objective, folder = open_objective(run), Path(run.folder)
-    backbone = open_backbone(run)
+    sharded = run.train.parallel == "fsdp"
+    backbone = open_backbone(run, sharded)
     if corpus is None:
         with console.status("encoding prompts"):
             corpus = encode(run.data, backbone, objective.needs_pictures)
+    student = open_student(run, backbone, sharded)
     warn_of_shift(objective, backbone, corpus, console, run.train.seed)
-    trainer = Trainer(run, open_student(run, backbone), corpus, backbone.latent_shape())
-    saved = checkpoint.load_latest(folder / "checkpoints", console.print)
-    if saved is not None:
-        trainer.restore(saved)
-        console.print(f"going on from step {saved.step}")
+    trainer = Trainer(run, student, corpus, backbone.latent_shape(), team=team)
+    newest = team.by_first(lambda: checkpoint.find_latest(folder / "checkpoints", console.print))
+    if newest is not None:
+        trainer.restore(checkpoint.read(newest))
+        console.print(f"going on from step {trainer.step}")
     elif checkpoint.checkpoints(folder / "checkpoints"):
         console.print("no checkpoint is whole; beginning again at step 0")
-    folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / "config.toml", dump_run(run).encode())
+    team.by_first(lambda: _write_config(run, folder))
     seconds = _train_with_progress(trainer, folder, console, watch)
     return trainer, seconds
+
+
+def _write_config(run: Run, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(folder / "config.toml", dump_run(run).encode())
 
 
 def warn_of_shift(objective: Objective, backbone: Backbone, corpus: Corpus, console: Console, seed: int = 0) -> None:
@@ -133,25 +159,47 @@ def warn_of_shift(objective: Objective, backbone: Backbone, corpus: Corpus, cons
 
 
 def check_run(run: Run) -> None:
-    """ValueError where a run is too short for its objective, or its folder belongs to another run."""
-    least, folder = open_objective(run).least_steps, Path(run.folder)
-    if run.train.steps <= least:
+    """ValueError where a run's settings do not go together, or its folder belongs to another run."""
+    objective, folder = open_objective(run), Path(run.folder)
+    if run.train.steps <= (least := objective.least_steps):
         raise ValueError(
             f"train.steps = {run.train.steps}: this objective takes {least} to prepare; "
             f"write train.steps = {2 * (least + 1)}"
         )
+    _refuse_together(run, objective)
+    if run.train.offload and not torch.cuda.is_available():
+        raise ValueError("train.offload is for weights of an accelerator and here is none; write train.offload = false")
     path = folder / "config.toml"
     if not path.is_file():
         return
-    old, new = load_run(path).model_dump(), run.model_dump()
+    old, new = load_run(path), run
+    if old.train.samples != new.train.samples:
+        raise ValueError(
+            f"{folder} was begun with train.batch x train.accumulate x processes = {old.train.samples} samples a step, "
+            f"not {new.train.samples}; write others of that product, or folder = another one"
+        )
     for table in ("objective", "model", "data", "train"):
-        for key in old[table].keys() | new[table].keys():
-            before, now = old[table].get(key), new[table].get(key)
-            if before != now:
+        before, now = (dict(getattr(one, table)) for one in (old, new))
+        for key in before.keys() | now.keys():
+            if before.get(key) != now.get(key) and key not in HOW:
                 raise ValueError(
-                    f"{folder} was begun with {table}.{key} = {before!r}, not {now!r}; write folder = another one, "
-                    "or remove it to begin again"
+                    f"{folder} was begun with {table}.{key} = {before.get(key)!r}, not {now.get(key)!r}; write folder "
+                    "= another one, or remove it to begin again"
                 )
+
+
+def _refuse_together(run: Run, objective: Objective) -> None:
+    """ValueError where a way to save memory or time does not go with the objective."""
+    again = {"model.checkpointing": run.model.checkpointing, 'train.parallel = "fsdp"': run.train.parallel == "fsdp"}
+    for setting in (setting for setting, chosen in again.items() if chosen):
+        # What is computed, or gathered, again in the backward pass would be so with other weights than it was.
+        if objective.needs_fake_network:
+            raise ValueError(f'{setting} does not go with a second network; write objective.name = "apex"')
+        if type(objective).blocks_with_heads is not Objective.blocks_with_heads:
+            raise ValueError(f'{setting} does not go with a discriminator; write objective.name = "apex"')
+    for setting in [setting for setting, chosen in (again | {"train.compile": run.train.compile}).items() if chosen]:
+        if getattr(objective, "difference", None) == 0:
+            raise ValueError(f"{setting} does not go with forward mode; write objective.difference = 0.001")
 
 
 def _train_with_progress(trainer: Trainer, folder: Path, console: Console, watch: Watch | None) -> float:
@@ -166,7 +214,7 @@ def _train_with_progress(trainer: Trainer, folder: Path, console: Console, watch
     )
     with noted_signals() as asked_to_stop, Progress(*columns, console=console) as progress:
         task = progress.add_task("training", total=settings.steps, completed=trainer.step, speed="", losses="")
-        preview = _Preview(trainer, folder / "samples")
+        preview = Preview(trainer, folder / "samples")
         if trainer.step == 0:
             preview.draw(0)
 
@@ -184,32 +232,6 @@ def _train_with_progress(trainer: Trainer, folder: Path, console: Console, watch
                 watch(trainer)
 
         return train(trainer, folder, on_step, asked_to_stop)
-
-
-class _Preview:
-    """The same prompts and noises drawn as training goes: teacher in many steps, student in 1, 2 and 4."""
-
-    def __init__(self, trainer: Trainer, folder: Path) -> None:
-        self.trainer, self.folder = trainer, folder
-        count = min(trainer.run.train.preview_prompts, len(trainer.corpus))
-        chosen = torch.linspace(0, len(trainer.corpus) - 1, count).long()
-        self.condition = trainer.corpus.conditions.select(trainer.corpus.rows[chosen])
-        self.prompts = [trainer.corpus.prompts[row] for row in trainer.corpus.rows[chosen].tolist()]
-        self.noises = draw_noises(range(count), trainer.shape, max(STUDENT_STEPS))
-        student = trainer.student
-        guidance = getattr(trainer.objective, "guidance", 1.0)
-        teacher = guided(student.teacher, trainer.corpus.null, guidance)
-        self.teacher = make_pictures(student.backbone, teacher, self.condition, self.noises[0], PREVIEW_STEPS)
-
-    def draw(self, step: int) -> None:
-        columns = {f"teacher@{PREVIEW_STEPS}": self.teacher} | {
-            f"student@{steps}": draw_student(
-                self.trainer.objective, self.trainer.student, self.condition, self.noises[:steps]
-            )
-            for steps in STUDENT_STEPS
-        }
-        self.folder.mkdir(parents=True, exist_ok=True)
-        picture_grid(self.prompts, columns).save(self.folder / f"step-{step:06d}.png")
 
 
 def read_run(folder: Path) -> tuple[Run, checkpoint.State]:
@@ -235,12 +257,6 @@ def open_trained(run: Run, saved: checkpoint.State) -> Student:
     student = open_student(run, open_backbone(run))
     student.load(saved.weights, saved.average, saved.kept)
     return student
-
-
-def draw_student(objective: Objective, student: Student, c: Condition, noises: Tensor) -> np.ndarray:
-    """Pictures of the averaged student in as many steps as there are noises for each condition, (steps, B, C, h, w)."""
-    fresh = noises[1:] if objective.renoises else None
-    return make_pictures(student.backbone, student.ema, c, noises[0], len(noises), fresh)
 
 
 def peak_memory_bytes() -> int:

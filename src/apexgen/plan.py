@@ -1,5 +1,9 @@
-"""What a run would take, before it takes it: memory by part, time and disk. Nothing is written."""
+"""What a run would take, before it takes it: memory by part, time and disk. Nothing is written.
 
+Of several processes the small step is taken in one, whole, and divided as they would divide it.
+"""
+
+import os
 import shutil
 import time
 from collections.abc import Iterable
@@ -15,6 +19,8 @@ from apexgen.cost import bytes_of, most_held, numbers_in
 from apexgen.distill import check_run, open_backbone, open_student
 from apexgen.encode import count_records, encode
 from apexgen.objectives import Objective
+from apexgen.parallel import settle
+from apexgen.shard import repeated_blocks
 from apexgen.student import Student
 from apexgen.train import Trainer, open_objective
 
@@ -28,7 +34,7 @@ class Plan:
 
     parameters: int  # of the network, without what is added to train
     trainable: int
-    memory: dict[str, int]  # by part
+    memory: dict[str, int]  # of one process, by part
     records: int  # samples in an epoch
     seen: int  # samples in the whole run
     measured: int  # records of the step that was taken; activations and seconds are scaled from it
@@ -39,7 +45,13 @@ class Plan:
 
 
 def show_plan(run: Run, console: Console) -> Plan:
-    """Print a run's plan. ValueError, one line, where it can't work, with the nearest plan that can."""
+    """Print a run's plan. ValueError, one line, where it can't work, with the nearest plan that can.
+
+    Under a launcher, or with WORLD_SIZE=8 before the command, it is that of so many processes, and the first prints.
+    """
+    run = settle(run)
+    if os.environ.get("RANK", "0") != "0":
+        console = Console(quiet=True)
     check_run(run)
     with console.status("taking a small step"):
         plan = make_plan(run)
@@ -57,15 +69,14 @@ def make_plan(run: Run) -> Plan:
     held, seconds = _measure(trainer)
     student = trainer.student
     saved = [*student.trained.values(), *student.average.values(), *student.kept.values(), *_moments(trainer)]
-    samples = settings.batch * settings.accumulate
     return Plan(
         parameters=_own_parameters(student),
         trainable=sum(weight.numel() for weight in student.trained.values()),
-        memory=_memory(trainer, held * settings.batch // measured),
+        memory=_memory(trainer, held * settings.batch // measured, _parts(run)),
         records=count_records(run.data),
-        seen=settings.steps * samples,
+        seen=settings.steps * settings.samples,
         measured=measured,
-        seconds=seconds * samples / measured,
+        seconds=seconds * settings.batch * settings.accumulate / measured,
         checkpoint=_bytes(saved),
         disk_needed=max(checkpoints_held(run) * _bytes(saved) - _already_there(Path(run.folder)), 0),
         disk_free=shutil.disk_usage(_existing(Path(run.folder))).free,
@@ -100,12 +111,15 @@ def describe(run: Run, plan: Plan) -> dict[str, str]:
         "trainable parameters": f"{plan.trainable:,}",
         "memory": size(sum(plan.memory.values())),
     }
+    if settings.processes is not None:
+        cut = "a part of the trained weights each" if settings.parallel == "fsdp" else "all weights each"
+        lines["memory"] += f" in each of {settings.processes} processes, {cut}"
     for part, count in plan.memory.items():
         lines[f"  {part}"] = size(count) + (f" ({scaled})" if part == "activations" else "")
     return lines | {
         "samples per epoch": f"{plan.records:,}",
         "epochs": f"{plan.seen / plan.records:.2f}",
-        "steps": f"{settings.steps:,} of {settings.batch * settings.accumulate} samples",
+        "steps": f"{settings.steps:,} of {settings.samples} samples",
         "seconds per step": f"{plan.seconds:.2f} ({scaled}), {plan.seconds * settings.steps / 3600:.2f} hours in all",
         "checkpoint": size(plan.checkpoint),
         "disk": f"{size(plan.disk_needed)} needed, {size(plan.disk_free)} free",
@@ -122,7 +136,7 @@ def size(count: int) -> str:
 
 def _small_trainer(run: Run, measured: int) -> Trainer:
     """The run before its last step, when every term is at work, with a few records."""
-    changed = {"batch": measured, "accumulate": 1, "on_divergence": "stop"}
+    changed = {"batch": measured, "accumulate": 1, "on_divergence": "stop", "parallel": None, "processes": None}
     small = run.model_copy(update={"train": run.train.model_copy(update=changed)})
     few = run.data.model_copy(update={"limit": min(run.data.limit or FEW, FEW)})
     backbone = open_backbone(run)
@@ -145,19 +159,27 @@ def _measure(trainer: Trainer) -> tuple[int, float]:
     return held, time.perf_counter() - began
 
 
-def _memory(trainer: Trainer, activations: int) -> dict[str, int]:
+def _parts(run: Run) -> int:
+    """Over how many processes what is as large as the trained weights is divided."""
+    return (run.train.processes or 1) if run.train.parallel == "fsdp" else 1
+
+
+def _memory(trainer: Trainer, activations: int, cut: int) -> dict[str, int]:
     student = trainer.student
     modules = [part for part in student.backbone.pipeline.components.values() if isinstance(part, nn.Module)]
     still = [weight for module in modules for weight in module.parameters() if not weight.requires_grad]
-    trained = _bytes(student.trained.values())
+    trained = _bytes(student.trained.values()) // cut
     parts = {"weights": _bytes(still)}
     if student.mode == "full":
-        parts["teacher's copy"] = _bytes(student.weights.values())
+        parts["teacher's copy"] = _bytes(student.weights.values()) // cut
+    if cut > 1:  # while a block runs backward: its weights, and their gradients before they are cut
+        blocks = repeated_blocks(student.backbone.network)
+        parts["a block, gathered"] = 2 * max(_bytes(block.parameters()) for block in blocks)
     return parts | {
         "LoRA" if student.mode == "lora" else "trained weights": trained,
         "gradients": trained,
-        "optimizer": _bytes(_moments(trainer)),
-        "average": _bytes([*student.average.values(), *student.kept.values()]),
+        "optimizer": _bytes(_moments(trainer)) // cut,
+        "average": _bytes([*student.average.values(), *student.kept.values()]) // cut,
         "activations": activations,
     }
 
@@ -169,7 +191,8 @@ def _own_parameters(student: Student) -> int:
 
 
 def _moments(trainer: Trainer) -> list[Tensor]:
-    return [value for state in trainer.optimizer.state.values() for value in state.values()]
+    values = [value for state in trainer.optimizer.state.values() for value in state.values()]
+    return [value for value in values if isinstance(value, Tensor)]
 
 
 def _bytes(tensors: Iterable[Tensor]) -> int:

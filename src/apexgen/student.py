@@ -22,6 +22,7 @@ from apexgen.backbones.targets import lora_names
 from apexgen.condition import Condition
 from apexgen.discriminator import Discriminator
 from apexgen.objectives.base import Nets
+from apexgen.shard import Exchanged, is_sharded, like
 from apexgen.shift import Shift
 
 ADAPTER = "student"
@@ -69,6 +70,7 @@ class Student:
             self._original = {name: weight.detach().clone() for name, weight in network.named_parameters()}
             network.requires_grad_(True)
         self.weights = {name: weight for name, weight in network.named_parameters() if weight.requires_grad}
+        self.sharded = any(map(is_sharded, self.weights.values()))  # then all that is made from them is
         self.average = {name: weight.detach().clone() for name, weight in self.weights.items()}
         copies = {name: weight.detach().clone().requires_grad_() for name, weight in self.weights.items()}
         self._fake = copies if with_fake else {}
@@ -136,7 +138,7 @@ class Student:
 
     def _reweighted(self, weights: dict[str, Tensor]) -> Backbone:
         backbone = copy(self.backbone)
-        backbone.network = Reweighted(self.backbone.network, weights)
+        backbone.network = (Exchanged if self.sharded else Reweighted)(self.backbone.network, weights)
         return backbone
 
     @contextmanager
@@ -193,7 +195,10 @@ class Student:
 def _check(saved: dict[str, Tensor], own: dict[str, Tensor]) -> None:
     if strange := sorted(saved.keys() ^ own.keys()):
         word = "has" if strange[0] in saved else "lacks"
-        raise ValueError(f"the checkpoint {word} {strange[0]}: it is of another model, rank or targets than the run's")
+        raise ValueError(
+            f"the checkpoint {word} {strange[0]}: it is of another model, rank or targets than the run's; give a new "
+            "folder, or the model.tune, model.rank and model.targets it was made with"
+        )
     for name, tensor in saved.items():
         if tensor.shape != own[name].shape:
             sizes = (" x ".join(map(str, shape)) for shape in (tensor.shape, own[name].shape))
@@ -207,4 +212,4 @@ def _check(saved: dict[str, Tensor], own: dict[str, Tensor]) -> None:
 @torch.no_grad()
 def _copy(source: dict[str, Tensor], target: dict[str, Tensor]) -> None:
     for name, tensor in target.items():
-        tensor.copy_(source[name])
+        tensor.copy_(like(source[name], tensor))

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +18,9 @@ from apexgen.data import Corpus
 from apexgen.files import write_whole
 from apexgen.interrupt import Stopped
 from apexgen.objectives import Batch, Draw, Nets, Objective, build_objective
+from apexgen.optimizer import open_optimizer
+from apexgen.parallel import ALONE, Team
+from apexgen.shard import like, whole
 from apexgen.student import Student
 
 MOST_SKIPPED = 5  # steps in a row that are not finite: the last of them stops the run
@@ -34,31 +38,28 @@ class Trainer:
     seconds_before: float = 0.0  # training time of the parts before this one
     skipped: int = 0  # steps that were not finite and changed nothing, with train.on_divergence = "skip"
     skipped_in_a_row: int = 0
+    team: Team = ALONE
 
     def __post_init__(self) -> None:
         self.objective = open_objective(self.run)
-        settings = self.run.train
-        self.optimizer = torch.optim.AdamW(
-            self.student.trained.values(),
-            lr=settings.learning_rate,
-            betas=settings.betas,
-            weight_decay=0.0,
-        )
+        self.optimizer = open_optimizer(self.run.train, self.student.trained.values())
 
     @property
     def samples(self) -> int:
-        """Records that a step sees."""
-        return self.run.train.batch * self.run.train.accumulate
+        """Records that a step sees, of all processes."""
+        return self.run.train.batch * self.run.train.accumulate * self.team.count
 
     def advance(self) -> dict[str, Any]:
         """One training step; returns what it logs.
 
-        A loss or gradient that is not finite changes nothing but the step's number. FloatingPointError where
-        train.on_divergence = "stop", or too many were skipped in a row.
+        A loss or gradient that is not finite, in whichever process, changes nothing but the step's number.
+        FloatingPointError where train.on_divergence = "stop", or too many were skipped in a row.
         """
         settings = self.run.train
-        logs = self._descend()
-        norm = torch.nn.utils.clip_grad_norm_(self.student.trained.values(), settings.clip)
+        logs = self.team.mean(self._descend())
+        if not self.student.sharded:  # whose gradients FSDP2 averages as it shards them
+            self.team.average_gradients(self.student.trained.values())
+        norm = whole(torch.nn.utils.clip_grad_norm_(self.student.trained.values(), settings.clip))
         logs |= {"gradient_norm": float(norm), "learning_rate": self.optimizer.param_groups[0]["lr"]}
         bad = [name for name, value in logs.items() if not math.isfinite(value)]
         if bad:
@@ -74,11 +75,11 @@ class Trainer:
     def _descend(self) -> dict[str, Any]:
         """The gradient of this step, batch by batch, and its learning rate; returns the losses' means.
 
-        All is drawn for the step as a whole and then cut, so that N batches of B are one of N B, for every objective
-        whose loss is a mean over samples.
+        All is drawn for the step as a whole and then cut, by process and by batch, so that N batches of B are one of
+        N B, for every objective whose loss is a mean over samples.
         """
         settings, device = self.run.train, self.student.backbone.device
-        whole = self.corpus.batch(self.step, self.samples, settings.seed)
+        batch = self.corpus.batch(self.step, self.samples, settings.seed)
         # Seeded by the step: a resumed run draws what an unbroken one would have drawn.
         generator = torch.Generator(device).manual_seed(settings.seed * 7_919 + self.step)
         draw = self.objective.draw((self.samples, *self.shape), generator)
@@ -89,9 +90,9 @@ class Trainer:
             group["lr"] = settings.learning_rate * factor
         nets, parts = self.student.nets(), settings.accumulate
         logs: dict[str, Any] = {}
-        for first in range(0, self.samples, settings.batch):
+        for first in self.team.share(self.samples)[:: settings.batch]:
             rows = slice(first, first + settings.batch)
-            part = descend(self.objective, nets, whole.rows(rows).to(device), draw.rows(rows), self.step, parts)
+            part = descend(self.objective, nets, batch.rows(rows).to(device), draw.rows(rows), self.step, parts)
             logs |= {name: logs.get(name, 0) + value / parts for name, value in part.items()}
         return logs
 
@@ -102,9 +103,10 @@ class Trainer:
         found = f"step {self.step}: {', '.join(bad)} not finite (seed {settings.seed}, records {records})"
         advice = "Lower train.learning_rate, or lengthen objective.warmup"
         if settings.on_divergence == "stop":
-            raise FloatingPointError(f"{found}; nothing was changed by this step. {advice}")
+            raise self.team.agreed(FloatingPointError(f"{found}; nothing was changed by this step. {advice}"))
         if self.skipped_in_a_row + 1 == MOST_SKIPPED:
-            raise FloatingPointError(f"{found}, like the {MOST_SKIPPED - 1} steps before it, skipped. {advice}")
+            before = f"like the {MOST_SKIPPED - 1} steps before it, skipped"
+            raise self.team.agreed(FloatingPointError(f"{found}, {before}. {advice}"))
         self.skipped += 1
         self.skipped_in_a_row += 1
         return {"not_finite": bad, "records": records}
@@ -118,20 +120,24 @@ class Trainer:
         )  # fmt: skip
 
     def save(self, folder: Path) -> int:
-        """Write a checkpoint into a run's folder; returns its step."""
-        checkpoint.save(folder / "checkpoints", self.state(), dump_run(self.run), self.run.train.keep)
+        """Write a checkpoint into a run's folder; returns its step. All processes call it, and the first writes."""
+        checkpoint.save(folder / "checkpoints", self.state(), dump_run(self.run), self.run.train.keep, self.team)
         return self.step
 
     def restore(self, state: checkpoint.State) -> None:
         """Go on from a checkpoint. ValueError when it is of another student."""
-        if state.weights.keys() != self.student.trained.keys():
-            raise ValueError(
-                f"the checkpoint at step {state.step} holds other weights than this run trains; give a new folder, or "
-                "the model.tune, model.rank and model.targets it was made with"
-            )
         self.student.load(state.weights, state.average, state.kept)
-        self.optimizer.load_state_dict(state.optimizer)
+        self.optimizer.load_state_dict(self._sharded_alike(state.optimizer))
         self.step, self.skipped, self.skipped_in_a_row = state.step, state.skipped, state.skipped_in_a_row
+
+    def _sharded_alike(self, saved: dict[str, Any]) -> dict[str, Any]:
+        """An optimizer's whole state, its moments as this process holds their weights."""
+        weights, state = list(self.student.trained.values()), {}
+        for index, values in saved["state"].items():
+            own = weights[index]
+            alike = {key: like(value, own) for key, value in values.items() if getattr(value, "shape", ()) == own.shape}
+            state[index] = values | alike
+        return saved | {"state": state}
 
 
 def open_objective(run: Run) -> Objective:
@@ -172,31 +178,32 @@ def train(
     """Train from the trainer's step to the run's last; returns seconds spent here.
 
     Writes metrics.jsonl and checkpoints/. `on_step` is called after each step with its number and what it logged.
-    Raises Stopped, with a checkpoint of the last step taken, once `asked_to_stop` says so between two steps.
+    Raises Stopped, with a checkpoint of the last step taken, once `asked_to_stop` says so between two steps, to
+    whichever of the processes.
     """
-    settings = trainer.run.train
-    folder.mkdir(parents=True, exist_ok=True)
+    settings, team = trainer.run.train, trainer.team
     metrics = folder / "metrics.jsonl"
-    trainer.seconds_before = _keep_until(metrics, trainer.step)
-    began, saved = time.perf_counter(), trainer.step
-    with metrics.open("a") as file:
-        while trainer.step < settings.steps and not asked_to_stop():
+    trainer.seconds_before = team.by_first(lambda: _keep_until(metrics, trainer.step))
+    began = time.perf_counter()
+    stop = team.any(asked_to_stop())
+    with (metrics if team.first else Path(os.devnull)).open("a") as file:
+        while trainer.step < settings.steps and not stop:
             logs = trainer.advance()
             elapsed = trainer.seconds_before + time.perf_counter() - began
             file.write(json.dumps({"step": trainer.step, "seconds": round(elapsed, 3)} | logs) + "\n")
             file.flush()
-            if trainer.step % settings.save_every == 0 or trainer.step == settings.steps or asked_to_stop():
-                saved = trainer.save(folder)
+            stop = team.any(asked_to_stop())
+            if trainer.step % settings.save_every == 0 or trainer.step == settings.steps or stop:
+                trainer.save(folder)
             on_step(trainer.step, logs)
-    if asked_to_stop():
-        if saved != trainer.step:
-            trainer.save(folder)
+    if stop or team.any(asked_to_stop()):
         raise Stopped(f"stopped after step {trainer.step} of {settings.steps}, saved; the same command goes on from it")
     return time.perf_counter() - began
 
 
 def _keep_until(metrics: Path, step: int) -> float:
     """Drop the lines of steps that a resumed run will take again; returns the seconds spent until `step`."""
+    metrics.parent.mkdir(parents=True, exist_ok=True)
     if not metrics.is_file():
         return 0.0
     *whole, _torn = metrics.read_text().split("\n")  # a kill may cut the last line short

@@ -95,6 +95,7 @@ class Backbone(ABC):
         self.size: int | None = None  # pixels a side of its pictures; None: native_size
         self.task_lora: Path | None = None  # a user's LoRA file that the network has
         self.adapters: tuple[str, ...] = ()  # of the network before it has a student's, and always on
+        self.computes_on: torch.device | None = None  # where weights that live elsewhere are brought to be used
         self.second: SecondTime | None = None  # where the network reads r; a stock one does not
         for module in pipeline.components.values():
             if isinstance(module, nn.Module):
@@ -102,8 +103,8 @@ class Backbone(ABC):
 
     @property
     def device(self) -> torch.device:
-        """Where the network is."""
-        return next(self.network.parameters()).device
+        """Where the network runs."""
+        return self.computes_on or next(self.network.parameters()).device
 
     @property
     def lora_excluded(self) -> tuple[str, ...]:

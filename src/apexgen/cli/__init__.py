@@ -7,6 +7,7 @@ import typer
 
 from apexgen.cli.app import app
 from apexgen.interrupt import Stopped
+from apexgen.parallel import Elsewhere
 
 # Each puts its commands on the app; help lists them in this order.
 from apexgen.cli import training  # noqa: F401 # isort: skip
@@ -32,6 +33,8 @@ def main() -> None:
     except (ValueError, OSError) as error:
         print(f"apexgen: {str(error).splitlines()[0]}", file=sys.stderr)
         sys.exit(2)
+    except Elsewhere:
+        sys.exit(1)
     except FloatingPointError as error:
         print(f"apexgen: {error}", file=sys.stderr)
         sys.exit(1)

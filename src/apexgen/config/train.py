@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from apexgen.config.table import Table
 
@@ -11,8 +11,9 @@ class Train(Table):
     """The optimisation."""
 
     steps: int = Field(1000, ge=1)
-    batch: int = Field(32, ge=1)
+    batch: int = Field(32, ge=1)  # of each process
     accumulate: int = Field(1, ge=1)  # batches a step: their gradients are averaged; memory is that of one
+    optimizer: Literal["adamw", "adamw8bit"] = "adamw"  # 8bit: its moments in a quarter of the memory
     learning_rate: float = Field(1e-3, gt=0)
     betas: tuple[float, float] = (0.9, 0.99)
     clip: float = Field(1.0, gt=0)  # largest norm of the gradient
@@ -21,7 +22,27 @@ class Train(Table):
     schedule: Literal["linear", "cosine", "constant"] = "linear"  # after it: a fall to zero at the last step, or none
     ema: float = Field(0.99, ge=0, lt=1)  # decay of the average that is sampled and exported
     seed: int = 0
+    # Over the processes of torchrun or accelerate: each has all weights, or a part of each; "ddp" unless given.
+    parallel: Literal["ddp", "fsdp"] | None = None
+    processes: int | None = Field(None, ge=1)  # how many there are; a run of several writes it down
+    offload: bool = False  # of fsdp: weights, gradients and optimizer in the processor's memory
+    compile: bool = False  # the network's blocks, by torch.compile: a slow first step, faster ones after it
     save_every: int = Field(200, ge=1)
     preview_every: int = Field(200, ge=1)
     preview_prompts: int = Field(6, ge=1)
     keep: int = Field(2, ge=1)  # newest checkpoints kept
+
+    @property
+    def samples(self) -> int:
+        """Records that a step sees, of all processes."""
+        return self.batch * self.accumulate * (self.processes or 1)
+
+    @model_validator(mode="after")
+    def _check_parallel(self) -> "Train":
+        if self.offload and self.parallel != "fsdp":
+            raise ValueError('offload is of sharded weights; remove it, or write parallel = "fsdp"')
+        for name, wanted in (("optimizer", "adamw"), ("compile", False)):
+            if self.parallel == "fsdp" and getattr(self, name) != wanted:
+                right = f'"{wanted}"' if isinstance(wanted, str) else "false"
+                raise ValueError(f'parallel = "fsdp" does not go with this {name}; write {name} = {right}')
+        return self

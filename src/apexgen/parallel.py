@@ -1,0 +1,158 @@
+"""The processes that train one run together: what they sum, decide and do in common.
+
+torchrun or `accelerate launch` starts them and says so in the environment; a process alone is a team of one, whose
+methods do nothing. Every process draws the whole step and takes its rows of it, so no random state and no place in the
+data belongs to a process: there is none to save.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from apexgen.config import Run
+
+BUCKET = 64_000_000  # numbers that one collective carries at most: what the copy it needs is held to
+Result = TypeVar("Result")
+
+
+class Elsewhere(Exception):
+    """The first process could not go on, and has said why."""
+
+
+class Team:
+    """This process among those that train together."""
+
+    def __init__(self, rank: int = 0, count: int = 1) -> None:
+        self.rank, self.count = rank, count
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the one that writes and prints."""
+        return self.rank == 0
+
+    def share(self, samples: int) -> range:
+        """This process's rows of a step of so many samples, a multiple of the team's count."""
+        each = samples // self.count
+        return range(self.rank * each, (self.rank + 1) * each)
+
+    def average_gradients(self, weights: Iterable[Tensor]) -> None:
+        """Gradients become their means over the processes, in one collective for every BUCKET of numbers.
+
+        Called once a step, after all terms and batches: torch's own wrapper would sum at every backward, and sees
+        none of the forwards that run under other weights.
+        """
+        if self.count == 1:
+            return
+        for bucket in _buckets([weight.grad for weight in weights if weight.grad is not None]):
+            flat = torch.cat([gradient.flatten() for gradient in bucket])
+            dist.all_reduce(flat)
+            pieces = (flat / self.count).split([gradient.numel() for gradient in bucket])
+            for gradient, piece in zip(bucket, pieces, strict=True):
+                gradient.copy_(piece.view_as(gradient))
+
+    def mean(self, values: dict[str, float]) -> dict[str, float]:
+        """The means of scalars, of the same names in every process; what is not finite in one is so in all."""
+        if self.count == 1:
+            return values
+        summed = torch.tensor(list(values.values()), dtype=torch.float64)
+        dist.all_reduce(summed)
+        return dict(zip(values, (summed / self.count).tolist(), strict=True))
+
+    def any(self, said: bool) -> bool:
+        """Whether one of the processes said so: the same answer in all."""
+        if self.count == 1:
+            return said
+        heard = torch.tensor(int(said))
+        dist.all_reduce(heard)
+        return bool(heard)
+
+    def by_first(self, act: Callable[[], Result]) -> Result:
+        """What the first process's act returns, in all of them; the others wait.
+
+        Where it raises, so does the first, and the others raise Elsewhere: none is left waiting.
+        """
+        if self.count == 1:
+            return act()
+        said: list[Any] = [None, ""]
+        try:
+            if self.first:
+                said[0] = act()
+        except BaseException as error:
+            said[1] = str(error) or type(error).__name__
+            raise
+        finally:
+            dist.broadcast_object_list(said, src=0, device=torch.device("cpu"))
+        if said[1]:
+            raise Elsewhere(said[1])
+        result: Result = said[0]
+        return result
+
+    def agreed(self, error: Exception) -> Exception:
+        """An error that all processes meet alike, for each to raise: the first tells of it."""
+        return error if self.first else Elsewhere(str(error))
+
+
+ALONE = Team()
+
+
+def processes() -> int:
+    """How many processes the launcher says there are."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+@contextmanager
+def assembled() -> Iterator[Team]:
+    """The team that the launcher started, connected inside; a process alone is ALONE."""
+    if processes() == 1:
+        yield ALONE
+        return
+    gpus = torch.cuda.is_available()
+    if gpus:
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    ours = not dist.is_initialized()
+    if ours:
+        dist.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo")
+    try:
+        yield Team(dist.get_rank(), dist.get_world_size())
+    finally:
+        if ours:
+            dist.destroy_process_group()
+
+
+def settle(run: Run) -> Run:
+    """The run with train.parallel and train.processes as the launcher has it; one of a single process as it is.
+
+    ValueError where they were given and the launcher started another number of processes.
+    """
+    given, count = run.train, processes()
+    if count == 1 and given.parallel is not None:
+        raise ValueError(
+            f'train.parallel = "{given.parallel}" is of several processes and here is one; remove it, or write: '
+            "torchrun --nproc-per-node 2 -m apexgen train ..."
+        )
+    if given.processes not in (None, count):
+        raise ValueError(f"train.processes = {given.processes} and here are {count}; remove it")
+    if given.parallel == "fsdp" and run.model.tune == "lora":
+        raise ValueError('train.parallel = "fsdp" is for model.tune = "full": a LoRA is small; write parallel = "ddp"')
+    if count == 1:
+        return run
+    settled = given.model_copy(update={"parallel": given.parallel or "ddp", "processes": count})
+    return run.model_copy(update={"train": settled})
+
+
+def _buckets(tensors: Iterable[Tensor]) -> Iterator[list[Tensor]]:
+    """The tensors in order, as many together as BUCKET and one type allow."""
+    bucket: list[Tensor] = []
+    for tensor in tensors:
+        held = sum(map(Tensor.numel, bucket))
+        if bucket and (held + tensor.numel() > BUCKET or tensor.dtype != bucket[0].dtype):
+            yield bucket
+            bucket = []
+        bucket.append(tensor)
+    if bucket:
+        yield bucket

@@ -1,0 +1,96 @@
+"""A network whose every process holds a part of each weight: torch's FSDP2, with all that is as large as the weights.
+
+What is made from a sharded weight is sharded like it: its gradient, the optimizer's moments, the average, the
+teacher's copy. FSDP2 gathers a block's weights just before the block runs, from the shards that are then in place, and
+again in the backward pass. So a velocity under other weights, which elsewhere is a `functional_call`, is here the
+network while its shards and theirs have changed places: nothing is sent for it and nothing more is held.
+"""
+
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+
+def repeated_blocks(network: nn.Module) -> list[nn.Module]:
+    """The blocks that a transformer is a stack of, in its order; each runs once a forward."""
+    stacks = [child for child in network.children() if isinstance(child, nn.ModuleList)]
+    return [block for stack in stacks for block in stack if any(True for _ in block.parameters())]
+
+
+def shard(network: nn.Module, device: torch.device, offload: bool = False) -> None:
+    """Shard all weights, to be trained, over the processes, block by block; they move to the device as they are cut.
+
+    offload: the shards, their gradients and the optimizer stay in the processor's memory.
+    """
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import CPUOffloadPolicy, OffloadPolicy, fully_shard
+
+    # Nothing here changes the network's output in place.
+    warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view tensor")
+    network.requires_grad_(True)
+    mesh = init_device_mesh(device.type, (torch.distributed.get_world_size(),))
+    policy = CPUOffloadPolicy() if offload else OffloadPolicy()
+    for module in [*repeated_blocks(network), network]:
+        # The root too lets go of its weights after a forward: the next may run under others.
+        fully_shard(module, mesh=mesh, reshard_after_forward=True, offload_policy=policy)
+
+
+class Exchanged:
+    """A sharded network run with other shards in place of its own; without a graph, which would gather the wrong ones.
+
+    Raises ValueError where a gradient is to flow through it.
+    """
+
+    def __init__(self, network: Any, weights: dict[str, Tensor]) -> None:
+        self.network, self.weights, self.config = network, weights, network.config
+
+    def __call__(self, *inputs: Any, **options: Any) -> Any:
+        given = [*inputs, *options.values()]
+        if torch.is_grad_enabled() and any(isinstance(one, Tensor) and one.requires_grad for one in given):
+            raise ValueError('no gradient flows through sharded weights; write train.parallel = "ddp"')
+        with torch.no_grad(), _exchanged(dict(self.network.named_parameters()), self.weights):
+            return self.network(*inputs, **options)
+
+
+@contextmanager
+def _exchanged(own: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> Iterator[None]:
+    _swap(own, other)
+    try:
+        yield
+    finally:
+        _swap(own, other)
+
+
+@torch.no_grad()
+def _swap(own: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> None:
+    for name, tensor in other.items():
+        ours, theirs = _local(own[name]), _local(tensor)
+        kept = ours.clone()
+        ours.copy_(theirs)
+        theirs.copy_(kept)
+
+
+def is_sharded(tensor: Tensor) -> bool:
+    """Whether this process holds a part of a tensor only."""
+    return isinstance(tensor, DTensor)
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """All of a tensor; of a sharded one every process must ask."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def like(tensor: Tensor, other: Tensor) -> Tensor:
+    """A whole tensor, the same in every process, sharded as another is, or as it is; nothing is sent."""
+    if not isinstance(other, DTensor):
+        return tensor
+    return distribute_tensor(tensor, other.device_mesh, other.placements, src_data_rank=None)
+
+
+def _local(tensor: Tensor) -> Tensor:
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor

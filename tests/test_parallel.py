@@ -1,0 +1,293 @@
+"""Processes that train together do what one would do alone, decide alike, and never wait for one that is gone."""
+
+import json
+import os
+import signal
+import time
+from collections import Counter
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+from safetensors.torch import load_file
+
+from apexgen import checkpoint, distill
+from apexgen.config import load_run, validate
+from apexgen.distill import open_backbone, open_student, read_run
+from apexgen.encode import encode
+from apexgen.parallel import Team, assembled, settle
+from apexgen.shard import whole
+from apexgen.train import Trainer, open_objective
+from small import perturb
+from together import begin, command, end
+
+SHORT = (
+    "train.steps=4", "train.batch=1", "train.save_every=2", "train.keep=9", "train.preview_every=1000",
+    "train.preview_prompts=1", "train.seed=1", "data.limit=8", "model.precision=float32", "model.rank=2",
+    "objective.warmup=0",
+)  # fmt: skip
+FULL = [*(one for one in SHORT if "rank" not in one), "model.tune=full", "train.learning_rate=1e-4"]
+TWICE = "train.batch=2"  # what one process does for two
+
+
+def trainer_in(team: Team, *settings: str) -> Trainer:
+    """A trainer in a place between the teacher and nowhere, so that no gradient is zero."""
+    run = load_run(None, settings)
+    sharded = run.train.parallel == "fsdp"
+    net = open_backbone(run, sharded)
+    corpus = encode(run.data, net, open_objective(run).needs_pictures)
+    made = Trainer(run, open_student(run, net, sharded), corpus, net.latent_shape(), step=2, team=team)
+    if not sharded:
+        perturb(made.student)
+    return made
+
+
+@contextmanager
+def counted(calls: Counter):
+    """How often the processes speak: every collective of torch's is counted and done."""
+    before = torch.distributed.all_reduce
+    torch.distributed.all_reduce = lambda tensor, *rest: (calls.update([tensor.dtype]), before(tensor, *rest))[1]
+    try:
+        yield
+    finally:
+        torch.distributed.all_reduce = before
+
+
+def gradients_of(team: Team, *settings: str) -> dict:
+    made, calls = trainer_in(team, *settings), Counter()
+    with counted(calls):
+        logs = team.mean(made._descend())
+        team.average_gradients(made.student.trained.values())
+    return {"logs": logs, "calls": calls, "grads": {n: w.grad for n, w in made.student.trained.items()}}
+
+
+def write_gradients(out: Path, objectives: dict[str, tuple[str, ...]]) -> None:
+    with assembled() as team:
+        for name, settings in objectives.items():
+            torch.save(gradients_of(team, *settings), out / f"{name}-{team.rank}.pt")
+
+
+OBJECTIVES = {
+    "apex": SHORT,
+    "apex in parts": (*SHORT, "train.batch=2", "train.accumulate=2"),
+    "flow_matching": (*SHORT[:-1], "objective.name=flow_matching"),
+}
+ALONE = {"apex": [TWICE], "apex in parts": ["train.batch=4", "train.accumulate=2"], "flow_matching": [TWICE]}
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory):
+    """What each of two processes has after a step's backward passes and their collectives."""
+    folder = tmp_path_factory.mktemp("both")
+    assert end(begin(folder / "log", write_gradients, folder, OBJECTIVES)) == [0, 0], logs_of(folder)
+    return {
+        name: [torch.load(folder / f"{name}-{rank}.pt", weights_only=False) for rank in (0, 1)] for name in OBJECTIVES
+    }
+
+
+def logs_of(folder: Path) -> str:
+    return "\n".join(f"{path.name}: {path.read_text()[-1500:]}" for path in sorted(folder.glob("log-*")))
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_two_processes_are_one_with_the_doubled_batch(both, name):
+    alone = gradients_of(Team(), *OBJECTIVES[name], *ALONE[name])
+    one, other = both[name]
+    norm = torch.stack([grad.norm() for grad in alone["grads"].values()]).norm()
+    for key, grad in alone["grads"].items():
+        assert torch.equal(one["grads"][key], other["grads"][key])
+        assert (one["grads"][key] - grad).abs().max() < 1e-6 * norm, key
+    assert one["logs"] == other["logs"] == pytest.approx(alone["logs"], rel=1e-5, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_gradients_cross_once_a_step_whatever_the_terms_and_batches(both, name):
+    for told in both[name]:
+        assert told["calls"] == {torch.float32: 1, torch.float64: 1}  # the gradients, and the scalars
+
+
+def run_file(folder: Path, *settings: str) -> list[str]:
+    """A run's command; its folder is folder/run."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "run.toml").write_text(f'folder = "{folder / "run"}"\n')
+    return ["train", str(folder / "run.toml"), *settings]
+
+
+def saved(folder: Path, step: int, group: str = "student") -> dict[str, torch.Tensor]:
+    return load_file(folder / "run" / "checkpoints" / f"step-{step:08d}" / f"{group}.safetensors")
+
+
+def metrics(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
+
+
+def alone(folder: Path, *settings: str) -> None:
+    distill.distill(load_run(None, [f"folder={folder / 'run'}", *settings]), Console(quiet=True))
+
+
+def assert_close(one: dict, other: dict, start: dict) -> None:
+    """Equal beside how far training has moved them."""
+    assert one.keys() == other.keys() == start.keys()
+    moved = torch.cat([(other[name] - start[name]).flatten() for name in other]).norm()
+    apart = torch.cat([(one[name] - other[name]).flatten() for name in other]).norm()
+    assert apart < 1e-3 * moved and moved > 0
+
+
+@pytest.mark.parametrize("name", ["lora", "full", "sharded"])
+def test_a_run_goes_on_at_another_number_of_processes(tmp_path, name):
+    """Two processes take two steps and one the rest, and the other way round: all end where one alone does."""
+    base = SHORT if name == "lora" else FULL
+    parallel = [] if name == "lora" else [f"train.parallel={'fsdp' if name == 'sharded' else 'ddp'}"]
+    alone(tmp_path / "alone", *base, TWICE)
+    last, start = saved(tmp_path / "alone", 4), initial(*base)
+    there = tmp_path / "there"
+    assert end(begin(there.with_name("log"), command, *run_file(there, *base, *parallel))) == [0, 0], logs_of(tmp_path)
+    assert_close(saved(there, 4), last, start)
+    assert_close(saved(there, 4, "average"), saved(tmp_path / "alone", 4, "average"), start)
+    assert [line["fake"] for line in metrics(there)] == pytest.approx(
+        [line["fake"] for line in metrics(tmp_path / "alone")], rel=1e-4
+    )
+    for folder in (tmp_path / "alone", there):
+        forget_after(folder, 2)
+    alone(there, *base, TWICE)
+    assert_close(saved(there, 4), last, start)
+    back = tmp_path / "alone"
+    assert end(begin(back.with_name("log"), command, *run_file(back, *base, *parallel))) == [0, 0], logs_of(tmp_path)
+    assert "going on from step 2" in (tmp_path / "log-0").read_text()
+    assert (tmp_path / "log-1").read_text().count("going on") == 0
+    assert_close(saved(back, 4), last, start)
+    assert [line["step"] for line in metrics(back)] == [1, 2, 3, 4]
+
+
+def initial(*settings: str) -> dict[str, torch.Tensor]:
+    run = load_run(None, settings)
+    return {name: weight.detach() for name, weight in open_student(run, open_backbone(run)).trained.items()}
+
+
+def forget_after(folder: Path, step: int) -> None:
+    """As if the run had been killed after a step."""
+    for path in checkpoint.checkpoints(folder / "run" / "checkpoints"):
+        if int(path.name[5:]) > step:
+            checkpoint._remove(path)
+
+
+def train_sharded(folder: Path, *settings: str) -> None:
+    """A few sharded steps, saved in pieces; what the processes hold is put together beside it."""
+    checkpoint.PIECE = 100_000
+    with assembled() as team:
+        made = trainer_in(team, *settings, f"folder={folder}")
+        made.team = team
+        made.advance()
+        held = {name: weight.to_local().numel() for name, weight in made.student.trained.items()}
+        moments = made.optimizer.state[next(iter(made.student.trained.values()))]["exp_avg"]
+        average = {name: whole(tensor) for name, tensor in made.student.average.items()}
+        torch.save({"held": held, "average": average, "moment": whole(moments)}, folder / f"held-{team.rank}.pt")
+        made.save(folder)
+        if team.first:
+            (folder / "config.toml").write_text(checkpoint_config(folder))
+
+
+def checkpoint_config(folder: Path) -> str:
+    return next((folder / "checkpoints").glob("step-*/config.toml")).read_text()
+
+
+@pytest.mark.parametrize("checkpointing", ["false", "true"])
+def test_a_sharded_student_is_exported_as_one_process_opens_it(tmp_path, checkpointing):
+    """Every process holds half of each tensor, and the pieces on the disk are the whole."""
+    settings = (*FULL, "train.parallel=fsdp", "train.processes=2", f"model.checkpointing={checkpointing}")
+    assert end(begin(tmp_path / "log", train_sharded, tmp_path, *settings)) == [0, 0], logs_of(tmp_path)
+    one, other = (torch.load(tmp_path / f"held-{rank}.pt", weights_only=True) for rank in (0, 1))
+    run, state = read_run(tmp_path)
+    assert len(list((tmp_path / "checkpoints").glob("*/student*.safetensors"))) > 2
+    student = distill.open_trained(run, state)
+    for name, tensor in student.average.items():
+        assert torch.equal(tensor, one["average"][name]) and torch.equal(tensor, other["average"][name])
+        assert one["held"][name] + other["held"][name] == tensor.numel()
+    assert torch.equal(state.optimizer["state"][0]["exp_avg"], one["moment"])
+    assert sum(one["held"].values()) < 0.6 * sum(tensor.numel() for tensor in student.average.values())
+
+
+def test_a_signal_to_one_process_saves_once_and_ends_both(tmp_path):
+    folder = tmp_path / "run"
+    arguments = run_file(tmp_path, *SHORT, "train.steps=100000", "train.save_every=100000")
+    processes = begin(tmp_path / "log", command, *arguments)
+    while all(process.is_alive() for process in processes) and not (
+        (folder / "metrics.jsonl").is_file() and (folder / "metrics.jsonl").read_text()
+    ):
+        time.sleep(0.02)
+    os.kill(processes[1].pid, signal.SIGTERM)
+    assert end(processes) == [0, 0], logs_of(tmp_path)
+    [path] = checkpoint.checkpoints(folder / "checkpoints")
+    assert int(path.name[5:]) == metrics(tmp_path)[-1]["step"] == len(metrics(tmp_path))
+    assert f"stopped after step {int(path.name[5:])} of 100000, saved" in (tmp_path / "log-0").read_text()
+
+
+def command_on_poison(*arguments: str) -> None:
+    """A command that finds something not finite in the rows of the second process only."""
+    honest = distill.encode
+
+    def poisoned(data, backbone, pictures):
+        corpus = honest(data, backbone, pictures)
+        record = corpus.records(1, 2, seed=1)[1]
+        embeds = corpus.conditions.embeds.clone()
+        embeds[corpus.rows[record]] = float("nan")
+        return replace(corpus, conditions=replace(corpus.conditions, embeds=embeds))
+
+    distill.encode = poisoned
+    command(*arguments)
+
+
+def test_what_is_not_finite_in_one_process_stops_both(tmp_path):
+    arguments = run_file(tmp_path, *SHORT, "train.save_every=1")
+    assert end(begin(tmp_path / "log", command_on_poison, *arguments)) == [1, 1], logs_of(tmp_path)
+    assert "step 1: " in (tmp_path / "log-0").read_text() and "not finite" in (tmp_path / "log-0").read_text()
+    assert "not finite" not in (tmp_path / "log-1").read_text()  # said once
+    assert len(metrics(tmp_path)) == 1
+    assert [path.name for path in checkpoint.checkpoints(tmp_path / "run" / "checkpoints")] == ["step-00000001"]
+
+
+def test_where_the_first_can_not_save_nobody_waits(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "checkpoints").write_text("a file in the way")
+    assert end(begin(tmp_path / "log", command, *run_file(tmp_path, *SHORT))) == [2, 1], logs_of(tmp_path)
+    assert "checkpoints" in (tmp_path / "log-0").read_text()
+
+
+def test_a_setting_without_effect_is_refused(monkeypatch):
+    for table, why in [
+        ({"offload": True}, 'write parallel = "fsdp"'),
+        ({"parallel": "fsdp", "compile": True}, "write compile = false"),
+        ({"parallel": "fsdp", "optimizer": "adamw8bit"}, 'write optimizer = "adamw"'),
+    ]:
+        with pytest.raises(ValueError, match=why):
+            validate({"train": table})
+    with pytest.raises(ValueError, match="is of several processes and here is one"):
+        settle(validate({"train": {"parallel": "ddp"}}))
+    assert settle(validate({})) == validate({})
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    settled = settle(validate({"train": {"batch": 2}})).train
+    assert (settled.parallel, settled.processes, settled.samples) == ("ddp", 4, 8)
+    with pytest.raises(ValueError, match=r'write parallel = "ddp"'):
+        settle(validate({"train": {"parallel": "fsdp"}}))
+    with pytest.raises(ValueError, match=r"train\.processes = 2 and here are 4"):
+        settle(validate({"train": {"processes": 2}}))
+
+
+@pytest.mark.parametrize("setting", ["model.checkpointing=true", "train.parallel=fsdp"])
+@pytest.mark.parametrize(
+    ("name", "why"), [("dmd", "a second network"), ("mean_flow", "forward mode"), ("ladd", "a discriminator")]
+)
+def test_what_would_be_computed_again_with_other_weights_is_refused_before_any_work(tmp_path, setting, name, why):
+    run = load_run(None, [f"folder={tmp_path}", f'objective={{name="{name}"}}', setting])
+    with pytest.raises(ValueError, match=rf"does not go with {why}; write objective\."):
+        distill.check_run(run)
+
+
+def test_a_run_may_be_cut_anew_and_not_grow(tmp_path):
+    (tmp_path / "config.toml").write_text('[train]\nbatch = 2\nprocesses = 4\nparallel = "ddp"\n')
+    distill.check_run(load_run(None, [f"folder={tmp_path}", "train.batch=4", "train.accumulate=2"]))
+    with pytest.raises(ValueError, match=r"begun with train\.batch x train\.accumulate x processes = 8 .* not 6"):
+        distill.check_run(load_run(None, [f"folder={tmp_path}", "train.batch=6"]))
