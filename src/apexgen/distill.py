@@ -1,8 +1,9 @@
 """One run from its configuration to a trained student: open, encode, train with progress and previews, resume."""
 
-import resource
 import sys
 from collections.abc import Callable
+from contextlib import closing
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from apexgen.backbones.diffusion import load_backbone
 from apexgen.backbones.hub import find_folder
 from apexgen.backbones.task_lora import add_task_lora
 from apexgen.backbones.two_times import give_second_time
+from apexgen.checkup import Checkup, is_judged
 from apexgen.config import Run, dump_run, load_run
 from apexgen.data import Corpus
 from apexgen.encode import encode
@@ -26,13 +28,17 @@ from apexgen.objectives import Objective
 from apexgen.objectives.apex import Apex
 from apexgen.parallel import Team, assembled, settle
 from apexgen.preview import Preview
+from apexgen.room import check_room, checkpoint_bytes
 from apexgen.scenes.pipeline import FOLDER
 from apexgen.shard import repeated_blocks, shard
 from apexgen.shift import Shift
 from apexgen.student import Student
-from apexgen.train import Trainer, open_objective, train
+from apexgen.trackers import Trackers, check_trackers
+from apexgen.train import Trainer, is_due, open_objective, train
 
-HOW = ("batch", "accumulate", "parallel", "processes", "offload", "checkpointing", "compile")  # may change on the way
+# What may change between two starts of a run: how steps are taken, and what is watched.
+HOW = ("batch", "accumulate", "parallel", "processes", "offload", "checkpointing", "compile")
+WATCHED = ("evaluate_every", "evaluate_prompts", "keep_best", "track")
 
 
 Watch = Callable[[Trainer], None]
@@ -134,6 +140,7 @@ def _distill(
         console.print(f"going on from step {trainer.step}")
     elif checkpoint.checkpoints(folder / "checkpoints"):
         console.print("no checkpoint is whole; beginning again at step 0")
+    team.by_first(lambda: check_room(run, checkpoint_bytes(trainer)))
     team.by_first(lambda: _write_config(run, folder))
     seconds = _train_with_progress(trainer, folder, console, watch)
     return trainer, seconds
@@ -167,6 +174,10 @@ def check_run(run: Run) -> None:
             f"write train.steps = {2 * (least + 1)}"
         )
     _refuse_together(run, objective)
+    _check_share(run, objective)
+    if run.train.keep_best == "one_step_score" and not is_judged(run):
+        raise ValueError('train.keep_best = "one_step_score" is of the embedded model; write "one_step_distance"')
+    check_trackers(run.train.track)
     if run.train.offload and not torch.cuda.is_available():
         raise ValueError("train.offload is for weights of an accelerator and here is none; write train.offload = false")
     path = folder / "config.toml"
@@ -181,7 +192,7 @@ def check_run(run: Run) -> None:
     for table in ("objective", "model", "data", "train"):
         before, now = (dict(getattr(one, table)) for one in (old, new))
         for key in before.keys() | now.keys():
-            if before.get(key) != now.get(key) and key not in HOW:
+            if before.get(key) != now.get(key) and key not in HOW + WATCHED:
                 raise ValueError(
                     f"{folder} was begun with {table}.{key} = {before.get(key)!r}, not {now.get(key)!r}; write folder "
                     "= another one, or remove it to begin again"
@@ -202,8 +213,27 @@ def _refuse_together(run: Run, objective: Objective) -> None:
             raise ValueError(f"{setting} does not go with forward mode; write objective.difference = 0.001")
 
 
+def _check_share(run: Run, objective: Objective) -> None:
+    """ValueError where the share of a step that the anchor sees is all of it, or not the same in every process."""
+    if not isinstance(objective, Apex) or objective.anchor_share == 1:
+        return
+    train, share = run.train, objective.anchor_share
+    seen, count = max(1, round(share * train.samples)), train.processes or 1
+    # Where weights are gathered, or the anchor's gradient is all there is, a process without it would hold up the others.
+    alike = count > 1 and (train.parallel == "fsdp" or objective.fake_weight == 0)
+    if seen == train.samples or (alike and seen % count):
+        why = "all of it" if seen == train.samples else f"{seen} in {count} processes, which must anchor as many each"
+        least = Fraction(share * train.batch).limit_denominator(64).denominator
+        raise ValueError(
+            f"objective.anchor_share = {share:g} of a step's {train.samples} samples is {why}; "
+            f"write train.accumulate = {least}, or objective.anchor_share = 1.0"
+        )
+
+
 def _train_with_progress(trainer: Trainer, folder: Path, console: Console, watch: Watch | None) -> float:
     settings = trainer.run.train
+    names = settings.track if trainer.team.first else ()
+    tracked = closing(Trackers(names, trainer.run, folder, trainer.step, console.print))
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -212,9 +242,10 @@ def _train_with_progress(trainer: Trainer, folder: Path, console: Console, watch
         TimeRemainingColumn(),
         TextColumn("{task.fields[losses]}"),
     )
-    with noted_signals() as asked_to_stop, Progress(*columns, console=console) as progress:
+    with noted_signals() as asked_to_stop, Progress(*columns, console=console) as progress, tracked as trackers:
         task = progress.add_task("training", total=settings.steps, completed=trainer.step, speed="", losses="")
         preview = Preview(trainer, folder / "samples")
+        evaluate = Checkup(trainer).take if settings.evaluate_every else dict
         if trainer.step == 0:
             preview.draw(0)
 
@@ -226,30 +257,31 @@ def _train_with_progress(trainer: Trainer, folder: Path, console: Console, watch
             )
             speed = progress.tasks[task].speed
             progress.update(task, completed=step, losses=shown, speed=f"{speed:.1f} it/s" if speed else "")
-            if step % settings.preview_every == 0 or step == settings.steps:
+            trackers.log(step, logs)
+            if is_due(step, settings.preview_every, settings.steps):
                 preview.draw(step)
             if watch is not None:
                 watch(trainer)
 
-        return train(trainer, folder, on_step, asked_to_stop)
+        return train(trainer, folder, on_step, asked_to_stop, evaluate)
 
 
-def read_run(folder: Path) -> tuple[Run, checkpoint.State]:
-    """A run's configuration and its newest whole checkpoint.
+def read_run(folder: Path, which: str = "latest") -> tuple[Run, checkpoint.State]:
+    """A run's configuration and its "latest" whole checkpoint, its "best", or that of a step.
 
-    Raises ValueError for a folder that is no run or has no whole checkpoint; a broken one before it is told of.
+    Raises ValueError for a folder that is no run or has no such checkpoint; a broken one passed over is told of.
     """
     if not (folder / "config.toml").is_file():
         raise ValueError(f"{folder} is no run's folder: it has no config.toml; make one with: apexgen demo")
     run = load_run(folder / "config.toml")
     broken: list[str] = []
-    saved = checkpoint.load_latest(folder / "checkpoints", broken.append)
-    if saved is None:
+    found = checkpoint.find(folder / "checkpoints", which, broken.append)
+    if found is None:
         why = f" ({broken[0].partition(';')[0]})" if broken else ""
         raise ValueError(f"{folder} has no whole checkpoint{why}; train it: apexgen train {folder / 'config.toml'}")
     for line in broken:
         print(line, file=sys.stderr)
-    return run, saved
+    return run, checkpoint.read(found)
 
 
 def open_trained(run: Run, saved: checkpoint.State) -> Student:
@@ -257,11 +289,3 @@ def open_trained(run: Run, saved: checkpoint.State) -> Student:
     student = open_student(run, open_backbone(run))
     student.load(saved.weights, saved.average, saved.kept)
     return student
-
-
-def peak_memory_bytes() -> int:
-    """The most memory this process has held: on the accelerator where there is one, else resident."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated()
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

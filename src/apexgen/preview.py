@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from apexgen.condition import Condition
@@ -22,11 +21,10 @@ class Preview:
 
     def __init__(self, trainer: Trainer, folder: Path) -> None:
         self.trainer, self.folder = trainer, folder
-        count = min(trainer.run.train.preview_prompts, len(trainer.corpus))
-        chosen = torch.linspace(0, len(trainer.corpus) - 1, count).long()
-        self.condition = trainer.corpus.conditions.select(trainer.corpus.rows[chosen])
-        self.prompts = [trainer.corpus.prompts[row] for row in trainer.corpus.rows[chosen].tolist()]
-        self.noises = draw_noises(range(count), trainer.shape, max(STUDENT_STEPS))
+        chosen = trainer.corpus.few(trainer.run.train.preview_prompts)
+        self.condition = trainer.corpus.conditions.select(chosen)
+        self.prompts = [trainer.corpus.prompts[row] for row in chosen.tolist()]
+        self.noises = draw_noises(range(len(chosen)), trainer.shape, max(STUDENT_STEPS))
         student = trainer.student
         guidance = getattr(trainer.objective, "guidance", 1.0)
         teacher = guided(student.teacher, trainer.corpus.null, guidance)

@@ -49,6 +49,10 @@ class Corpus:
         x = None if self.latents is None else self.latents[chosen]
         return Batch(c=self.conditions.select(self.rows[chosen]), null=self.null, x=x)
 
+    def few(self, count: int) -> Tensor:
+        """The rows of conditions of at most `count` records, evenly spread over all."""
+        return self.rows[torch.linspace(0, len(self) - 1, min(count, len(self))).long()]
+
     def _order(self, epoch: int, seed: int) -> Tensor:
         generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
         return torch.randperm(len(self), generator=generator)
