@@ -62,8 +62,10 @@ def test_an_exported_lora_draws_what_its_run_drew(tmp_path, objective):
     expected = open_model(folder).drawer(2)
     assert with_lora.renoises == expected.renoises == (objective == "lcm")
     np.testing.assert_allclose(with_lora.draw(PROMPTS, [1, 2, 3]), expected.draw(PROMPTS, [1, 2, 3]), atol=CLOSE)
-    with pytest.raises(ValueError, match="open the pipeline without --lora"):
-        with_lora.model.teacher(2)
+    teacher = open_model("scenes", precision="float32").teacher(2, 3.0)
+    np.testing.assert_allclose(
+        with_lora.model.teacher(2, 3.0).draw(PROMPTS, [1, 2, 3]), teacher.draw(PROMPTS, [1, 2, 3]), atol=CLOSE
+    )
 
 
 def test_a_picture_depends_on_its_prompt_and_seed_alone(run_folder):

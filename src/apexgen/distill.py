@@ -208,6 +208,10 @@ def _refuse_together(run: Run, objective: Objective) -> None:
             raise ValueError(f'{setting} does not go with a second network; write objective.name = "apex"')
         if type(objective).blocks_with_heads is not Objective.blocks_with_heads:
             raise ValueError(f'{setting} does not go with a discriminator; write objective.name = "apex"')
+    if run.train.parallel == "fsdp" and getattr(objective, "shift_learned", False):  # its weights are no shards
+        raise ValueError(
+            'train.parallel = "fsdp" does not go with a learned shift; write objective.shift_learned = false'
+        )
     for setting in [setting for setting, chosen in (again | {"train.compile": run.train.compile}).items() if chosen]:
         if getattr(objective, "difference", None) == 0:
             raise ValueError(f"{setting} does not go with forward mode; write objective.difference = 0.001")
@@ -219,7 +223,7 @@ def _check_share(run: Run, objective: Objective) -> None:
         return
     train, share = run.train, objective.anchor_share
     seen, count = max(1, round(share * train.samples)), train.processes or 1
-    # Where weights are gathered, or the anchor's gradient is all there is, a process without it would hold up the others.
+    # Where weights are gathered, or the anchor's is the only gradient, a process without it would hold up the others.
     alike = count > 1 and (train.parallel == "fsdp" or objective.fake_weight == 0)
     if seen == train.samples or (alike and seen % count):
         why = "all of it" if seen == train.samples else f"{seen} in {count} processes, which must anchor as many each"

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from apexgen.backbones.base import Backbone
+from apexgen.condition import Condition
 from apexgen.config import validate
 from apexgen.distill import base_folder, open_backbone, open_trained, read_run
 from apexgen.files import write_whole
@@ -78,10 +79,10 @@ class Model:
 
     name: str  # its folder's, or its LoRA file's
     backbone: Backbone = field(repr=False)
+    original: Velocity = field(repr=False)
     files: tuple[Path, ...]  # folders and files that its weights came from
     average: dict[str, Tensor] = field(repr=False, default_factory=dict)  # a run's, which are in no file of these
     distilled: Velocity | None = field(repr=False, default=None)
-    original: Velocity | None = field(repr=False, default=None)
     renoises: bool = False
 
     def drawer(self, steps: int, guidance: float = 1.0) -> Drawer:
@@ -95,9 +96,7 @@ class Model:
         return Drawer(_name("student", steps, guidance), self, self.distilled, steps, guidance, self.renoises)
 
     def teacher(self, steps: int, guidance: float = 1.0) -> Drawer:
-        """What the student was made of; ValueError for a LoRA, whose pipeline is opened without it."""
-        if self.original is None:
-            raise ValueError(f"{self.name} covers its teacher; open the pipeline without --lora")
+        """What the student was made of."""
         renoises = self.renoises and self.distilled is None
         return Drawer(_name("teacher", steps, guidance), self, self.original, steps, guidance, renoises)
 
@@ -124,41 +123,62 @@ def _name(role: str, steps: int, guidance: float) -> str:
     return f"{role}@{steps}" + (f" guided {guidance:g}" if guidance != 1 else "")
 
 
-def open_model(folder: str | Path, lora: Path | None = None, size: int | None = None, precision: str = "auto") -> Model:
-    """Open a run's folder, a pipeline's, or "scenes"; `lora` is an exported file for the pipeline.
+def open_model(
+    folder: str | Path,
+    lora: Path | None = None,
+    size: int | None = None,
+    precision: str = "auto",
+    checkpoint: str = "latest",
+) -> Model:
+    """Open a run's folder, at a checkpoint, a pipeline's, or "scenes"; `lora` is an exported file for the pipeline.
 
     Raises ValueError, one line, for a folder that is neither, or for a setting that a run already has.
     """
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
     if (Path(folder) / "config.toml").is_file() and not (Path(folder) / "model_index.json").is_file():
-        return _open_run(Path(folder), lora, size, precision)
+        return _open_run(Path(folder), lora, size, precision, checkpoint)
     if str(folder) != "scenes" and not (Path(folder) / "model_index.json").is_file():
         raise ValueError(
             f"{folder} is no run's folder (no config.toml) and no pipeline's; \"scenes\" is the embedded one"
         )
+    if checkpoint != "latest":
+        raise ValueError(f"--checkpoint {checkpoint}: {folder} is a pipeline, which has none; leave --checkpoint out")
     table: dict[str, Any] = {"path": str(folder), "size": size, "precision": precision}
     stacked = {"lora": str(lora), "lora_mode": "stack"} if lora is not None else {}
     run = validate({"model": table | stacked})
     backbone, base = open_backbone(run), base_folder(run)
     if lora is not None:
         renoises = _has_renoising_scheduler(lora.parent)
-        return Model(lora.stem, backbone, (base, lora), distilled=backbone, renoises=renoises)
+        return Model(lora.stem, backbone, _without_adapters(backbone), (base, lora), {}, backbone, renoises)
     renoises = _has_renoising_scheduler(base)
-    return Model(_folder_name(folder), backbone, (base,), original=backbone, renoises=renoises)
+    return Model(_folder_name(folder), backbone, backbone, (base,), renoises=renoises)
 
 
-def _open_run(folder: Path, lora: Path | None, size: int | None, precision: str) -> Model:
+def _open_run(folder: Path, lora: Path | None, size: int | None, precision: str, checkpoint: str) -> Model:
     for name, given in (("--lora", lora), ("--size", size)):
         if given is not None:
             raise ValueError(f"{name} {given}: {folder} is a run, which has its own; leave {name} out")
-    run, saved = read_run(folder)
+    run, saved = read_run(folder, checkpoint)
     if precision != "auto":
         run = run.model_copy(update={"model": run.model.model_copy(update={"precision": precision})})
     student = open_trained(run, saved)
     files = (base_folder(run), *([Path(run.model.lora)] if run.model.lora else []))
     renoises = open_objective(run).renoises
-    return Model(_folder_name(folder), student.backbone, files, student.average, student.ema, student.teacher, renoises)
+    return Model(_folder_name(folder), student.backbone, student.teacher, files, student.average, student.ema, renoises)
+
+
+def _without_adapters(backbone: Backbone) -> Velocity:
+    """The pipeline as it was before it was given a LoRA."""
+
+    def velocity(x: Tensor, t: Tensor, r: Tensor, c: Condition) -> Tensor:
+        backbone.network.disable_adapters()
+        try:
+            return backbone(x, t, r, c)
+        finally:
+            backbone.network.enable_adapters()
+
+    return velocity
 
 
 def _folder_name(folder: str | Path) -> str:

@@ -16,7 +16,7 @@ MOMENTS = {"adamw": 2.0, "adamw8bit": 0.5}  # bytes that the optimizer keeps, fo
 
 
 def checkpoints_held(settings: Train) -> int:
-    """The most checkpoints a run has on disk at once: a new one is whole before the oldest, or the best before, goes."""
+    """The most checkpoints on disk at once: a new one is whole before the oldest, or the one that was best, goes."""
     saves = -(-settings.steps // settings.save_every)
     if settings.keep_best is not None:
         saves += -(-settings.steps // (settings.evaluate_every or settings.steps))

@@ -6,6 +6,7 @@ import warnings
 import typer
 
 from apexgen.cli.app import app
+from apexgen.cli.quiet import silence_imports
 from apexgen.interrupt import Stopped
 from apexgen.parallel import Elsewhere
 
@@ -15,11 +16,13 @@ from apexgen.cli import models  # noqa: F401 # isort: skip
 from apexgen.cli import evaluate  # noqa: F401 # isort: skip
 from apexgen.cli import statistics  # noqa: F401 # isort: skip
 from apexgen.cli import judged  # noqa: F401 # isort: skip
+from apexgen.cli import serve  # noqa: F401 # isort: skip
 
 
 def main() -> None:
     """Run a command: the user's mistakes are one line on standard error and exit code 2, warnings one line too."""
     warnings.formatwarning = lambda message, *_: f"warning: {message}\n"
+    silence_imports()
     try:
         if code := app(standalone_mode=False):  # click hands back the code of typer.Exit
             sys.exit(code)

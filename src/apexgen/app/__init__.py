@@ -1,0 +1,1 @@
+"""The page: teacher beside student, in a browser."""

@@ -1,0 +1,51 @@
+"""The page's own HTML: the head line, and beside the pictures what each took."""
+
+from html import escape
+
+from apexgen.app.studio import Drawn, Pair, Studio
+
+
+def head(studio: Studio) -> str:
+    """What the page is about: the model, its family and size."""
+    model = studio.model
+    _, height, width = model.backbone.latent_shape()
+    factor = model.backbone.pipeline.vae_scale_factor
+    what = "student beside its teacher" if model.distilled is not None else "a pipeline, not distilled"
+    facts = (
+        f"{escape(model.name)} &middot; {escape(model.backbone.family)} &middot; {width * factor} x {height * factor}"
+    )
+    small = " apex-small" if height * factor < 256 else ""  # enlarged as it is, not blurred
+    return f'<header class="apex-head{small}"><h1>apexgen</h1><p>{facts} &middot; {what}</p></header>'
+
+
+def cards(pair: Pair) -> str:
+    """Two cards, many steps and few, and how many times faster the few are."""
+    times = pair.many.seconds / pair.few.seconds
+    return (
+        f'<div class="apex-cards">{_card(pair.many, "left")}{_card(pair.few, "right")}'
+        f'<div class="apex-card apex-times"><span>in few steps</span>'
+        f"<b>{_short(times)} x</b><span>as fast</span></div></div>"
+    )
+
+
+def _card(drawn: Drawn, side: str) -> str:
+    times = "evaluation" if drawn.evaluations == 1 else "evaluations"
+    batch = f", in a batch of {drawn.batch}" if drawn.batch > 1 else ""
+    return (
+        f'<div class="apex-card"><span>{side}: {escape(drawn.name)}</span><b>{duration(drawn.seconds)}</b>'
+        f"<span>{drawn.evaluations} {times}{batch}</span></div>"
+    )
+
+
+def caption(pair: Pair) -> str:
+    """A line under a picture of the gallery."""
+    return f"{pair.few.prompt} | {pair.few.name}, {duration(pair.few.seconds)}"
+
+
+def duration(seconds: float) -> str:
+    """Such as "6 ms" or "1.3 s"."""
+    return f"{_short(seconds)} s" if seconds >= 1 else f"{_short(1000 * seconds)} ms"
+
+
+def _short(number: float) -> str:
+    return f"{number:.0f}" if number >= 10 else f"{number:.1f}"

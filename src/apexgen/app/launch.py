@@ -1,0 +1,70 @@
+"""The page on a port of this machine: nothing is sent elsewhere, and its files go when it does."""
+
+import os
+import signal
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from apexgen.app.page import STYLE, build_page
+from apexgen.app.studio import Studio
+from apexgen.drawer import Model
+from apexgen.scenes.pipeline import FOLDER
+
+QUIET = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1"}
+LONGEST_FILE = "1mb"  # of prompts
+
+
+def run_app(model: Model, guidance: float, host: str, port: int | None, console: Console) -> None:
+    """Show the page until the process is stopped.
+
+    Raises OSError where the port is taken.
+    """
+    with tempfile.TemporaryDirectory(prefix="apexgen-app-") as folder:
+        os.environ.update(QUIET | {"GRADIO_TEMP_DIR": folder})
+        studio = Studio(model, guidance, Path(folder))
+        studio.few(1).draw(["a"], [0])  # what the first drawing sets up is in nobody's latency
+        page = build_page(studio, examples(model))
+        try:
+            _, address, _ = launch(page, host, port)
+        except OSError:
+            raise OSError(f"--port {port}: it is taken; leave --port out for a free one") from None
+        console.print(address, soft_wrap=True)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: what was drawn is removed
+        page.block_thread()
+
+
+def launch(page: Any, host: str, port: int | None) -> tuple[Any, str, str]:
+    """Serve a page and return at once: gradio's app, the local address, and no public one."""
+    import gradio as gr
+
+    system = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "DejaVu Sans", "sans-serif")
+    mono = ("ui-monospace", "DejaVu Sans Mono", "monospace")
+    return page.launch(
+        server_name=host,
+        server_port=port,
+        prevent_thread_lock=True,
+        quiet=True,
+        share=False,
+        ssr_mode=False,
+        mcp_server=False,
+        enable_monitoring=False,
+        run_history=False,
+        footer_links=[],
+        max_file_size=LONGEST_FILE,
+        theme=gr.themes.Base(
+            primary_hue="indigo", secondary_hue="indigo", neutral_hue="slate", font=system, font_mono=mono
+        ),
+        css_paths=STYLE,
+    )
+
+
+def examples(model: Model) -> list[str]:
+    """Prompts to begin with: of the embedded model, held-out captions, one of each task."""
+    from apexgen.scenes.prompts import draw_captions
+
+    if model.files[0] != FOLDER:
+        return []
+    return [caption.text for caption in draw_captions(1, held_out=True, seed=3)][::-1]

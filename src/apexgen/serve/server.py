@@ -1,0 +1,62 @@
+"""The endpoint in a process of its own, until SIGTERM or SIGINT asks it to finish what it has."""
+
+import math
+import signal
+import socket
+from collections.abc import Sequence
+
+import numpy as np
+import uvicorn
+from rich.console import Console
+
+from apexgen.drawer import Model
+from apexgen.serve.api import Api, Item, Kind, Offer
+
+
+def make_offer(model: Model, teacher_steps: int, guidance: float, batch: int, queue: int, timeout: float) -> Offer:
+    """What an opened model offers: its student, and its teacher in guided steps."""
+    student = {"student": 1} if model.distilled is not None else {}
+
+    def draw(kind: Kind, items: Sequence[Item]) -> np.ndarray:
+        name, steps = kind
+        drawer = model.student(steps) if name == "student" else model.teacher(steps, guidance)
+        return drawer.draw([prompt for prompt, _ in items], [seed for _, seed in items])
+
+    _, height, width = model.backbone.latent_shape()
+    factor = model.backbone.pipeline.vae_scale_factor
+    return Offer(
+        student | {"teacher": teacher_steps}, f"{width * factor}x{height * factor}", draw, batch, queue, timeout
+    )
+
+
+def serve(offer: Offer, host: str, port: int, console: Console) -> None:
+    """Answer requests until asked to stop; then refuse new ones, and answer what has come.
+
+    Raises OSError where the port is taken.
+    """
+    listening = _listen(host, port)
+    first = next(iter(offer.steps))
+    offer.draw((first, offer.steps[first]), [("", 0)])  # what the first drawing sets up, nobody waits for
+    api = Api(offer)
+    config = uvicorn.Config(
+        api.app,
+        log_level="warning",
+        timeout_graceful_shutdown=math.ceil(offer.timeout) + 1,
+        server_header=False,
+    )
+    # uvicorn raises the signal anew when it is through, for whoever handled it before.
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    console.print(f"http://{host}:{listening.getsockname()[1]}/v1/images/generations", soft_wrap=True)
+    try:
+        uvicorn.Server(config).run([listening])
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    console.print("stopped; all that was asked for is answered")
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        raise OSError(f"--host {host} --port {port}: {error.strerror}; write --port 0 for a free one") from None

@@ -1,0 +1,222 @@
+"""The page in a real browser, served by a real process: type, draw, compare, download, and be told of mistakes."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from apexgen.app.studio import Studio
+from apexgen.drawer import open_model
+from runs import finished_run
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+PROMPT = "a photo of a red circle"
+in_browser = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on the PATH")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return finished_run(tmp_path_factory.mktemp("shown") / "run", "scenes")
+
+
+@pytest.fixture(scope="module")
+def address(folder, tmp_path_factory):
+    """Where a real process shows the page of the run; stopped, it leaves no file behind."""
+    temporary = tmp_path_factory.mktemp("files")
+    command = [sys.executable, "-m", "apexgen", "app", str(folder)]
+    environment = os.environ | {"PYTHONUNBUFFERED": "1", "TMPDIR": str(temporary)}
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment, start_new_session=True
+    )
+    try:
+        line = process.stdout.readline().strip()
+        assert re.fullmatch(r"http://127\.0\.0\.1:\d+/", line), f"the page did not come up: {line!r}"
+        yield line
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(20)
+        finally:
+            process.kill()
+            process.wait()
+    assert not list(temporary.glob("apexgen-app-*"))
+
+
+@pytest.fixture(scope="module")
+def browser():
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser, address):
+    """The page, opened; it must ask this machine alone for anything, and its scripts must not fail."""
+    with browser.new_context(viewport={"width": 1280, "height": 900}) as context:
+        page, asked, failed = context.new_page(), [], []
+        page.set_default_timeout(30_000)
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("pageerror", lambda error: failed.append(str(error)))
+        page.goto(address)
+        page.fill("#teacher-steps input[type=number]", "2")
+        page.press("#teacher-steps input[type=number]", "Tab")
+        yield page
+        assert asked and not [url for url in asked if not url.startswith((address, "data:", "blob:"))]
+        assert not failed
+
+
+def draw(page, prompt, seed="5"):
+    page.fill("#prompt textarea", prompt)
+    page.fill("#seed input", seed)
+    page.click("#draw")
+
+
+def pictures(page, count):
+    """Wait until so many are in the gallery."""
+    page.wait_for_function(f"document.querySelectorAll('#gallery .thumbnail-item').length == {count}")
+
+
+@in_browser
+def test_typed_drawn_compared_and_downloaded(page, folder, tmp_path):
+    page.click("#steps label:has-text('2')")
+    draw(page, PROMPT)
+    pictures(page, 1)
+    told = page.inner_text("#told")
+    assert "student@2" in told and "teacher@2 guided 3" in told and "4 evaluations" in told and "x\nas fast" in told
+    model = open_model(folder)
+    for role, drawer in (("few", model.student(2)), ("many", model.teacher(2, 3.0))):
+        with page.expect_download() as download:
+            page.click(f"#get-{role}")
+        file = tmp_path / download.value.suggested_filename
+        download.value.save_as(file)
+        with Image.open(file) as picture:
+            assert picture.text["prompt"] == PROMPT and picture.text["seed"] == "5" and picture.text["steps"] == "2"
+            drawn = np.asarray(picture, dtype=float)
+        assert np.abs(drawn - 255 * drawer.draw([PROMPT], [5])[0]).max() <= 1
+        assert re.search(r"a-photo-of-a-red-circle-5-(student|teacher)-2", file.name)
+
+
+@in_browser
+def test_the_handle_is_dragged_to_compare(page):
+    draw(page, PROMPT)
+    pictures(page, 1)
+    page.wait_for_function("[...document.querySelectorAll('#compare img')].filter(i => i.naturalWidth).length == 2")
+    page.wait_for_timeout(1000)  # the page scrolls to what was drawn
+    box = page.locator("#compare").bounding_box()
+    between = {key: box[key] + box[size] * share for key, size, share in (("x", "width", 0.3), ("y", "height", 0.6))}
+    between |= {"width": box["width"] * 0.15, "height": box["height"] * 0.3}
+    teachers, middle = page.screenshot(clip=between), box["y"] + box["height"] / 2
+    page.mouse.move(box["x"] + box["width"] / 2, middle)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] / 4, middle, steps=4)
+    page.mouse.up()
+    assert page.screenshot(clip=between) != teachers  # the student's now
+
+
+@in_browser
+def test_a_chosen_picture_comes_back_with_its_prompt_and_seed(page):
+    draw(page, "a red ring", "1")
+    pictures(page, 1)
+    draw(page, "two blue circles", "2")
+    pictures(page, 2)
+    page.click("#gallery .thumbnail-item >> nth=1")
+    page.wait_for_function("document.querySelector('#prompt textarea').value == 'a red ring'")
+    assert page.input_value("#seed input") == "1"
+    assert "a-red-ring-1-student" in page.locator("#compare img").last.get_attribute("src")
+
+
+@in_browser
+def test_the_dice_throws_another_seed(page):
+    before = page.input_value("#seed input")
+    page.click("#dice")
+    page.wait_for_function(f"document.querySelector('#seed input').value != '{before}'")
+    assert 0 <= int(page.input_value("#seed input")) < 2**32
+
+
+@in_browser
+@pytest.mark.parametrize(
+    ("prompt", "seed", "said"),
+    [
+        ("   ", "5", "prompt: a prompt is empty; write at least a word"),
+        (PROMPT, "", "the seed is empty; write a whole number"),
+        (PROMPT, "1.5", "the seed is 1.5; write a whole number"),
+        (PROMPT, "-3", "the seed is -3; write a whole number"),
+        ("<b id=evil>ring</b> " * 9, "5", "prompt too long: "),
+    ],
+)
+def test_a_mistake_is_told_in_words(page, prompt, seed, said):
+    draw(page, prompt, seed)
+    toast = page.locator(".toast-body")
+    toast.wait_for()
+    assert said in toast.inner_text() and page.locator("#evil").count() == 0
+    assert page.locator("#gallery .thumbnail-item").count() == 0
+    draw(page, PROMPT)  # and all goes on
+    pictures(page, 1)
+
+
+@in_browser
+def test_a_word_the_model_does_not_know_is_told(page):
+    draw(page, "a red dragon")
+    pictures(page, 1)
+    assert "The model does not know: dragon" in page.locator(".toast-body").inner_text()
+
+
+@in_browser
+def test_many_prompts_of_a_file_are_drawn_at_once(page, tmp_path):
+    (tmp_path / "prompts.txt").write_text("a red ring\n\ntwo blue circles\na white cross\n")
+    page.click("#many > button")
+    page.set_input_files("#many input[type=file]", tmp_path / "prompts.txt")
+    page.wait_for_function("document.querySelector('#lines textarea').value.includes('white')")
+    page.click("#draw-all")
+    pictures(page, 3)
+    assert "in a batch of 3" in page.inner_text("#told")
+    names = [image.get_attribute("src") for image in page.locator("#gallery img").all()]
+    assert ["cross-2" in names[0], "circles-1" in names[1], "ring-0" in names[2]] == [True] * 3
+
+
+@in_browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_on_a_phone_nothing_is_wider_than_the_screen(browser, address, scheme):
+    with browser.new_context(viewport={"width": 390, "height": 844}, color_scheme=scheme) as context:
+        page = context.new_page()
+        page.goto(address)
+        page.fill("#teacher-steps input[type=number]", "1")
+        page.press("#teacher-steps input[type=number]", "Tab")
+        draw(page, PROMPT)
+        pictures(page, 1)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        box = page.locator("#compare").bounding_box()
+        assert box["width"] > 300 and box["x"] >= 0
+        background = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert (sum(map(int, re.findall(r"\d+", background)[:3])) < 200) == (scheme == "dark")
+
+
+def test_fifty_requests_at_once_are_all_answered(address):
+    from gradio_client import Client
+
+    client = Client(address, verbose=False, download_files=False, analytics_enabled=False)
+    jobs = [client.submit("a red ring", seed, 1, 1, api_name="/draw") for seed in range(50)]
+    for seed, job in enumerate(jobs):
+        files = str(job.result(timeout=120)[0])
+        assert f"a-red-ring-{seed}-student-1" in files and f"a-red-ring-{seed}-teacher-1" in files
+
+
+@pytest.mark.parametrize("prompts", [["ring"] * 65, []])
+def test_a_studio_refuses_none_and_too_many(folder, tmp_path, prompts):
+    with pytest.raises(ValueError, match="at most 64 at once" if prompts else "a prompt is empty"):
+        Studio(open_model(folder), 3.0, tmp_path).draw(prompts, 0, 1, 1)
+
+
+def test_a_pipeline_alone_is_shown_in_many_steps_and_few(tmp_path):
+    pair = Studio(open_model("scenes"), 3.0, tmp_path).draw(["a red ring"], 0, 1, 2)[0]
+    assert (pair.many.name, pair.few.name) == ("teacher@2 guided 3", "teacher@1 guided 3")
+    assert (pair.many.evaluations, pair.few.evaluations) == (4, 2) and pair.few.file.is_file()

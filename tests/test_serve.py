@@ -1,0 +1,267 @@
+"""The endpoint: a real server's answers to a real client, and every refusal in OpenAI's shape."""
+
+import asyncio
+import base64
+import io
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+from apexgen.drawer import open_model
+from apexgen.serve.api import Api, Offer
+from runs import finished_run
+
+PATH = "/v1/images/generations"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return finished_run(tmp_path_factory.mktemp("served") / "run", "scenes")
+
+
+@pytest.fixture(scope="module")
+def server(folder):
+    """A real process that serves the run on a free port; its base address and itself."""
+    command = [sys.executable, "-m", "apexgen", "serve", str(folder), "--port", "0", "--batch", "8", "--queue", "64"]
+    environment = os.environ | {"PYTHONUNBUFFERED": "1"}
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment, start_new_session=True
+    )
+    try:
+        address = re.match(r"(http://127\.0\.0\.1:\d+)/", process.stdout.readline())
+        assert address, "the server did not come up"
+        yield address[1], process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def pictures(answer: httpx.Response) -> list[np.ndarray]:
+    assert answer.status_code == 200, answer.text
+    files = [base64.b64decode(one["b64_json"]) for one in answer.json()["data"]]
+    return [np.asarray(Image.open(io.BytesIO(file)), dtype=int) for file in files]
+
+
+def figure(server: str, name: str) -> float:
+    [line] = [line for line in httpx.get(server + "/metrics").text.splitlines() if line.startswith(name + " ")]
+    return float(line.split()[1])
+
+
+def test_what_is_drawn_is_what_the_run_draws_and_says_how(server, folder):
+    answer = httpx.post(server[0] + PATH, json={"prompt": "a red ring", "n": 2, "seed": 5, "steps": 2}, timeout=60)
+    drawn = open_model(folder).student(2).draw(["a red ring"] * 2, [5, 6])
+    assert np.abs(np.stack(pictures(answer)) - 255 * drawn).max() <= 1
+    file = Image.open(io.BytesIO(base64.b64decode(answer.json()["data"][1]["b64_json"])))
+    assert file.text == {"prompt": "a red ring", "seed": "6", "steps": "2", "model": "student"}
+    assert [one["seed"] for one in answer.json()["data"]] == [5, 6]
+
+
+def test_requests_at_once_share_batches_and_each_gets_the_picture_of_its_seed(server):
+    asks = [{"prompt": ["a red ring", "two blue circles"][seed % 2], "seed": seed, "steps": 3} for seed in range(24)]
+    with httpx.Client(base_url=server[0], timeout=60) as client:
+        alone = [pictures(client.post(PATH, json=ask)) for ask in asks]
+        before = figure(server[0], "apexgen_batch_size_count")
+        with ThreadPoolExecutor(24) as threads:
+            together = list(threads.map(lambda ask: pictures(client.post(PATH, json=ask)), asks))
+    assert figure(server[0], "apexgen_batch_size_count") - before <= 12
+    assert np.abs(np.array(together) - np.array(alone)).max() <= 1
+    assert np.abs(np.array(alone)[2:] - np.array(alone)[:-2]).max(axis=(1, 2, 3, 4)).min() > 5  # seeds differ
+
+
+def test_without_a_seed_pictures_differ_and_their_seeds_repeat_them(server):
+    first, second = (httpx.post(server[0] + PATH, json={"prompt": "a ring"}, timeout=60) for _ in range(2))
+    assert first.json()["data"][0]["seed"] != second.json()["data"][0]["seed"]
+    again = {"prompt": "a ring", "seed": second.json()["data"][0]["seed"]}
+    assert np.abs(pictures(httpx.post(server[0] + PATH, json=again))[0] - pictures(second)[0]).max() <= 1
+
+
+def test_the_teacher_is_a_model_too(server):
+    models = [one["id"] for one in httpx.get(server[0] + "/v1/models").json()["data"]]
+    assert models == ["student", "teacher"]
+    ask = {"prompt": "a red ring", "seed": 1, "steps": 3, "size": "64x64"}
+    drawn = [pictures(httpx.post(server[0] + PATH, json=ask | {"model": name}, timeout=60)) for name in models]
+    assert np.abs(drawn[0][0] - drawn[1][0]).max() > 3
+
+
+LONG = " ".join(["ring"] * 30)
+REFUSED = {  # what is sent: status, parameter, a part of the message
+    '{"prompt": ""}': (400, "prompt", "at least 1 character"),
+    '{"prompt": "  "}': (400, "prompt", "the prompt is empty"),
+    f'{{"prompt": "{LONG}"}}': (400, "prompt", "prompt too long: 32 tokens, at most 20"),
+    f'{{"prompt": "{"x" * 5000}"}}': (400, "prompt", "at most 4000 characters"),
+    '{"prompt": "a", "n": 11}': (400, "n", "n = 11"),
+    '{"prompt": "a", "n": 0}': (400, "n", "n = 0"),
+    '{"prompt": "a", "n": "2"}': (400, "n", "valid integer"),
+    '{"prompt": "a", "size": "512x512"}': (400, "size", "this model draws 64x64"),
+    '{"prompt": "a", "seed": -1}': (400, "seed", "seed = -1"),
+    '{"prompt": "a", "steps": 0}': (400, "steps", "steps = 0"),
+    '{"prompt": "a", "response_format": "url"}': (400, "response_format", "b64_json"),
+    '{"prompt": "a", "sed": 1}': (400, "sed", "did you mean seed?"),
+    '{"prompt": "a", "model": "dall-e-3"}': (404, "model", "there is student and teacher"),
+    '{"n": 1}': (400, "prompt", "prompt is missing"),
+    "{": (400, None, "the body is not JSON"),
+    "": (400, None, "the body is not JSON"),
+    "[]": (400, None, "no JSON object"),
+    '"' + "x" * 70_000: (413, None, "longer than 65536 bytes"),
+}
+
+
+@pytest.mark.parametrize("body", REFUSED, ids=lambda body: body[:40])
+def test_a_mistake_is_told_in_one_line_and_openais_shape(server, body):
+    status, param, message = REFUSED[body]
+    answer = httpx.post(server[0] + PATH, content=body)
+    error = answer.json()["error"]
+    assert answer.status_code == status and error["param"] == param
+    assert message in error["message"] and "\n" not in error["message"] and len(error["message"]) < 400
+    assert error["type"] == "invalid_request_error" and error["code"]
+
+
+def test_a_long_prompt_among_others_is_refused_alone(server):
+    asks = [{"prompt": LONG if row == 3 else "a ring", "seed": row} for row in range(8)]
+    with ThreadPoolExecutor(8) as threads:
+        answers = list(threads.map(lambda ask: httpx.post(server[0] + PATH, json=ask, timeout=60), asks))
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 400, 200, 200, 200, 200]
+
+
+def test_other_paths_health_and_metrics(server):
+    assert httpx.get(server[0] + "/health").json() == {"status": "ok", "waiting": 0}
+    for path in ("/v1/images/edits", "/docs", "/redoc"):
+        assert httpx.get(server[0] + path).json()["error"]["code"] == "not_found"
+    assert httpx.get(server[0] + PATH).status_code == 405
+    assert 'apexgen_requests_total{status="200"}' in httpx.get(server[0] + "/metrics").text
+
+
+def test_it_listens_on_loopback_alone(server):
+    port = int(server[0].rpartition(":")[2])
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # nothing is sent: it asks which address would send
+        except OSError:
+            pytest.skip("this machine has no other address")
+        own = probe.getsockname()[0]
+    with pytest.raises(OSError), socket.create_connection((own, port), timeout=2):
+        pass
+
+
+def test_a_taken_port_is_one_line(server, folder, capsys, monkeypatch):
+    from apexgen.cli import main
+
+    port = server[0].rpartition(":")[2]
+    monkeypatch.setattr(sys, "argv", ["apexgen", "serve", str(folder), "--port", port])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    error = capsys.readouterr().err
+    assert f"--port {port}: Address already in use" in error and error.count("\n") == 1
+
+
+def test_asked_to_stop_it_answers_what_it_has_and_refuses_more(server):
+    """The last test of the real server."""
+    address, process = server
+    with ThreadPoolExecutor(3) as threads:
+        asks = [{"prompt": "a ring", "model": "teacher", "n": 4, "seed": seed, "steps": 12} for seed in range(3)]
+        before = figure(address, "apexgen_batch_seconds_count")
+        answers = [threads.submit(httpx.post, address + PATH, json=ask, timeout=120) for ask in asks]
+        while not figure(address, "apexgen_waiting"):  # one batch is being drawn, another waits
+            assert figure(address, "apexgen_batch_seconds_count") - before < 2, "too quick to be stopped in between"
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.1)
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(address + "/health")
+        assert [len(pictures(answer.result())) for answer in answers] == [4, 4, 4]
+    assert process.wait(20) == 0
+    assert "stopped" in process.stdout.read()
+
+
+class Held:
+    """A drawing that waits until it is let go, or breaks."""
+
+    def __init__(self):
+        self.free, self.calls = threading.Event(), 0
+
+    def __call__(self, kind, items):
+        self.calls += 1
+        assert self.free.wait(10)
+        if kind == ("student", 13):
+            raise RuntimeError("broken")
+        return [np.full((4, 4, 3), seed / 255) for _, seed in items]
+
+
+def served(body, draw, timeout=10.0, queue=2):
+    """What `body` sees as a client of an endpoint that draws so, one picture at a time."""
+
+    async def main():
+        api = Api(Offer({"student": 1}, "4x4", draw, 1, queue, timeout))
+        transport = httpx.ASGITransport(api.app, raise_app_exceptions=False)
+        async with api.batcher, httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            return await body(client, api)
+
+    return asyncio.run(main())
+
+
+async def once_drawing(client, draw, **ask):
+    task = asyncio.create_task(client.post(PATH, json={"prompt": "a", "seed": 1} | ask))
+    while not draw.calls:
+        await asyncio.sleep(0.001)
+    return task
+
+
+def test_beyond_the_queue_the_answer_is_429_with_a_time_to_come_back():
+    draw = Held()
+
+    async def body(client, api):
+        first = await once_drawing(client, draw)
+        waiting = [asyncio.create_task(client.post(PATH, json={"prompt": "a", "seed": seed})) for seed in (2, 3)]
+        await asyncio.sleep(0.05)
+        refused = await client.post(PATH, json={"prompt": "a"})
+        health = (await client.get("/health")).json()
+        draw.free.set()
+        return refused, health, await asyncio.gather(first, *waiting)
+
+    refused, health, answered = served(body, draw)
+    assert refused.status_code == 429 and int(refused.headers["Retry-After"]) >= 1 and health["waiting"] == 2
+    assert refused.json()["error"]["type"] == "rate_limit_error"
+    assert [pictures(answer)[0][0, 0, 0] for answer in answered] == [1, 2, 3]
+
+
+def test_more_pictures_than_may_ever_wait_are_refused_for_good():
+    answer = served(lambda client, api: client.post(PATH, json={"prompt": "a", "n": 3}), Held())
+    assert answer.status_code == 400 and "at most 2 pictures may wait" in answer.json()["error"]["message"]
+
+
+def test_what_takes_too_long_is_given_up_and_what_waited_is_not_drawn():
+    draw = Held()
+
+    async def body(client, api):
+        first = await once_drawing(client, draw)
+        second = asyncio.create_task(client.post(PATH, json={"prompt": "a"}))
+        answers = await asyncio.gather(first, second)
+        draw.free.set()
+        return answers
+
+    answers = served(body, draw, timeout=0.2)
+    assert [answer.status_code for answer in answers] == [504, 504] and draw.calls == 1
+    assert "not drawn within 0.2 s" in answers[0].json()["error"]["message"]
+
+
+def test_our_own_mistake_is_told_as_such_and_counted():
+    draw = Held()
+    draw.free.set()
+
+    async def body(client, api):
+        return await client.post(PATH, json={"prompt": "a", "steps": 13}), (await client.get("/metrics")).text
+
+    answer, counted = served(body, draw)
+    assert answer.status_code == 500 and json.loads(answer.text)["error"]["type"] == "server_error"
+    assert 'apexgen_requests_total{status="500"} 1.0' in counted
