@@ -8,6 +8,7 @@ from rich.console import Console
 
 from apexgen import checkpoint
 from apexgen.config import dump_run
+from apexgen.distill import distill
 from apexgen.parallel import settle
 from apexgen.plan import Plan, describe, make_plan, refuse_impossible, show_plan
 from apexgen.room import check_room, checkpoints_held, size
@@ -100,9 +101,7 @@ def test_the_best_is_given_up_last_but_one(tmp_path):
 def test_what_the_memory_can_not_hold_is_refused_with_the_same_step_in_parts(tmp_path):
     run = short_run(tmp_path, "train.batch=12", "train.accumulate=2")
     plan = replace(PLAN, memory={"weights": 40, "activations": 24}, memory_there=50)
-    with pytest.raises(
-        ValueError, match=r"needs 64\.0 B of memory .* train\.batch = 4 and train\.accumulate = 6, a step"
-    ):
+    with pytest.raises(ValueError, match=r"needs 64\.0 B of memory .*batch = 4 and train\.accumulate = 6, a step"):
         refuse_impossible(run, plan)
     refuse_impossible(short_run(tmp_path, "train.batch=4"), replace(plan, memory={"weights": 40, "activations": 8}))
     with pytest.raises(ValueError, match=r"write model\.weights"):
@@ -134,3 +133,9 @@ def test_sizes_are_in_units_of_a_thousand():
     assert [size(count) for count in (0, 999, 1000, 13_800_000, 2 * 10**15)] == [
         "0.0 B", "999.0 B", "1.0 kB", "13.8 MB", "2,000.0 TB",
     ]  # fmt: skip
+
+
+def test_a_run_is_refused_by_a_small_disk_before_anything_is_written(small_disk):
+    with pytest.raises(ValueError, match=r"/run needs 27\.\d MB for checkpoints and its disk has .* kB free; write "):
+        distill(short_run(small_disk / "run"), QUIET)
+    assert list(small_disk.iterdir()) == []
