@@ -229,7 +229,7 @@ def _check_share(run: Run, objective: Objective) -> None:
         why = "all of it" if seen == train.samples else f"{seen} in {count} processes, which must anchor as many each"
         least = Fraction(share * train.batch).limit_denominator(64).denominator
         raise ValueError(
-            f"objective.anchor_share = {share:g} of a step's {train.samples} samples is {why}; "
+            f"objective.anchor_share = {share:g} of the samples of a step, {train.samples}, is {why}; "
             f"write train.accumulate = {least}, or objective.anchor_share = 1.0"
         )
 

@@ -94,7 +94,7 @@ def refuse_impossible(run: Run, plan: Plan) -> None:
         smaller = [part for part in range(1, batch) if batch % part == 0 and part <= fits]
         raise ValueError(
             f"a step needs {size(needed)} of memory and the device has {size(plan.memory_there)}; "
-            + (_cut(run, smaller[-1]) if smaller else 'write model.weights = "int8", or take a device with more')
+            + (_cut(run, smaller[-1]) if smaller else 'write model.weights = "8bit", or take a device with more')
         )
     check_room(run, plan.checkpoint, plan.disk_free)
 
