@@ -2,9 +2,9 @@
 
     python benchmarks/step.py            # the embedded model, LoRA; a few minutes on two calm cores
 
-An APEX step beside flow matching's, twin_flow's (the released recipe's forwards) and DMD's with its second network; one-step
-sampling beside the bare network call; a step compiled and not. Every round takes one of each, in turn, so that what else
-the machine does falls on all; a ratio is of the same round, and its spread half the distance of its quartiles.
+An APEX step beside flow matching's, twin_flow's (the released recipe's forwards) and DMD's with its second network;
+one-step sampling beside the bare network call; a step compiled and not. Every round takes one of each, in turn, so that
+what else the machine does falls on all; a ratio is of the same round, its spread half the distance of its quartiles.
 """
 
 import json

@@ -16,7 +16,7 @@ from apexgen.backbones.two_times import give_second_time
 from apexgen.condition import Condition
 from apexgen.config import load_run
 from apexgen.distill import open_student
-from apexgen.encode import encode, encode_pictures
+from apexgen.encode import encode
 from apexgen.export.diffusers import compare, export_student
 from apexgen.generate import draw_noise, make_pictures
 from apexgen.sample import generate
@@ -315,5 +315,3 @@ def test_a_runs_size_that_the_family_does_not_allow_names_the_key(folders):
         net.latent_shape()
     net.size = None
     assert net.latent_shape() == (4, 128, 128)
-    with pytest.raises(ValueError, match=r"pictures are 64 x 64 pixels .*; write model\.size = 64"):
-        encode_pictures(net, [np.zeros((64, 64, 3), dtype=np.float32)])

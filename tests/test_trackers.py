@@ -9,7 +9,7 @@ import pytest
 
 from apexgen import trackers
 from apexgen.config import load_run
-from apexgen.distill import check_run
+from apexgen.refuse import check_run
 from apexgen.trackers import Tracker, Trackers, check_trackers, identity
 
 

@@ -38,8 +38,8 @@ class Checkup:
             tasks = {task: len(range(place, count, len(TASKS))) for place, task in enumerate(TASKS)}
             self.captions = [caption for caption in draw_captions(tasks, True, SEED) for _ in range(NOISES)]
             return self.backbone.encode_text([caption.text for caption in self.captions])
-        chosen = self.trainer.corpus.few(count)
-        return self.trainer.corpus.conditions.select(chosen.repeat_interleave(NOISES))
+        prompts, c = self.trainer.corpus.examples(count)
+        return c.select(torch.arange(len(prompts)).repeat_interleave(NOISES))
 
     def take(self) -> dict[str, float]:
         """Statistics of the one-step samples, as latents.

@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Callable
 from contextlib import closing
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -20,26 +19,22 @@ from apexgen.backbones.task_lora import add_task_lora
 from apexgen.backbones.two_times import give_second_time
 from apexgen.checkup import Checkup, is_judged
 from apexgen.config import Run, dump_run, load_run
-from apexgen.data import Corpus
-from apexgen.encode import encode
+from apexgen.data import Batches
+from apexgen.encode import encode, processes
 from apexgen.files import write_whole
 from apexgen.interrupt import noted_signals
 from apexgen.objectives import Objective
 from apexgen.objectives.apex import Apex
 from apexgen.parallel import Team, assembled, settle
 from apexgen.preview import Preview
+from apexgen.refuse import check_run, refuse_together
 from apexgen.room import check_room, checkpoint_bytes
 from apexgen.scenes.pipeline import FOLDER
 from apexgen.shard import repeated_blocks, shard
 from apexgen.shift import Shift
 from apexgen.student import Student
-from apexgen.trackers import Trackers, check_trackers
+from apexgen.trackers import Trackers
 from apexgen.train import Trainer, is_due, open_objective, train
-
-# What may change between two starts of a run: how steps are taken, and what is watched.
-HOW = ("batch", "accumulate", "parallel", "processes", "offload", "checkpointing", "compile")
-WATCHED = ("evaluate_every", "evaluate_prompts", "keep_best", "track")
-
 
 Watch = Callable[[Trainer], None]
 
@@ -78,7 +73,7 @@ def choose_precision(wanted: str, device: str, weights: str = "float32") -> torc
 def open_student(run: Run, backbone: Backbone, sharded: bool = False) -> Student:
     """The student the run describes, untrained; with the second time, fake weights or heads its objective needs."""
     objective, model, seed = open_objective(run), run.model, run.train.seed
-    _refuse_together(run, objective)
+    refuse_together(run, objective)
     if objective.needs_second_time:
         give_second_time(backbone, seed)
     if model.checkpointing:
@@ -102,7 +97,7 @@ def open_shift(objective: Objective, backbone: Backbone, seed: int) -> Shift | N
 
 
 def distill(
-    run: Run, console: Console, watch: Watch | None = None, corpus: Corpus | None = None
+    run: Run, console: Console, watch: Watch | None = None, corpus: Batches | None = None
 ) -> tuple[Trainer, float]:
     """Train a run to its last step, going on from its newest checkpoint; returns the trainer and the seconds it took.
 
@@ -123,16 +118,19 @@ def distill(
 
 
 def _distill(
-    run: Run, team: Team, console: Console, watch: Watch | None, corpus: Corpus | None
+    run: Run, team: Team, console: Console, watch: Watch | None, corpus: Batches | None
 ) -> tuple[Trainer, float]:
     objective, folder = open_objective(run), Path(run.folder)
     sharded = run.train.parallel == "fsdp"
     backbone = open_backbone(run, sharded)
     if corpus is None:
-        with console.status("encoding prompts"):
-            corpus = encode(run.data, backbone, objective.needs_pictures)
+        corpus = encode(run.data, backbone, objective.needs_pictures, console)
     student = open_student(run, backbone, sharded)
     warn_of_shift(objective, backbone, corpus, console, run.train.seed)
+    if run.data.cache is not None and not (
+        is_judged(run) and run.train.evaluate_every
+    ):  # which has captions of its own
+        backbone.forget_encoders()
     trainer = Trainer(run, student, corpus, backbone.latent_shape(), team=team)
     newest = team.by_first(lambda: checkpoint.find_latest(folder / "checkpoints", console.print))
     if newest is not None:
@@ -146,92 +144,32 @@ def _distill(
     return trainer, seconds
 
 
+def encode_run(run: Run, console: Console) -> None:
+    """Build a run's cache on its own. ValueError where it names none."""
+    if run.data.cache is None:
+        raise ValueError('data.cache is missing: write data.cache = "FOLDER"; without one, training encodes in memory')
+    processes()  # each on a device of its own, before the pipeline is opened
+    encode(run.data, open_backbone(run), open_objective(run).needs_pictures, console)
+
+
 def _write_config(run: Run, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / "config.toml", dump_run(run).encode())
 
 
-def warn_of_shift(objective: Objective, backbone: Backbone, corpus: Corpus, console: Console, seed: int = 0) -> None:
+def warn_of_shift(objective: Objective, backbone: Backbone, corpus: Batches, console: Console, seed: int = 0) -> None:
     """One line where the network can't see the shift that is to tell APEX's fake field apart; a few small forwards."""
     if not isinstance(objective, Apex) or objective.fake_told != "shifted":
         return
-    conditions = [corpus.conditions.select([row]) for row in range(min(2, len(corpus.prompts)))]
-    if len(conditions) < 2:
-        conditions.append(corpus.null)
+    prompts, c = corpus.examples(2)
+    conditions = [c.select([row]) for row in range(len(prompts))]
+    if len(set(prompts)) < 2:
+        conditions[1:] = [corpus.null]
     plain = probe.Numbers(objective.shift_scale, objective.shift_bias, objective.shift_place)
     shift = open_shift(objective, backbone, seed) or plain
     line = probe.warning(backbone, conditions, corpus.null, shift)
     if line is not None:
         console.print(f"[yellow]warning:[/yellow] {line}", soft_wrap=True)
-
-
-def check_run(run: Run) -> None:
-    """ValueError where a run's settings do not go together, or its folder belongs to another run."""
-    objective, folder = open_objective(run), Path(run.folder)
-    if run.train.steps <= (least := objective.least_steps):
-        raise ValueError(
-            f"train.steps = {run.train.steps}: this objective takes {least} to prepare; "
-            f"write train.steps = {2 * (least + 1)}"
-        )
-    _refuse_together(run, objective)
-    _check_share(run, objective)
-    if run.train.keep_best == "one_step_score" and not is_judged(run):
-        raise ValueError('train.keep_best = "one_step_score" is of the embedded model; write "one_step_distance"')
-    check_trackers(run.train.track)
-    if run.train.offload and not torch.cuda.is_available():
-        raise ValueError("train.offload is for weights of an accelerator and here is none; write train.offload = false")
-    path = folder / "config.toml"
-    if not path.is_file():
-        return
-    old, new = load_run(path), run
-    if old.train.samples != new.train.samples:
-        raise ValueError(
-            f"{folder} was begun with train.batch x train.accumulate x processes = {old.train.samples} samples a step, "
-            f"not {new.train.samples}; write others of that product, or folder = another one"
-        )
-    for table in ("objective", "model", "data", "train"):
-        before, now = (dict(getattr(one, table)) for one in (old, new))
-        for key in before.keys() | now.keys():
-            if before.get(key) != now.get(key) and key not in HOW + WATCHED:
-                raise ValueError(
-                    f"{folder} was begun with {table}.{key} = {before.get(key)!r}, not {now.get(key)!r}; write folder "
-                    "= another one, or remove it to begin again"
-                )
-
-
-def _refuse_together(run: Run, objective: Objective) -> None:
-    """ValueError where a way to save memory or time does not go with the objective."""
-    again = {"model.checkpointing": run.model.checkpointing, 'train.parallel = "fsdp"': run.train.parallel == "fsdp"}
-    for setting in (setting for setting, chosen in again.items() if chosen):
-        # What is computed, or gathered, again in the backward pass would be so with other weights than it was.
-        if objective.needs_fake_network:
-            raise ValueError(f'{setting} does not go with a second network; write objective.name = "apex"')
-        if type(objective).blocks_with_heads is not Objective.blocks_with_heads:
-            raise ValueError(f'{setting} does not go with a discriminator; write objective.name = "apex"')
-    if run.train.parallel == "fsdp" and getattr(objective, "shift_learned", False):  # its weights are no shards
-        raise ValueError(
-            'train.parallel = "fsdp" does not go with a learned shift; write objective.shift_learned = false'
-        )
-    for setting in [setting for setting, chosen in (again | {"train.compile": run.train.compile}).items() if chosen]:
-        if getattr(objective, "difference", None) == 0:
-            raise ValueError(f"{setting} does not go with forward mode; write objective.difference = 0.001")
-
-
-def _check_share(run: Run, objective: Objective) -> None:
-    """ValueError where the share of a step that the anchor sees is all of it, or not the same in every process."""
-    if not isinstance(objective, Apex) or objective.anchor_share == 1:
-        return
-    train, share = run.train, objective.anchor_share
-    seen, count = max(1, round(share * train.samples)), train.processes or 1
-    # Where weights are gathered, or the anchor's is the only gradient, a process without it would hold up the others.
-    alike = count > 1 and (train.parallel == "fsdp" or objective.fake_weight == 0)
-    if seen == train.samples or (alike and seen % count):
-        why = "all of it" if seen == train.samples else f"{seen} in {count} processes, which must anchor as many each"
-        least = Fraction(share * train.batch).limit_denominator(64).denominator
-        raise ValueError(
-            f"objective.anchor_share = {share:g} of the samples of a step, {train.samples}, is {why}; "
-            f"write train.accumulate = {least}, or objective.anchor_share = 1.0"
-        )
 
 
 def _train_with_progress(trainer: Trainer, folder: Path, console: Console, watch: Watch | None) -> float:

@@ -15,10 +15,11 @@ from torch import Tensor, nn
 from apexgen.config import Run
 from apexgen.config.train import Train
 from apexgen.cost import bytes_of, most_held, numbers_in
-from apexgen.distill import check_run, open_backbone, open_student
+from apexgen.distill import open_backbone, open_student
 from apexgen.encode import count_records, encode
 from apexgen.objectives import Objective
 from apexgen.parallel import settle
+from apexgen.refuse import check_run
 from apexgen.room import check_room, checkpoint_bytes, checkpoints_held, room_free, room_needed, size
 from apexgen.shard import repeated_blocks
 from apexgen.student import Student
@@ -144,7 +145,7 @@ def _small_trainer(run: Run, measured: int) -> Trainer:
     """The run before its last step, when every term is at work, with a few records."""
     changed = {"batch": measured, "accumulate": 1, "on_divergence": "stop", "parallel": None, "processes": None}
     small = run.model_copy(update={"train": run.train.model_copy(update=changed)})
-    few = run.data.model_copy(update={"limit": min(run.data.limit or FEW, FEW)})
+    few = run.data.model_copy(update={"limit": min(run.data.limit or FEW, FEW), "cache": None})
     backbone = open_backbone(run)
     corpus = encode(few, backbone, open_objective(run).needs_pictures)
     trainer = Trainer(small, open_student(run, backbone), corpus, backbone.latent_shape())

@@ -21,10 +21,8 @@ class Preview:
 
     def __init__(self, trainer: Trainer, folder: Path) -> None:
         self.trainer, self.folder = trainer, folder
-        chosen = trainer.corpus.few(trainer.run.train.preview_prompts)
-        self.condition = trainer.corpus.conditions.select(chosen)
-        self.prompts = [trainer.corpus.prompts[row] for row in chosen.tolist()]
-        self.noises = draw_noises(range(len(chosen)), trainer.shape, max(STUDENT_STEPS))
+        self.prompts, self.condition = trainer.corpus.examples(trainer.run.train.preview_prompts)
+        self.noises = draw_noises(range(len(self.prompts)), trainer.shape, max(STUDENT_STEPS))
         student = trainer.student
         guidance = getattr(trainer.objective, "guidance", 1.0)
         teacher = guided(student.teacher, trainer.corpus.null, guidance)

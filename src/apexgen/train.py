@@ -15,7 +15,7 @@ from apexgen import checkpoint
 from apexgen.backbones.base import fast_attention
 from apexgen.config import Run, dump_run
 from apexgen.cost import peak_memory_bytes
-from apexgen.data import Corpus
+from apexgen.data import Batches
 from apexgen.files import write_whole
 from apexgen.interrupt import Stopped
 from apexgen.objectives import Batch, Draw, Nets, Objective, build_objective
@@ -34,8 +34,8 @@ class Trainer:
 
     run: Run
     student: Student
-    corpus: Corpus
-    shape: tuple[int, int, int]  # (C, H, W) of a latent
+    corpus: Batches
+    shape: tuple[int, int, int]  # (C, h, w) of the latents that are drawn from prompts alone
     step: int = 0
     seconds_before: float = 0.0  # training time of the parts before this one
     skipped: int = 0  # steps that were not finite and changed nothing, with train.on_divergence = "skip"
@@ -82,10 +82,12 @@ class Trainer:
         N B, for every objective whose loss is a mean over samples.
         """
         settings, device = self.run.train, self.student.backbone.device
-        batch = self.corpus.batch(self.step, self.samples, settings.seed)
+        mine = self.team.share(self.samples)
+        batch = self.corpus.batch(self.step, self.samples, settings.seed, slice(mine.start, mine.stop))
         # Seeded by the step: a resumed run draws what an unbroken one would have drawn.
         generator = torch.Generator(device).manual_seed(settings.seed * 7_919 + self.step)
-        draw = self.objective.draw((self.samples, *self.shape), generator)
+        shape = self.shape if batch.x is None else batch.x.shape[1:]  # pictures of another bucket have another
+        draw = self.objective.draw((self.samples, *shape), generator)
         if self.objective.takes_snapshot(self.step):
             self.student.take_snapshot()
         factor = rate(self.step, settings.steps, settings.warmup, settings.schedule)
@@ -93,9 +95,10 @@ class Trainer:
             group["lr"] = settings.learning_rate * factor
         nets, parts = self.student.nets(), settings.accumulate
         logs: dict[str, Any] = {}
-        for first in self.team.share(self.samples)[:: settings.batch]:
-            rows = slice(first, first + settings.batch)
-            part = descend(self.objective, nets, batch.rows(rows).to(device), draw.rows(rows), self.step, parts)
+        for first in mine[:: settings.batch]:
+            held = batch.rows(slice(first - mine.start, first - mine.start + settings.batch)).to(device)
+            drawn = draw.rows(slice(first, first + settings.batch))
+            part = descend(self.objective, nets, held, drawn, self.step, parts)
             logs |= {name: logs.get(name, 0) + value / parts for name, value in part.items()}
         return logs
 

@@ -1,5 +1,6 @@
 """What apexgen needs of a text-to-image model: a velocity field, its text and picture codecs, and its LoRA targets."""
 
+import gc
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -205,6 +206,18 @@ class Backbone(ABC):
         """`encode_text`, at most `chunk` prompts at once; the result is on the CPU."""
         parts = [self.encode_text(prompts[start : start + chunk]).to("cpu") for start in range(0, len(prompts), chunk)]
         return Condition.concatenate(parts)
+
+    def forget_encoders(self) -> None:
+        """Free the text encoders and the encoding half of the autoencoder, once all is encoded; it still decodes."""
+        for name in self.pipeline.components:
+            if name.startswith("text_encoder"):
+                setattr(self.pipeline, name, None)
+        for name in ("encoder", "quant_conv"):
+            if hasattr(self.pipeline.vae, name):
+                setattr(self.pipeline.vae, name, None)
+        gc.collect()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
 
     @torch.no_grad()
     def encode_image(self, pictures: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from apexgen.parallel import Elsewhere
 
 # Each puts its commands on the app; help lists them in this order.
 from apexgen.cli import training  # noqa: F401 # isort: skip
+from apexgen.cli import data  # noqa: F401 # isort: skip
 from apexgen.cli import models  # noqa: F401 # isort: skip
 from apexgen.cli import evaluate  # noqa: F401 # isort: skip
 from apexgen.cli import statistics  # noqa: F401 # isort: skip

@@ -12,7 +12,7 @@ from rich.console import Console
 from apexgen.compare.contest import Judgement, World
 from apexgen.config import Data, Run, validate
 from apexgen.cost import Cost, arithmetic, most_held
-from apexgen.data import Corpus
+from apexgen.data import Batches
 from apexgen.distill import distill, open_backbone, open_student
 from apexgen.encode import encode
 from apexgen.evaluate.scenes import Examination
@@ -55,7 +55,7 @@ class Scenes(World):
         return guided(self.backbone, self.null, GUIDANCE)
 
     @cached_property
-    def corpus(self) -> Corpus:
+    def corpus(self) -> Batches:
         """Training captions with a picture each, the same for all."""
         with self.console.status("drawing and encoding pictures"):
             return encode(Data(limit=self.records), self.backbone, pictures=True)

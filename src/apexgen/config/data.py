@@ -1,6 +1,6 @@
 """The settings of a run's data: where records come from, which of their columns are read, and which are left out."""
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -57,6 +57,12 @@ class Data(Origin):
 
     mixture: tuple[Share, ...] = ()  # several sources in place of one
     bad_limit: float = Field(0.05, ge=0, le=1)  # the share of bad records above which a run stops
+    encode: Literal["start", "step"] = "start"  # before training, or at the step that takes a record
+    cache: str | None = None  # a folder where what is encoded is kept and reused; in memory unless given
+    cache_dtype: Literal["float32", "bfloat16"] = "float32"  # of what the cache holds
+    aspect: float = Field(1.0, ge=1, le=8)  # pictures keep their shape, in sizes of one area up to this ratio of sides
+    drop_captions: float = Field(0.0, ge=0, lt=1)  # share replaced by the empty prompt, for guidance
+    flip: bool = False  # half of the pictures are mirrored
 
     @model_validator(mode="after")
     def _one_or_several(self) -> "Data":
@@ -64,4 +70,14 @@ class Data(Origin):
         for name in ("source", "picture", "captions", "filter"):
             if self.mixture and getattr(self, name) != getattr(usual, name):
                 raise ValueError(f"{name} has no effect beside mixture; write it into a [[data.mixture]] table")
+        return self
+
+    @model_validator(mode="after")
+    def _check_encoding(self) -> "Data":
+        if self.cache is None and self.cache_dtype != "float32":
+            raise ValueError('cache_dtype is of a cache; remove it, or write cache = "FOLDER"')
+        if self.encode == "step" and self.cache is not None:
+            raise ValueError('encode = "step" keeps nothing; remove cache, or write encode = "start"')
+        if self.encode == "step" and self.aspect != 1:
+            raise ValueError('encode = "step" has one size; remove aspect, or write encode = "start"')
         return self

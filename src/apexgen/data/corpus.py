@@ -2,12 +2,46 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from apexgen.condition import Condition
+from apexgen.data.order import Order
 from apexgen.objectives.base import Batch
+
+WHOLE = slice(None)
+
+
+class Batches(Protocol):
+    """What a training reads, wherever it is kept: a Corpus in memory or on disk, or encoded live at the step."""
+
+    @property
+    def null(self) -> Condition:
+        """The empty prompt, batch 1."""
+
+    def records(self, step: int, size: int, seed: int) -> Tensor:
+        """The numbers of a step's records, (size,) int64."""
+
+    def batch(self, step: int, size: int, seed: int, rows: slice = WHOLE) -> Batch:
+        """The batch of a step, or some rows of it; a pure function of its arguments, so that a run resumes exactly."""
+
+    def examples(self, count: int) -> tuple[list[str], Condition]:
+        """Up to `count` prompts from all over the records, with their conditions."""
+
+
+class Texts(Protocol):
+    """Conditions by row; a Condition is one."""
+
+    def select(self, rows: Tensor) -> Condition: ...
+
+
+class Latents(Protocol):
+    """Latents by row, (B, C, h, w) of rows that share a size; a Tensor is one."""
+
+    def __getitem__(self, rows: Tensor) -> Tensor: ...
 
 
 def index_prompts(prompts: Sequence[str]) -> tuple[list[str], Tensor]:
@@ -19,40 +53,59 @@ def index_prompts(prompts: Sequence[str]) -> tuple[list[str], Tensor]:
 
 @dataclass(frozen=True)
 class Corpus:
-    """Encoded prompts, and pictures where there are some, held in memory.
+    """Encoded prompts, and pictures where there are some: columns that are in memory or read from disk at the step.
 
     Several pictures may share a prompt, so conditions are kept once for each distinct prompt.
     """
 
-    prompts: list[str]  # the distinct prompts
-    conditions: Condition  # one row each
-    rows: Tensor  # (N,) int64: each record's row of conditions
+    prompts: Sequence[str]  # the distinct prompts
+    conditions: Texts  # one row each
+    rows: Tensor  # (N,) int64: each record's row of conditions; or (N, K) for up to K captions
     null: Condition  # batch 1: the empty prompt
-    latents: Tensor | None = None  # (N, C, H, W): each record's picture
+    latents: Latents | None = None  # each record's picture; with flip, row N + i is record i mirrored
+    weights: Tensor | None = None  # (N, K) how often each caption of a record is drawn, each row's sum 1
+    buckets: Tensor | None = None  # (N,) int64: pictures of one bucket share a size; None: all do
+    drop: float = 0.0  # share of captions that become the empty prompt
+    flip: bool = False  # half of the pictures are mirrored
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def records(self, step: int, size: int, seed: int) -> Tensor:
-        """The records of a step, (size,) int64: every one once an epoch, each epoch in another order.
+        """The records of a step, (size,) int64: every one once an epoch, each epoch in another order."""
+        return self._order.records(step, size, seed)
 
-        A pure function of its arguments, so resuming needs no saved position.
-        """
-        first, last = step * size, (step + 1) * size
-        epochs = range(first // len(self), (last - 1) // len(self) + 1)
-        order = torch.cat([self._order(epoch, seed) for epoch in epochs])
-        return order[first - epochs[0] * len(self) :][:size]
+    def batch(self, step: int, size: int, seed: int, rows: slice = WHOLE) -> Batch:
+        """The batch of a step, or some rows of it: its records, encoded."""
+        chosen = self.records(step, size, seed)[rows]
+        caption, dropped, flipped = chances(step, size, seed)[:, rows]
+        c = self.conditions.select(self._captions(chosen, caption))
+        if self.drop:
+            c = c.drop(dropped < self.drop, self.null)
+        if self.latents is None:
+            return Batch(c=c, null=self.null)
+        return Batch(c=c, null=self.null, x=self.latents[chosen + len(self) * (flipped < 0.5) * self.flip])
 
-    def batch(self, step: int, size: int, seed: int) -> Batch:
-        """The batch of a step: its records, encoded."""
-        chosen = self.records(step, size, seed)
-        x = None if self.latents is None else self.latents[chosen]
-        return Batch(c=self.conditions.select(self.rows[chosen]), null=self.null, x=x)
+    def examples(self, count: int) -> tuple[list[str], Condition]:
+        """The first prompts of up to `count` records, evenly spread, with their conditions."""
+        chosen = torch.linspace(0, len(self) - 1, min(count, len(self))).long()
+        rows = self.rows[chosen] if self.rows.ndim == 1 else self.rows[chosen, 0]
+        return [self.prompts[row] for row in rows.tolist()], self.conditions.select(rows)
 
-    def few(self, count: int) -> Tensor:
-        """The rows of conditions of at most `count` records, evenly spread over all."""
-        return self.rows[torch.linspace(0, len(self) - 1, min(count, len(self))).long()]
+    @cached_property
+    def _order(self) -> Order:
+        return Order(torch.zeros(len(self), dtype=torch.int64) if self.buckets is None else self.buckets)
 
-    def _order(self, epoch: int, seed: int) -> Tensor:
-        generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
-        return torch.randperm(len(self), generator=generator)
+    def _captions(self, chosen: Tensor, chance: Tensor) -> Tensor:
+        """The row of one caption for each record, drawn by weight."""
+        if self.rows.ndim == 1 or self.weights is None:
+            return self.rows[chosen]
+        passed = (chance[:, None] >= self.weights[chosen].cumsum(1)).sum(1)
+        last = (self.weights[chosen] > 0).sum(1) - 1  # a sum may round to less than 1
+        return self.rows[chosen, passed.minimum(last)]
+
+
+def chances(step: int, size: int, seed: int) -> Tensor:
+    """What decides each sample's caption, whether it is dropped and whether it is mirrored: (3, size) in [0, 1)."""
+    mixed = (seed * 1_000_003 + step) ^ 0x5DEECE66D  # unlike the generators of the order and of the trainer
+    return torch.rand(3, size, generator=torch.Generator().manual_seed(mixed))

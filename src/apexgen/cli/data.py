@@ -1,0 +1,44 @@
+"""The commands that make data ready, or make it: each is a thin call."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from apexgen.cli.app import Overrides, app, console
+
+
+@app.command()
+def encode(
+    run: Annotated[Path, typer.Argument(help="The run file, TOML; its data.cache names the folder.")],
+    overrides: Overrides = None,
+) -> None:
+    """Encode a run's captions and pictures into its cache; what is there already is not encoded again.
+
+    Example: apexgen encode run.toml data.cache=cache
+    """
+    from apexgen.config import load_run
+    from apexgen.distill import encode_run
+
+    encode_run(load_run(run, overrides or []), console)
+
+
+@app.command()
+def synthesize(
+    folder: Annotated[Path, typer.Argument(help='A diffusers pipeline folder; "scenes" is the embedded one.')],
+    prompts: Annotated[Path, typer.Option(help="A text file, one prompt a line.")],
+    out: Annotated[Path, typer.Option(help="The folder of the tars; the same command goes on there.")],
+    steps: Annotated[int, typer.Option(help="Network evaluations, twice as many with guidance.")] = 50,
+    guidance: Annotated[float, typer.Option(help="Of the teacher; 1 is none.")] = 4.0,
+    seed: Annotated[int, typer.Option(help="Seed of the first prompt's noise; the next has the next.")] = 0,
+    size: Annotated[int | None, typer.Option(help="Pixels a side; the model's own unless given.")] = None,
+    shard: Annotated[int, typer.Option(min=1, help="Pictures a tar: the most that a kill costs.")] = 64,
+) -> None:
+    """Draw a model's own pictures of many prompts, as data to train on; resumes, and shares the work under torchrun.
+
+    Example: apexgen synthesize path/to/a/pipeline --prompts prompts.txt --out pictures --steps 50 --guidance 4 --seed 0
+    """
+    from apexgen.synthesize import Plan, run_synthesis
+
+    plan = Plan(str(folder), steps, guidance, seed, size, shard)
+    run_synthesis(plan, prompts, out, console)

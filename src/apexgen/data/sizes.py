@@ -1,0 +1,43 @@
+"""Aspect buckets: the sizes of about one area that a model draws, and the one nearest to a picture's shape."""
+
+import io
+import math
+from collections.abc import Sequence
+
+from PIL import Image
+
+ORIENTATION = 0x0112  # of EXIF; from 5 on the picture lies on its side
+
+Size = tuple[int, int]  # height, width, px
+
+
+def bucket_sizes(size: int, multiple: int, aspect: float, largest: int | None = None) -> list[Size]:
+    """Sizes of about size x size pixels, the square first, whose sides are multiples of `multiple`.
+
+    aspect: the largest ratio of the longer side to the shorter. largest: the longest side, px.
+    """
+    found = {(size, size)}
+    for short in range(multiple, size, multiple):
+        long = round(size * size / short / multiple) * multiple
+        if long <= aspect * short and (largest is None or long <= largest):
+            found |= {(short, long), (long, short)}
+    return sorted(found, key=lambda sides: (abs(_tallness(sides)), sides))
+
+
+def nearest_size(sides: Size, sizes: Sequence[Size]) -> Size:
+    """The size whose shape is the nearest to a picture's: the least of it is cut away."""
+    return min(sizes, key=lambda size: abs(_tallness(size) - _tallness(sides)))
+
+
+def _tallness(sides: Size) -> float:
+    return math.log(sides[0] / sides[1])
+
+
+def picture_sides(stored: bytes) -> Size:
+    """The height and width of a stored picture as it is looked at, by its header alone. ValueError for none."""
+    try:
+        with Image.open(io.BytesIO(stored)) as opened:
+            turned = opened.getexif().get(ORIENTATION, 1) >= 5
+            return (opened.width, opened.height) if turned else (opened.height, opened.width)
+    except (OSError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        raise ValueError(f"the picture can't be read: {error}") from None

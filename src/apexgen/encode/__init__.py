@@ -1,0 +1,51 @@
+"""From a source of prompts, or of pictures with captions, to what a training reads."""
+
+from rich.console import Console
+
+from apexgen.backbones.base import Backbone
+from apexgen.config import Data
+from apexgen.data.corpus import Batches
+from apexgen.data.source import open_source
+from apexgen.encode.live import Live
+from apexgen.encode.processes import processes
+from apexgen.encode.prompts import check_prompts, given_prompts, probe_prompts, prompts_in
+from apexgen.encode.start import encode_in_memory, encode_to_cache
+
+__all__ = ["check_prompts", "count_records", "encode", "given_prompts", "probe_prompts", "processes", "prompts_in"]
+
+
+def encode(data: Data, backbone: Backbone, pictures: bool, console: Console | None = None) -> Batches:
+    """Encode a source as the settings say: into memory, into a cache, or each step anew.
+
+    pictures: whether they are asked for. Raises ValueError, one line, for a source that is missing, empty or without
+    pictures where they are asked for, for too many bad records, and for settings of pictures where none are.
+    """
+    _check(data, pictures)
+    quiet = console or Console(quiet=True)
+    source = open_source(data, pictures)
+    if data.encode == "step":
+        size = backbone.size or backbone.native_size
+        return Live(source, backbone, data, (size, size) if pictures else None)
+    into = encode_in_memory if data.cache is None else encode_to_cache
+    return into(source, data, backbone, pictures, quiet)
+
+
+def count_records(data: Data) -> int:
+    """How many records a source has; ValueError for one that is missing or empty."""
+    source = open_source(data, pictures=False)
+    length = source.length()
+    if length is None:
+        length = sum(1 for _ in source.entries())
+        source.skipped.finish()
+    return length
+
+
+def _check(data: Data, pictures: bool) -> None:
+    if pictures:
+        return
+    for name, usual in (("aspect", 1.0), ("flip", False)):
+        if getattr(data, name) != usual:
+            raise ValueError(
+                f"data.{name} is of pictures, and the objective reads prompts alone; remove it, or write "
+                'objective.anchor = "data"'
+            )

@@ -1,0 +1,211 @@
+"""From a source's records to stores: what they lack is encoded, a chunk at once, and what is bad is told of."""
+
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from apexgen.backbones.base import Backbone
+from apexgen.data.picture import decode_picture
+from apexgen.data.record import Record
+from apexgen.data.sizes import Size, nearest_size, picture_sides
+from apexgen.encode import keys
+from apexgen.encode.store import Entry, Store
+from apexgen.encode.table import Table, as_bytes, as_keys
+from apexgen.generate import to_tensor
+
+TEXTS = 256  # encoded at once
+PICTURES, PIXELS = 256, 1 << 22  # encoded at once, at most
+NO_PICTURE = 'it has no picture and the objective needs one; or write objective.anchor = "teacher"'
+
+Thing = TypeVar("Thing")
+Picture = tuple[bytes | None, Size, bool]  # the stored bytes, the size it is cut to, whether it is mirrored
+
+
+@dataclass
+class Counts:
+    """What became of distinct captions or pictures."""
+
+    encoded: int = 0
+    reused: int = 0
+    bad: dict[bytes, str] = field(default_factory=dict)  # why, by key
+
+    def __str__(self) -> str:
+        return f"{self.encoded:,} encoded, {self.reused:,} reused, {len(self.bad):,} bad"
+
+
+def sum_counts(counts: Iterable[Counts]) -> Counts:
+    """The counts of several."""
+    total = Counts()
+    for each in counts:
+        total.encoded += each.encoded
+        total.reused += each.reused
+        total.bad |= each.bad
+    return total
+
+
+class Filler(Generic[Thing]):
+    """Encodes what a store lacks and this process is to do; what can't be encoded is bad, and the rest goes on."""
+
+    def __init__(
+        self,
+        store: Store,
+        encode: Callable[[Sequence[Thing]], Iterator[Entry]],
+        chunk: int,
+        mine: Callable[[bytes], bool],
+    ) -> None:
+        self.store, self.encode, self.chunk, self.mine = store, encode, chunk, mine
+        self.counts = Counts()
+        self._asked: set[bytes] = set()
+        self._waiting: dict[bytes, Thing] = {}
+
+    def ask(self, key: bytes, thing: Thing) -> None:
+        """See to it that the store will hold an entry."""
+        if key in self._asked:
+            return
+        self._asked.add(key)
+        if not self.mine(key):
+            return
+        if key in self.store:
+            self.counts.reused += 1
+            return
+        self._waiting[key] = thing
+        if len(self._waiting) == self.chunk:
+            self.finish()
+
+    def finish(self) -> None:
+        """Encode what waits: together, or one by one where something among it is bad."""
+        waiting, self._waiting = self._waiting, {}
+        try:
+            self._encode(waiting)
+        except ValueError:
+            for key, thing in waiting.items():
+                try:
+                    self._encode({key: thing})
+                except ValueError as error:
+                    self.counts.bad[key] = str(error)
+
+    def _encode(self, waiting: dict[bytes, Thing]) -> None:
+        if not waiting:
+            return
+        for key, entry in zip(waiting, self.encode(list(waiting.values())), strict=True):
+            self.store.add(key, entry)
+            self.counts.encoded += 1
+
+
+def encode_texts(backbone: Backbone, captions: Sequence[str]) -> Iterator[Entry]:
+    """The condition of each caption, without the tokens after its last that counts."""
+    c = backbone.encode_text(captions).to("cpu")
+    for row, mask in enumerate(c.mask):
+        length = int(mask.nonzero().max()) + 1 if mask.any() else 1
+        pooled = {} if c.pooled is None else {"pooled": c.pooled[row].clone()}
+        yield {"embeds": c.embeds[row, :length].clone(), "mask": mask[:length].clone()} | pooled
+
+
+def encode_pictures(backbone: Backbone, pictures: Sequence[Picture]) -> Iterator[Entry]:
+    """The latents of pictures of one size. ValueError for one that can't be read."""
+    with ThreadPoolExecutor() as pool:
+        decoded = list(pool.map(decode, pictures))
+    return ({"latents": latents.clone()} for latents in to_latents(backbone, decoded))
+
+
+def decode(picture: Picture) -> np.ndarray:
+    """A stored picture as (H, W, 3) in [0, 1] of its size. ValueError for one that can't be read, or none."""
+    stored, size, mirrored = picture
+    if stored is None:
+        raise ValueError(NO_PICTURE)
+    decoded = decode_picture(stored, size)
+    return decoded[:, ::-1] if mirrored else decoded
+
+
+def to_latents(backbone: Backbone, pictures: Sequence[np.ndarray]) -> Tensor:
+    """Latents (B, C, h, w) of pictures (H, W, 3) in [0, 1] of one size."""
+    return backbone.encode_image(to_tensor(np.stack(pictures)).to(backbone.device)).cpu()
+
+
+class Builder:
+    """Takes the records of a source one after another; in the end, the stores are filled and there is a table."""
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        texts: Store,
+        latents: Store | None,
+        sizes: Sequence[Size],
+        flip: bool,
+        mine: Callable[[bytes], bool],
+    ) -> None:
+        """sizes: of the buckets. latents: None where pictures are not asked for. mine: which keys are encoded here."""
+        self.sizes, self.sides = sizes, (False, True) if flip else (False,)
+        self._texts = Filler(texts, lambda captions: encode_texts(backbone, captions), TEXTS, mine)
+        self._pictures: list[Filler[Picture]] = []
+        if latents is not None:
+            for height, width in sizes:
+                chunk = max(1, min(PICTURES, PIXELS // (height * width)))
+                self._pictures.append(
+                    Filler(latents, lambda pictures: encode_pictures(backbone, pictures), chunk, mine)
+                )
+        self._names: dict[bytes, tuple[int, str]] = {}  # of distinct captions: row and text
+        self._records: list[tuple[str, tuple[int, ...], tuple[float, ...], list[bytes], int]] = []
+
+    def take(self, record: Record) -> None:
+        """Ask for what a record needs. ValueError for one whose picture is missing or has no readable header."""
+        bucket, pictures = 0, list[bytes]()
+        if self._pictures:
+            bucket, pictures = self._ask_picture(record.picture)
+        drawn = [
+            (caption, weight) for caption, weight in zip(record.captions, record.weights, strict=True) if weight > 0
+        ]
+        rows = []
+        for caption, _ in drawn:
+            key = keys.text_key(caption)
+            self._texts.ask(key, caption)
+            rows.append(self._names.setdefault(key, (len(self._names), caption))[0])
+        self._records.append((record.key, tuple(rows), tuple(weight for _, weight in drawn), pictures, bucket))
+
+    def _ask_picture(self, stored: bytes | None) -> tuple[int, list[bytes]]:
+        if stored is None:
+            raise ValueError(NO_PICTURE)
+        bucket = self.sizes.index(nearest_size(picture_sides(stored), self.sizes)) if len(self.sizes) > 1 else 0
+        content, size, asked = keys.picture_content(stored), self.sizes[bucket], []
+        for mirrored in self.sides:
+            asked.append(keys.picture_key(content, size, mirrored))
+            self._pictures[bucket].ask(asked[-1], (stored, size, mirrored))
+        return bucket, asked
+
+    def finish(self) -> tuple[Counts, Counts]:
+        """Encode what waits and flush the stores; what became of captions and pictures."""
+        fillers = (self._texts, *self._pictures)
+        for filler in fillers:
+            filler.finish()
+        for filler in fillers:
+            filler.store.flush()
+        return self._texts.counts, sum_counts(filler.counts for filler in self._pictures)
+
+    def bad(self, texts: Counts, pictures: Counts) -> list[tuple[str, str]]:
+        """The records that can't be used, each with a reason, once every process has filled its share."""
+        found, names = list[tuple[str, str]](), list(self._names)
+        for name, rows, _, asked, _ in self._records:
+            reasons = [texts.bad.get(names[row]) for row in rows] + [pictures.bad.get(key) for key in asked]
+            found += [(name, reason) for reason in reasons if reason][:1]
+        return found
+
+    def table(self, bad: Container[str]) -> Table:
+        """The table of the records that are not bad."""
+        kept = [record for record in self._records if record[0] not in bad]
+        most = max(len(rows) for _, rows, *_ in kept)
+        words = [caption.encode() for _, caption in self._names.values()]
+        used = sorted({bucket for *_, bucket in kept})
+        return Table(
+            texts=as_keys(list(self._names)),
+            letters=as_bytes(b"".join(words)),
+            ends=torch.tensor([len(word) for word in words]).cumsum(0),
+            rows=torch.tensor([rows + rows[:1] * (most - len(rows)) for _, rows, *_ in kept]),
+            weights=torch.tensor([weights + (0.0,) * (most - len(weights)) for _, _, weights, *_ in kept]),
+            pictures=as_keys([asked[side] for side in range(len(self.sides)) for *_, asked, _ in kept if asked]),
+            buckets=torch.tensor([used.index(bucket) for *_, bucket in kept]),
+        )

@@ -1,0 +1,115 @@
+"""A model's own pictures of a list of prompts, as data to train on: tars in the layout of webdataset.
+
+A tar holds the pictures of a fixed stretch of the list and appears whole or not at all; a prompt's noise has the seed
+of its place. So whoever goes on, and with however many processes, ends with the same files.
+"""
+
+import hashlib
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from rich.console import Console
+
+from apexgen.backbones.base import Backbone
+from apexgen.condition import Condition
+from apexgen.config import validate
+from apexgen.distill import open_backbone
+from apexgen.encode import processes, prompts_in
+from apexgen.files import write_whole
+from apexgen.generate import draw_noise, make_pictures
+from apexgen.sample import uniform_grid
+from apexgen.velocities import guided
+
+INDEX = "index.json"
+PIXELS = 1 << 22  # drawn at once, at most
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What decides the pictures beside the prompts."""
+
+    model: str  # a pipeline folder, or "scenes"
+    steps: int
+    guidance: float
+    seed: int  # of the first prompt's noise
+    size: int | None  # pixels a side
+    shard: int  # pictures a tar
+
+
+def run_synthesis(plan: Plan, prompts: Path, out: Path, console: Console) -> None:
+    """Draw every prompt of a file into tars in `out`, this process its share; what is there already is left.
+
+    Each picture is KEY.png with KEY.txt, its prompt, and KEY.json, its seed; index.json says how they were made.
+    Raises ValueError for a bad file of prompts, steps < 1, and for a folder begun with another plan or other prompts.
+    """
+    check_webdataset()
+    uniform_grid(plan.steps)
+    texts = prompts_in(prompts, f"--prompts {prompts}")
+    ranks = processes()  # first: each then has a device of its own
+    backbone = open_backbone(validate({"model": {"path": plan.model, "size": plan.size}}))
+    out.mkdir(parents=True, exist_ok=True)
+    _begin(plan, texts, out, ranks.is_main_process)
+    ranks.wait_for_everyone()
+    tars = [out / f"{first // plan.shard:06d}.tar" for first in range(0, len(texts), plan.shard)]
+    missing = [number for number, tar in enumerate(tars) if not tar.is_file()]
+    with console.status("") as status:
+        null = backbone.encode_text([""])
+        for done, number in enumerate(missing[ranks.process_index :: ranks.num_processes]):
+            status.update(f"{tars[number].name}: {done} of {len(missing)} missing tars done here")
+            first = number * plan.shard
+            pictures = _draw(plan, backbone, null, texts[first : first + plan.shard], plan.seed + first)
+            write_whole(tars[number], _tar(plan, texts, first, pictures))
+    ranks.wait_for_everyone()
+    if ranks.is_main_process:
+        console.print(f"{out}: {len(texts)} pictures, {len(missing)} of {len(tars)} tars made now", soft_wrap=True)
+
+
+def check_webdataset() -> None:
+    """ValueError where webdataset is not installed."""
+    try:
+        import webdataset  # noqa: F401
+    except ImportError:
+        raise ValueError('tars need webdataset; write: pip install "apexgen[data]"') from None
+
+
+def _begin(plan: Plan, texts: Sequence[str], out: Path, first_process: bool) -> None:
+    """Write the index, or refuse a folder whose index is another's."""
+    digest = hashlib.sha256("\n".join(texts).encode()).hexdigest()
+    index = asdict(plan) | {"prompts": len(texts), "prompts_sha256": digest, "seeds": "seed + the prompt's place"}
+    file = out / INDEX
+    before = json.loads(file.read_text()) if file.is_file() else None
+    if before is None and first_process:
+        write_whole(file, json.dumps(index, indent=1).encode())
+    for name, value in index.items():
+        if before is not None and before.get(name) != value:
+            raise ValueError(
+                f"{out} was begun with {name} = {before.get(name)!r}, not {value!r}; write --out elsewhere"
+            )
+
+
+def _draw(plan: Plan, backbone: Backbone, null: Condition, prompts: Sequence[str], seed: int) -> np.ndarray:
+    """The pictures (B, H, W, 3) in [0, 1] of some prompts, noises from `seed` on."""
+    channels, height, width = backbone.latent_shape()
+    chunk = max(1, PIXELS // (height * width * backbone.pipeline.vae_scale_factor**2))
+    noise = draw_noise(range(seed, seed + len(prompts)), (channels, height, width))
+    teacher = guided(backbone, null.to(backbone.device), plan.guidance)
+    return make_pictures(backbone, teacher, backbone.encode_text(prompts), noise, plan.steps, chunk=chunk)
+
+
+def _tar(plan: Plan, texts: Sequence[str], first: int, pictures: np.ndarray) -> bytes:
+    """The bytes of a tar; the same pictures make the same bytes."""
+    from webdataset import TarWriter
+
+    file = io.BytesIO()
+    with TarWriter(file, encoder=False, mtime=0) as tar:
+        for place, picture in enumerate(pictures, start=first):
+            stored, told = io.BytesIO(), {"prompt": texts[place], "seed": plan.seed + place}
+            Image.fromarray((picture * 255).round().astype(np.uint8)).save(stored, "png")
+            sample = {"png": stored.getvalue(), "txt": texts[place].encode(), "json": json.dumps(told).encode()}
+            tar.write({"__key__": f"{place:09d}"} | sample)
+    return file.getvalue()

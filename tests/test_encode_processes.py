@@ -1,0 +1,123 @@
+"""Real processes: an `apexgen encode` that is killed and goes on, two that share the work, and the same of pictures."""
+
+import os
+import signal
+import socket
+import tarfile
+import time
+from pathlib import Path
+
+import pytest
+from kills import CONTEXT, _command, start
+
+from apexgen.scenes.prompts import draw_captions
+
+CAPTIONS = sorted({caption.text for caption in draw_captions(1200, held_out=False, seed=1)})
+
+
+def shared(rank, port, log, arguments):
+    """One of two processes as torchrun would start them."""
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    _command(log, arguments)
+
+
+def run(log, *arguments):
+    process = start(log, *arguments)
+    process.join()
+    assert process.exitcode == 0, log.read_text()
+    return log.read_text()
+
+
+def run_shared(folder, *arguments):
+    """What each of two processes printed."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    logs = [folder / f"log-{rank}" for rank in range(2)]
+    processes = [CONTEXT.Process(target=shared, args=(rank, port, logs[rank], arguments)) for rank in range(2)]
+    for process in processes:
+        process.start()
+    for process, log in zip(processes, logs, strict=True):
+        process.join()
+        assert process.exitcode == 0, log.read_text()
+    return [log.read_text() for log in logs]
+
+
+def kill_when(process, happened):
+    while not happened():
+        assert process.is_alive()
+        time.sleep(0.002)
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+
+
+def contents(folder, pattern):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.glob(pattern))}
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("source")
+    (folder / "prompts.txt").write_text("\n".join(CAPTIONS))
+    (folder / "run.toml").write_text(f'[data]\nsource = "{folder / "prompts.txt"}"\n')
+    return folder
+
+
+@pytest.fixture(scope="module")
+def alone(source):
+    """The cache of an encode that was left alone."""
+    run(source / "log", "encode", str(source / "run.toml"), f"data.cache={source / 'cache'}")
+    return source / "cache"
+
+
+def test_a_killed_encode_goes_on_and_ends_with_the_same_files(source, alone, tmp_path):
+    cache = tmp_path / "cache"
+    command = ("encode", str(source / "run.toml"), f"data.cache={cache}")
+    kill_when(start(tmp_path / "log", *command), lambda: any(cache.glob("texts-*/[!.]*")))
+    kept = {path: path.stat().st_mtime_ns for path in cache.glob("texts-*/[!.]*")}
+    assert kept and not any(cache.glob("records-*"))
+    said = run(tmp_path / "log", *command)
+    assert f"captions: {len(CAPTIONS) - 1024 * len(kept):,} encoded, {1024 * len(kept):,} reused, 0 bad" in said
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    assert contents(cache, "texts-*/*") == contents(alone, "texts-*/*")
+
+
+def test_processes_share_the_work_and_hold_what_one_would(source, alone, tmp_path):
+    from safetensors.torch import load_file
+
+    cache = tmp_path / "cache"
+    first, other = run_shared(tmp_path, "encode", str(source / "run.toml"), f"data.cache={cache}")
+    assert f"captions: {len(CAPTIONS):,} encoded, 0 reused, 0 bad" in first and "encoded" not in other
+    [mine, whole] = [
+        {name: tensor for path in sorted(folder.glob("texts-*/*")) for name, tensor in load_file(path).items()}
+        for folder in (cache, alone)
+    ]
+    assert mine.keys() == whole.keys()
+    assert max((mine[name].float() - whole[name].float()).abs().max() for name in mine) < 1e-5
+    assert len(list(cache.glob("texts-*/*"))) > len(list(alone.glob("texts-*/*")))  # each wrote its own
+
+
+def synthesis(folder: Path, source: Path) -> tuple[str, ...]:
+    (source / "few.txt").write_text("\n".join(CAPTIONS[:10]))
+    given = ("--prompts", str(source / "few.txt"), "--out", str(folder), "--steps", "3", "--shard", "2", "--seed", "5")
+    return ("synthesize", "scenes", *given)
+
+
+def test_synthesis_goes_on_after_a_kill_and_is_shared_with_the_same_files(source, tmp_path):
+    whole = tmp_path / "whole"
+    run(tmp_path / "log", *synthesis(whole, source))
+    expected = contents(whole, "*")
+    assert len(expected) == 6
+    killed = tmp_path / "killed"
+    kill_when(start(tmp_path / "log", *synthesis(killed, source)), lambda: (killed / "000001.tar").is_file())
+    made = {path: path.stat().st_mtime_ns for path in killed.glob("*.tar")}
+    assert f"{5 - len(made)} of 5 tars made now" in run(tmp_path / "log", *synthesis(killed, source)).replace("\n", " ")
+    assert {path: path.stat().st_mtime_ns for path in made} == made
+    assert contents(killed, "[!.]*") == expected
+    run_shared(tmp_path, *synthesis(tmp_path / "shared", source))
+    assert contents(tmp_path / "shared", "*") == expected
+    with tarfile.open(whole / "000002.tar") as tar:
+        assert tar.getnames() == [f"{place:09d}.{kind}" for place in (4, 5) for kind in ("json", "png", "txt")]
+        assert tar.extractfile("000000005.txt").read().decode() == CAPTIONS[5]

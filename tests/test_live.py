@@ -1,0 +1,59 @@
+"""Records encoded at the step: the batch of a step whenever it is asked for, and every record once an epoch."""
+
+import pytest
+import torch
+
+from apexgen.backbones.diffusion import load_backbone
+from apexgen.config import Data
+from apexgen.encode import encode, live
+from apexgen.scenes.pipeline import FOLDER
+from test_encode import pictures, same  # noqa: F401
+
+
+@pytest.fixture(scope="module")
+def net():
+    return load_backbone(FOLDER)
+
+
+def opened(net, source, **others):
+    return encode(Data(source=str(source), encode="step", **others), net, pictures=True)
+
+
+def test_a_step_is_the_same_after_a_resume_and_from_memory(net, pictures, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(live, "BLOCK", 4)  # of six records: blocks lie across epochs
+    going_on = opened(net, pictures, flip=True, drop_captions=0.3)
+    batches = [going_on.batch(step, 3, 0) for step in range(9)]
+    for step in (0, 5, 8):
+        same(opened(net, pictures, flip=True, drop_captions=0.3).batch(step, 3, 0), batches[step])
+    part, whole = going_on.batch(8, 3, 0, slice(1, 2)), batches[8]
+    torch.testing.assert_close(part.x, whole.x[1:2])
+
+
+def test_every_record_comes_once_an_epoch(net, pictures, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(live, "BLOCK", 4)
+    stream = opened(net, pictures)
+    places = torch.cat([stream.records(step, 3, 0) for step in range(8)])  # 24 places, six blocks
+    assert sorted(places.tolist()) == list(range(24)) and places.tolist() != list(range(24))
+    keys = [stream._block(place // 4)[place % 4].key for place in sorted(places.tolist())]
+    assert keys == sorted(set(keys)) * 4
+
+
+def test_a_source_in_memory_gives_the_same_first_epoch(net, pictures):  # noqa: F811
+    stream, memory = opened(net, pictures), encode(Data(source=str(pictures)), net, pictures=True)
+    for step in range(2):
+        torch.testing.assert_close(stream.batch(step, 3, 0).x, memory.batch(step, 3, 0).x)
+
+
+def test_a_bad_picture_gives_its_place_to_the_next(net, pictures, tmp_path):  # noqa: F811
+    import shutil
+
+    source = shutil.copytree(pictures, tmp_path / "source")
+    (source / "2.png").write_bytes(b"no picture")
+    stream = opened(net, source, bad_limit=0.5)
+    first, again = (opened(net, source, bad_limit=0.5).batch(0, 6, 0) for _ in range(2))
+    same(first, again)
+    assert stream.batch(0, 6, 0).x.isfinite().all() and list(stream.source.skipped.why) == ["2.png"]
+    for place in range(6):
+        (source / f"{place}.png").write_bytes(b"")
+    with pytest.raises(ValueError, match="no picture of 6 records in a row can be read"):
+        opened(net, source, bad_limit=1.0).batch(0, 2, 0)
