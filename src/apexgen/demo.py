@@ -10,7 +10,8 @@ import numpy as np
 from rich.console import Console
 
 from apexgen.config import Run, load_run
-from apexgen.distill import base_folder, distill, peak_memory_bytes
+from apexgen.cost import peak_memory_bytes
+from apexgen.distill import base_folder, distill
 from apexgen.evaluate.scenes import Examination
 from apexgen.export.diffusers import export_student, refuse_second_time
 from apexgen.export.run import check_export, take_export_proof

@@ -7,6 +7,8 @@ import typer
 
 from apexgen.cli.app import app, console
 
+CHECKPOINT = "Of a run: latest, best (train.keep_best), or a step."
+
 
 @app.command()
 def sample(
@@ -22,6 +24,7 @@ def sample(
     grid: Annotated[int, typer.Option(min=1, help="Pictures a prompt.")] = 1,
     size: Annotated[int | None, typer.Option(help="Pixels a side; the model's own unless given.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the first picture's noise; each has the next one.")] = 0,
+    checkpoint: Annotated[str, typer.Option(help=CHECKPOINT)] = "latest",
 ) -> None:
     """Draw prompts with a run's student, a pipeline, or a pipeline and a LoRA.
 
@@ -34,7 +37,7 @@ def sample(
 
     texts = given_prompts(prompt or [], prompts)
     uniform_grid(steps)  # refuses steps < 1 before anything is opened
-    drawer = open_model(folder, lora, size).drawer(steps, guidance)
+    drawer = open_model(folder, lora, size, checkpoint=checkpoint).drawer(steps, guidance)
     if out.suffix == ".png":
         save_grid(drawer, texts, seed, out, grid)
     else:
@@ -48,6 +51,7 @@ def export(
     run: Annotated[Path, typer.Argument(help="A run's folder.")],
     to: Annotated[str, typer.Option(help="diffusers or comfyui, a LoRA; merged, a whole pipeline.")] = "diffusers",
     out: Annotated[Path | None, typer.Option(help="A new folder; export-<to> in the run's unless given.")] = None,
+    checkpoint: Annotated[str, typer.Option(help=CHECKPOINT)] = "latest",
 ) -> None:
     """Export a run's student, reopen it, and compare its pictures.
 
@@ -55,7 +59,7 @@ def export(
     """
     from apexgen.export.run import export_run
 
-    exported = export_run(run, to, out)
+    exported = export_run(run, to, out, checkpoint)
     seen = "" if exported.difference is None else f", pictures differ by at most {exported.difference:.1e}"
     console.print(f"{exported.folder}: {exported.modules} modules took effect{seen}", soft_wrap=True)
 
