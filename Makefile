@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 TORCH := $(shell grep '^torch==' constraints.txt)
 
-.PHONY: demo test ablations lint
+.PHONY: demo test ablations docs lint
 
 demo: $(READY)
 	$(BIN)/apexgen demo
@@ -21,7 +21,11 @@ ablations: $(READY)
 	  $(BIN)/apexgen compare $$file --folder build/ablations/$$name && cp build/ablations/$$name/compare.md docs/ablations/$$name.md || exit 1; \
 	done
 
-lint: $(READY)
+# The site, in build/site; a broken link or a page that the navigation lacks fails it.
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+lint: $(READY) docs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

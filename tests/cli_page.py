@@ -14,9 +14,11 @@ PAGE = Path(__file__).parent.parent / "docs" / "cli.md"
 HEAD = """\
 # The command line
 
-    apexgen COMMAND --help         # options, and an example that works
-    apexgen --install-completion   # for your shell; --show-completion prints it
-    apexgen --version
+    apexgen --help                 # all commands
+    apexgen train --help           # one: its options, and an example
+
+`apexgen --install-completion` completes commands in your shell, `--show-completion` prints how; `apexgen --version` is this
+version.
 
 Exit codes, of every command:
 

@@ -10,12 +10,13 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 import torch
 from kills import CONTEXT
 
-from apexgen.checkpoint import ASIDE, MANIFEST, State, checkpoints, load, load_latest, save
+from apexgen.checkpoint import ASIDE, BEST, MANIFEST, State, checkpoints, find, load, load_latest, save
 
 
 def state(step, size=8):
@@ -212,21 +213,6 @@ def test_what_stepped_aside_is_used_until_another_takes_its_place(tmp_path):
     assert same(vars(load_latest(tmp_path, pytest.fail)), vars(third))
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(folder)]
-    try:
-        mounted = subprocess.run(command, capture_output=True, check=False).returncode == 0
-    except FileNotFoundError:
-        mounted = False
-    if not mounted:
-        pytest.skip("mounting a small disk needs root")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
-
-
 @pytest.mark.parametrize("big", ["weights", "average", "optimizer"])
 def test_a_full_disk_is_an_oserror_and_changes_nothing(small_disk, big):
     before = state(1)
@@ -237,6 +223,21 @@ def test_a_full_disk_is_an_oserror_and_changes_nothing(small_disk, big):
         save(small_disk, State(2, **too_much), "", keep=1)
     assert names(small_disk) == ["step-00000001"]
     assert same(vars(load_latest(small_disk, pytest.fail)), vars(before))
+
+
+def test_a_full_disk_leaves_the_best_and_its_name(small_disk):
+    """Though the new one would be the best: nothing is removed for it before it is whole."""
+    first, second = {"step": 1, "value": 0.5}, {"step": 3, "value": 0.9}
+    save(small_disk, replace(state(1), best=first), "", keep=1)
+    save(small_disk, replace(state(2), best=first), "", keep=1)
+    before = (small_disk / BEST).read_text()
+    with pytest.raises(OSError, match="No space left"):
+        save(small_disk, State(3, {"a": torch.randn(1024, 512)}, {}, {}, best=second), "", keep=1)
+    assert names(small_disk) == [BEST, "step-00000001", "step-00000002"]
+    assert (small_disk / BEST).read_text() == before
+    assert find(small_disk, "best", pytest.fail).name == "step-00000001"
+    save(small_disk, replace(state(3), best=second), "", keep=1)
+    assert names(small_disk) == [BEST, "step-00000003"]
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from apexgen.backbones.diffusion import load_backbone
 from apexgen.config import Data
 from apexgen.encode import encode, live
 from apexgen.scenes.pipeline import FOLDER
+from stored import picture, write_tar
 from test_encode import pictures, same  # noqa: F401
 
 
@@ -36,6 +37,25 @@ def test_every_record_comes_once_an_epoch(net, pictures, monkeypatch):  # noqa: 
     assert sorted(places.tolist()) == list(range(24)) and places.tolist() != list(range(24))
     keys = [stream._block(place // 4)[place % 4].key for place in sorted(places.tolist())]
     assert keys == sorted(set(keys)) * 4
+
+
+def test_shards_come_in_another_order_every_epoch_and_a_resumed_run_reads_on(net, tmp_path, monkeypatch):
+    monkeypatch.setattr(live, "BLOCK", 4)
+    for shard, count in enumerate((7, 5, 9)):
+        captions = [(f"{n}.txt", b" " if (shard, n) == (1, 2) else b"a ring") for n in range(count)]  # one has none
+        members = [(f"{n}.png", picture(n)) for n in range(count)]
+        write_tar(tmp_path / f"{shard}.tar", sorted(captions + members))
+
+    def keys(first, last):
+        opened_now = opened(net, tmp_path, bad_limit=0.5)
+        return [opened_now._block(place // 4)[place % 4].key for place in range(first, last)]
+
+    whole = keys(0, 80)
+    epochs = [whole[first : first + 20] for first in (0, 20, 40, 60)]
+    assert all(sorted(epoch) == sorted(set(whole)) and len(set(epoch)) == 20 for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) > 1
+    for first in (1, 19, 20, 45):
+        assert keys(first, 80) == whole[first:]
 
 
 def test_a_source_in_memory_gives_the_same_first_epoch(net, pictures):  # noqa: F811

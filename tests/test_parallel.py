@@ -234,8 +234,8 @@ def command_on_poison(*arguments: str) -> None:
     """A command that finds something not finite in the rows of the second process only."""
     honest = distill.encode
 
-    def poisoned(data, backbone, pictures):
-        corpus = honest(data, backbone, pictures)
+    def poisoned(*given):
+        corpus = honest(*given)
         record = corpus.records(1, 2, seed=1)[1]
         embeds = corpus.conditions.embeds.clone()
         embeds[corpus.rows[record]] = float("nan")

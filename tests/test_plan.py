@@ -8,14 +8,16 @@ from rich.console import Console
 
 from apexgen import checkpoint
 from apexgen.config import dump_run
+from apexgen.distill import distill
 from apexgen.parallel import settle
-from apexgen.plan import Plan, checkpoints_held, describe, make_plan, refuse_impossible, show_plan, size
+from apexgen.plan import Plan, describe, make_plan, refuse_impossible, show_plan
+from apexgen.room import check_room, checkpoints_held, size
 from small import short_run, trainer
 
 QUIET = Console(quiet=True)
 PLAN = Plan(
     parameters=10, trainable=2, memory={"weights": 40, "activations": 8}, records=12, seen=8, measured=2, seconds=0.5,
-    checkpoint=100, disk_needed=300, disk_free=10_000,
+    checkpoint=100, disk_needed=300, disk_free=10_000, memory_there=50,
 )  # fmt: skip
 
 
@@ -44,7 +46,7 @@ def test_a_network_has_the_parameters_it_came_with(tmp_path):
 
 def test_the_disk_holds_one_checkpoint_more_than_is_kept_and_no_more_than_are_saved(tmp_path):
     held = [
-        checkpoints_held(short_run(tmp_path, "train.steps=10", "train.save_every=3", f"train.keep={keep}"))
+        checkpoints_held(short_run(tmp_path, "train.steps=10", "train.save_every=3", f"train.keep={keep}").train)
         for keep in (1, 3, 100)
     ]
     assert held == [2, 4, 4]  # at steps 3, 6, 9 and 10
@@ -67,7 +69,7 @@ def test_each_of_several_processes_holds_its_part(tmp_path, monkeypatch):
 
 def test_what_the_disk_can_not_hold_is_refused_with_the_most_that_it_can(tmp_path):
     def needed(run, free):
-        return replace(PLAN, disk_needed=100 * checkpoints_held(run), disk_free=free)
+        return replace(PLAN, disk_needed=100 * checkpoints_held(run.train), disk_free=free)
 
     run = short_run(tmp_path, "train.steps=100", "train.save_every=1", "train.keep=20")
     refuse_impossible(run, needed(run, 2100))
@@ -75,8 +77,35 @@ def test_what_the_disk_can_not_hold_is_refused_with_the_most_that_it_can(tmp_pat
         refuse_impossible(run, needed(run, 799))
     nearest = short_run(tmp_path, "train.steps=100", "train.save_every=1", "train.keep=6")
     refuse_impossible(nearest, needed(nearest, 799))
-    with pytest.raises(ValueError, match=r"write folder = on a disk with 2\.1 kB free"):
+    with pytest.raises(ValueError, match=r"; write train\.save_every = 100$"):
         refuse_impossible(run, needed(run, 150))
+    with pytest.raises(ValueError, match=r"write folder = on a disk with 2\.1 kB free"):
+        refuse_impossible(run, needed(run, 50))
+
+
+def test_the_best_is_given_up_last_but_one(tmp_path):
+    run = short_run(
+        tmp_path, "train.steps=100", "train.save_every=1", "train.evaluate_every=10", "train.keep_best=one_step_score"
+    )
+    assert checkpoints_held(run.train) == 4  # two newest, the best, a new one
+    for free, words in (
+        (399, "write train.keep = 1"),
+        (299, "remove train.keep_best and write train.keep = 1"),
+        (199, "remove train.keep_best and write train.save_every = 100"),
+    ):
+        with pytest.raises(ValueError, match=rf"; {words}$"):
+            check_room(run, 100, free)
+    check_room(run, 100, 400)
+
+
+def test_what_the_memory_can_not_hold_is_refused_with_the_same_step_in_parts(tmp_path):
+    run = short_run(tmp_path, "train.batch=12", "train.accumulate=2")
+    plan = replace(PLAN, memory={"weights": 40, "activations": 24}, memory_there=50)
+    with pytest.raises(ValueError, match=r"needs 64\.0 B of memory .*batch = 4 and train\.accumulate = 6, a step"):
+        refuse_impossible(run, plan)
+    refuse_impossible(short_run(tmp_path, "train.batch=4"), replace(plan, memory={"weights": 40, "activations": 8}))
+    with pytest.raises(ValueError, match=r"write model\.weights"):
+        refuse_impossible(run, replace(plan, memory_there=41))
 
 
 def test_a_run_beyond_any_disk_is_refused_and_nothing_is_written(tmp_path):
@@ -104,3 +133,9 @@ def test_sizes_are_in_units_of_a_thousand():
     assert [size(count) for count in (0, 999, 1000, 13_800_000, 2 * 10**15)] == [
         "0.0 B", "999.0 B", "1.0 kB", "13.8 MB", "2,000.0 TB",
     ]  # fmt: skip
+
+
+def test_a_run_is_refused_by_a_small_disk_before_anything_is_written(small_disk):
+    with pytest.raises(ValueError, match=r"/run needs 27\.\d MB for checkpoints and its disk has .* kB free; write "):
+        distill(short_run(small_disk / "run"), QUIET)
+    assert list(small_disk.iterdir()) == []

@@ -13,7 +13,14 @@ from small import SHORT
 def test_a_step_of_flow_matching_is_one_forward_and_one_backward(tmp_path):
     settings = [one for one in SHORT if not one.startswith("objective")]
     run = load_run(
-        None, [f"folder={tmp_path / 'run'}", "objective.name=flow_matching", *settings, "train.accumulate=2"]
+        None,
+        [
+            f"folder={tmp_path / 'run'}",
+            "objective.name=flow_matching",
+            *settings,
+            "train.accumulate=2",
+            "train.evaluate_every=1",
+        ],
     )
     distill(run, Console(quiet=True))
     told = json.loads((tmp_path / "run" / "run.json").read_text())

@@ -49,6 +49,7 @@ def test_metrics_hold_every_step_once_after_a_resume(tmp_path):
     assert [line["step"] for line in lines] == [1, 2, 3, 4]
     assert {"fake", "anchor", "kl", "gap", "gradient_norm", "learning_rate"} <= lines[-1].keys()
     assert "kl" not in lines[0]  # the fake field is warmed up first
+    assert all(line["steps_per_second"] > 0 and line["peak_memory_bytes"] > 1e8 for line in lines)
 
 
 def test_a_line_cut_short_by_a_kill_is_taken_again(tmp_path):
@@ -173,6 +174,20 @@ def test_batches_of_one_step_are_one_batch(name, objective):
     assert logs[0] == pytest.approx(logs[1], rel=1e-5)
     one, other = (torch.cat([w.grad.flatten() for w in made.student.trained.values()]) for made in (cut, whole))
     assert (one - other).abs().max() < 3e-6 * other.norm()  # in float32; 1.6e-6 is seen
+
+
+def test_batches_of_one_with_a_shared_anchor_are_one_batch():
+    """Half of the batches have no anchor at all, and a process that has no row of it has the same terms to log."""
+    settings = ("model.precision=float32", "model.rank=2", "objective.warmup=0", "objective.anchor_share=0.5")
+    cut = trainer_of("apex", *settings, "train.batch=1", "train.accumulate=4")
+    whole = trainer_of("apex", *settings, "train.batch=4")
+    logs = []
+    for made in (cut, whole):
+        perturb(made.student)
+        logs.append(made._descend())
+    assert logs[0] == pytest.approx(logs[1], rel=1e-5)
+    one, other = (torch.cat([w.grad.flatten() for w in made.student.trained.values()]) for made in (cut, whole))
+    assert (one - other).abs().max() < 1e-6 * other.norm()
 
 
 def test_an_epoch_sees_every_record_once_however_steps_are_cut():

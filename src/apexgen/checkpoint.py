@@ -26,14 +26,15 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from apexgen.files import sync
+from apexgen.files import sync, write_whole
 from apexgen.parallel import ALONE, Team
 from apexgen.shard import whole
 
 MANIFEST = "manifest.json"
+BEST = "best.json"  # beside the checkpoints: which of them was best, and how good
 GROUPS = ("student", "average", "kept", "moments")  # of tensors, one file or several each
 ALWAYS = ("student.safetensors", "average.safetensors", "optimizer.pt")  # what no checkpoint is without
-TRAINING = ("optimizer", "step", "skipped", "skipped_in_a_row")  # what optimizer.pt holds of a State
+TRAINING = ("optimizer", "step", "skipped", "skipped_in_a_row", "best")  # what optimizer.pt holds of a State
 PIECE = 5_000_000_000  # bytes of a file of tensors, or of its only one
 ASIDE = ".old"  # ends the name of a checkpoint while another of its step takes its place
 
@@ -49,15 +50,16 @@ class State:
     kept: dict[str, Tensor] = field(default_factory=dict)  # the student's snapshot, where its objective took one
     skipped: int = 0  # steps that were not finite, so far
     skipped_in_a_row: int = 0  # those of them just before `step`
+    best: dict[str, Any] | None = None  # the best evaluation so far: its "step", "metric", "prompts" and "value"
 
 
 def save(folder: Path, state: State, config: str, keep: int, team: Team = ALONE) -> Path:
-    """Write folder/step-00000100 atomically, then remove all but the newest `keep`.
+    """Write folder/step-00000100 atomically, then remove all but the newest `keep` and the best one.
 
     Raises OSError (disk full, say) with nothing half-written and no older checkpoint removed. Every process of a team
     calls it; where the first can't write, the others raise Elsewhere.
     """
-    target = folder / f"step-{state.step:08d}"
+    target = folder / name_of(state.step)
     partial = folder / f".partial-{state.step:08d}"
     team.by_first(bind(_begin, partial))
     try:
@@ -69,7 +71,7 @@ def save(folder: Path, state: State, config: str, keep: int, team: Team = ALONE)
         if _disk_is_full(error):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target)) from error
         raise
-    team.by_first(bind(_keep_newest, target, keep))
+    team.by_first(bind(_keep, target, keep, state.best))
     return target
 
 
@@ -79,10 +81,16 @@ def _begin(partial: Path) -> None:
     partial.mkdir(parents=True)
 
 
-def _keep_newest(target: Path, keep: int) -> None:
+def _keep(target: Path, keep: int, best: dict[str, Any] | None) -> None:
+    """Name the best checkpoint, then remove the others that are no longer among the newest."""
+    if best is None:
+        (target.parent / BEST).unlink(missing_ok=True)
+    else:
+        write_whole(target.parent / BEST, (json.dumps(best) + "\n").encode())
     reached = [path for path in checkpoints(target.parent) if path.stem <= target.name]
     for old in reached[:-keep]:  # later ones are broken, else the run had gone on from them
-        _remove(old)
+        if best is None or old.stem != name_of(best["step"]):
+            _remove(old)
 
 
 def _write(folder: Path, state: State, config: str, team: Team) -> None:
@@ -154,6 +162,31 @@ def _remove(path: Path) -> None:
     shutil.rmtree(hidden)
 
 
+def name_of(step: int) -> str:
+    """The folder of a step's checkpoint."""
+    return f"step-{step:08d}"
+
+
+def find(folder: Path, which: str, report: Callable[[str], None]) -> Path | None:
+    """Where a checkpoint is: the "latest" whole one, the "best", or that of a step; None where there is none at all.
+
+    ValueError for one that was not kept or is broken, with those that there are.
+    """
+    if which == "latest" or not checkpoints(folder):
+        return find_latest(folder, report)
+    steps = [int(path.stem.removeprefix("step-")) for path in checkpoints(folder)]
+    there = f"write --checkpoint latest, or one of {', '.join(map(str, steps))}"
+    if which == "best" and not (folder / BEST).is_file():
+        raise ValueError(f"--checkpoint best: {folder} has none, as train.keep_best was not set; {there}")
+    step = str(json.loads((folder / BEST).read_text())["step"]) if which == "best" else which
+    if not step.isdecimal() or int(step) not in steps:
+        raise ValueError(f"--checkpoint {which}: there is none in {folder}; {there}")
+    path = folder / name_of(int(step))
+    if fault := find_fault(path):
+        raise ValueError(f"--checkpoint {which}: {path} is broken ({fault}); {there}")
+    return path
+
+
 def load_latest(folder: Path, report: Callable[[str], None]) -> State | None:
     """The newest checkpoint that is whole, or None; a damaged one is reported in a line and passed over."""
     path = find_latest(folder, report)
@@ -180,7 +213,10 @@ def load(path: Path) -> State:
 
 def read(path: Path) -> State:
     """A checkpoint whose files were found whole; its tensors stay on the disk until they are used."""
-    training = {"skipped": 0, "skipped_in_a_row": 0} | torch.load(path / "optimizer.pt", weights_only=True)
+    training = {"skipped": 0, "skipped_in_a_row": 0, "best": None}
+    training |= torch.load(path / "optimizer.pt", weights_only=True)
+    if training["best"] and not (path.parent / name_of(training["best"]["step"])).is_dir():
+        training["best"] = None  # whoever removed it
     try:
         weights, average, kept, moments = (_tensors(path, group) for group in GROUPS)
     except SafetensorError as error:

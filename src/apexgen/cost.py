@@ -1,5 +1,9 @@
-"""What a training step costs, counted and not timed: arithmetic in forwards of the network, bytes held for backward."""
+"""What a training step costs, counted and not timed: arithmetic in forwards of the network, bytes held for backward.
 
+And the most memory that the process has had."""
+
+import resource
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -82,3 +86,11 @@ def numbers_in(tensor: Tensor) -> int:
     """How many weights a tensor stands for: bitsandbytes packs two in a byte."""
     state = getattr(tensor, "quant_state", None)
     return tensor.numel() if state is None else int(state.shape.numel())
+
+
+def peak_memory_bytes() -> int:
+    """The most memory this process has held: on the accelerator where there is one, else resident."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

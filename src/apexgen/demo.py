@@ -8,11 +8,12 @@ import numpy as np
 from rich.console import Console
 
 from apexgen.config import Run, load_run
+from apexgen.cost import peak_memory_bytes
 from apexgen.distill import base_folder, distill
 from apexgen.evaluate.scenes import Examination
 from apexgen.export.diffusers import export_student, refuse_second_time
 from apexgen.export.run import check_export, take_export_proof
-from apexgen.report import environment, peak_memory_bytes, table, write_report
+from apexgen.report import environment, table, write_report
 from apexgen.train import Trainer, open_objective
 from apexgen.velocities import guided
 

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from apexgen.backbones.diffusion import load_backbone
 from apexgen.backbones.hub import find_folder
 from apexgen.backbones.task_lora import add_task_lora
 from apexgen.backbones.two_times import give_second_time
+from apexgen.checkup import Checkup, is_judged
 from apexgen.config import Run, dump_run, load_run
 from apexgen.data import Batches
 from apexgen.encode import encode, processes
@@ -25,24 +27,15 @@ from apexgen.objectives import Objective
 from apexgen.objectives.apex import Apex
 from apexgen.parallel import Team, assembled, settle
 from apexgen.preview import Preview
+from apexgen.refuse import check_run, refuse_together
 from apexgen.report import Record
+from apexgen.room import check_room, checkpoint_bytes
 from apexgen.scenes.pipeline import FOLDER
 from apexgen.shard import repeated_blocks, shard
 from apexgen.shift import Shift
 from apexgen.student import Student
-from apexgen.train import Trainer, open_objective, train
-
-HOW = (
-    "batch",
-    "accumulate",
-    "cache",
-    "parallel",
-    "processes",
-    "offload",
-    "checkpointing",
-    "compile",
-)  # may change on the way
-
+from apexgen.trackers import Trackers
+from apexgen.train import Trainer, is_due, open_objective, train
 
 Watch = Callable[[Trainer], None]
 
@@ -81,7 +74,7 @@ def choose_precision(wanted: str, device: str, weights: str = "float32") -> torc
 def open_student(run: Run, backbone: Backbone, sharded: bool = False) -> Student:
     """The student the run describes, untrained; with the second time, fake weights or heads its objective needs."""
     objective, model, seed = open_objective(run), run.model, run.train.seed
-    _refuse_together(run, objective)
+    refuse_together(run, objective)
     if objective.needs_second_time:
         give_second_time(backbone, seed)
     if model.checkpointing:
@@ -135,7 +128,9 @@ def _distill(
         corpus = encode(run.data, backbone, objective.needs_pictures, console)
     student = open_student(run, backbone, sharded)
     warnings = warn_of_shift(objective, backbone, corpus, console, run.train.seed)
-    if run.data.cache is not None:
+    if run.data.cache is not None and not (
+        is_judged(run) and run.train.evaluate_every
+    ):  # which has captions of its own
         backbone.forget_encoders()
     trainer = Trainer(run, student, corpus, backbone.latent_shape(), team=team)
     newest = team.by_first(lambda: checkpoint.find_latest(folder / "checkpoints", console.print))
@@ -144,8 +139,10 @@ def _distill(
         console.print(f"going on from step {trainer.step}")
     elif checkpoint.checkpoints(folder / "checkpoints"):
         console.print("no checkpoint is whole; beginning again at step 0")
+    team.by_first(lambda: check_room(run, checkpoint_bytes(trainer)))
     team.by_first(lambda: _write_config(run, folder))
-    record = Record(folder if team.first else None, backbone.network, warnings)
+    samples = run.train.batch * run.train.accumulate
+    record = Record(folder if team.first else None, backbone.network, samples, warnings)
     try:
         seconds = _train_with_progress(trainer, folder, console, watch, record)
     finally:
@@ -184,58 +181,12 @@ def warn_of_shift(
     return [] if line is None else [line]
 
 
-def check_run(run: Run) -> None:
-    """ValueError where a run's settings do not go together, or its folder belongs to another run."""
-    objective, folder = open_objective(run), Path(run.folder)
-    if run.train.steps <= (least := objective.least_steps):
-        raise ValueError(
-            f"train.steps = {run.train.steps}: this objective takes {least} to prepare; "
-            f"write train.steps = {2 * (least + 1)}"
-        )
-    _refuse_together(run, objective)
-    if run.train.offload and not torch.cuda.is_available():
-        raise ValueError("train.offload is for weights of an accelerator and here is none; write train.offload = false")
-    path = folder / "config.toml"
-    if not path.is_file():
-        return
-    old, new = load_run(path), run
-    if old.train.samples != new.train.samples:
-        raise ValueError(
-            f"{folder} was begun with train.batch x train.accumulate x processes = {old.train.samples} samples a step, "
-            f"not {new.train.samples}; write others of that product, or folder = another one"
-        )
-    for table in ("objective", "model", "data", "train"):
-        before, now = (dict(getattr(one, table)) for one in (old, new))
-        for key in before.keys() | now.keys():
-            if before.get(key) != now.get(key) and key not in HOW:
-                raise ValueError(
-                    f"{folder} was begun with {table}.{key} = {before.get(key)!r}, not {now.get(key)!r}; write folder "
-                    "= another one, or remove it to begin again"
-                )
-
-
-def _refuse_together(run: Run, objective: Objective) -> None:
-    """ValueError where a way to save memory or time does not go with the objective."""
-    again = {"model.checkpointing": run.model.checkpointing, 'train.parallel = "fsdp"': run.train.parallel == "fsdp"}
-    for setting in (setting for setting, chosen in again.items() if chosen):
-        # What is computed, or gathered, again in the backward pass would be so with other weights than it was.
-        if objective.needs_fake_network:
-            raise ValueError(f'{setting} does not go with a second network; write objective.name = "apex"')
-        if type(objective).blocks_with_heads is not Objective.blocks_with_heads:
-            raise ValueError(f'{setting} does not go with a discriminator; write objective.name = "apex"')
-    if run.train.parallel == "fsdp" and getattr(objective, "shift_learned", False):  # its weights are no shards
-        raise ValueError(
-            'train.parallel = "fsdp" does not go with a learned shift; write objective.shift_learned = false'
-        )
-    for setting in [setting for setting, chosen in (again | {"train.compile": run.train.compile}).items() if chosen]:
-        if getattr(objective, "difference", None) == 0:
-            raise ValueError(f"{setting} does not go with forward mode; write objective.difference = 0.001")
-
-
 def _train_with_progress(
     trainer: Trainer, folder: Path, console: Console, watch: Watch | None, record: Record
 ) -> float:
     settings = trainer.run.train
+    names = settings.track if trainer.team.first else ()
+    tracked = closing(Trackers(names, trainer.run, folder, trainer.step, console.print))
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -244,15 +195,16 @@ def _train_with_progress(
         TimeRemainingColumn(),
         TextColumn("{task.fields[losses]}"),
     )
-    with noted_signals() as asked_to_stop, Progress(*columns, console=console) as progress:
+    with noted_signals() as asked_to_stop, Progress(*columns, console=console) as progress, tracked as trackers:
         task = progress.add_task("training", total=settings.steps, completed=trainer.step, speed="", losses="")
         preview = Preview(trainer, folder / "samples")
+        evaluate = Checkup(trainer).take if settings.evaluate_every else dict
         if trainer.step == 0:
             preview.draw(0)
         record.begin()
 
         def on_step(step: int, logs: dict[str, Any]) -> None:
-            record.end(settings.batch * settings.accumulate)
+            record.end()
             if "not_finite" in logs:
                 console.print(f"step {step - 1} skipped: {', '.join(logs['not_finite'])} not finite")
             shown = " ".join(
@@ -260,31 +212,36 @@ def _train_with_progress(
             )
             speed = progress.tasks[task].speed
             progress.update(task, completed=step, losses=shown, speed=f"{speed:.1f} it/s" if speed else "")
-            if step % settings.preview_every == 0 or step == settings.steps:
+            trackers.log(step, logs)
+            if is_due(step, settings.preview_every, settings.steps):
                 preview.draw(step)
             if watch is not None:
                 watch(trainer)
             record.begin()
 
-        return train(trainer, folder, on_step, asked_to_stop)
+        def checked() -> dict[str, float]:
+            record.end()
+            return evaluate()
+
+        return train(trainer, folder, on_step, asked_to_stop, checked)
 
 
-def read_run(folder: Path) -> tuple[Run, checkpoint.State]:
-    """A run's configuration and its newest whole checkpoint.
+def read_run(folder: Path, which: str = "latest") -> tuple[Run, checkpoint.State]:
+    """A run's configuration and its "latest" whole checkpoint, its "best", or that of a step.
 
-    Raises ValueError for a folder that is no run or has no whole checkpoint; a broken one before it is told of.
+    Raises ValueError for a folder that is no run or has no such checkpoint; a broken one passed over is told of.
     """
     if not (folder / "config.toml").is_file():
         raise ValueError(f"{folder} is no run's folder: it has no config.toml; make one with: apexgen demo")
     run = load_run(folder / "config.toml")
     broken: list[str] = []
-    saved = checkpoint.load_latest(folder / "checkpoints", broken.append)
-    if saved is None:
+    found = checkpoint.find(folder / "checkpoints", which, broken.append)
+    if found is None:
         why = f" ({broken[0].partition(';')[0]})" if broken else ""
         raise ValueError(f"{folder} has no whole checkpoint{why}; train it: apexgen train {folder / 'config.toml'}")
     for line in broken:
         print(line, file=sys.stderr)
-    return run, saved
+    return run, checkpoint.read(found)
 
 
 def open_trained(run: Run, saved: checkpoint.State) -> Student:

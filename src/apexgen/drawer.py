@@ -123,19 +123,27 @@ def _name(role: str, steps: int, guidance: float) -> str:
     return f"{role}@{steps}" + (f" guided {guidance:g}" if guidance != 1 else "")
 
 
-def open_model(folder: str | Path, lora: Path | None = None, size: int | None = None, precision: str = "auto") -> Model:
-    """Open a run's folder, a pipeline's, or "scenes"; `lora` is an exported file for the pipeline.
+def open_model(
+    folder: str | Path,
+    lora: Path | None = None,
+    size: int | None = None,
+    precision: str = "auto",
+    checkpoint: str = "latest",
+) -> Model:
+    """Open a run's folder, at a checkpoint, a pipeline's, or "scenes"; `lora` is an exported file for the pipeline.
 
     Raises ValueError, one line, for a folder that is neither, or for a setting that a run already has.
     """
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
     if (Path(folder) / "config.toml").is_file() and not (Path(folder) / "model_index.json").is_file():
-        return _open_run(Path(folder), lora, size, precision)
+        return _open_run(Path(folder), lora, size, precision, checkpoint)
     if str(folder) != "scenes" and not (Path(folder) / "model_index.json").is_file():
         raise ValueError(
             f"{folder} is no run's folder (no config.toml) and no pipeline's; \"scenes\" is the embedded one"
         )
+    if checkpoint != "latest":
+        raise ValueError(f"--checkpoint {checkpoint}: {folder} is a pipeline, which has none; leave --checkpoint out")
     table: dict[str, Any] = {"path": str(folder), "size": size, "precision": precision}
     stacked = {"lora": str(lora), "lora_mode": "stack"} if lora is not None else {}
     run = validate({"model": table | stacked})
@@ -147,11 +155,11 @@ def open_model(folder: str | Path, lora: Path | None = None, size: int | None = 
     return Model(_folder_name(folder), backbone, backbone, (base,), renoises=renoises)
 
 
-def _open_run(folder: Path, lora: Path | None, size: int | None, precision: str) -> Model:
+def _open_run(folder: Path, lora: Path | None, size: int | None, precision: str, checkpoint: str) -> Model:
     for name, given in (("--lora", lora), ("--size", size)):
         if given is not None:
             raise ValueError(f"{name} {given}: {folder} is a run, which has its own; leave {name} out")
-    run, saved = read_run(folder)
+    run, saved = read_run(folder, checkpoint)
     if precision != "auto":
         run = run.model_copy(update={"model": run.model.model_copy(update={"precision": precision})})
     student = open_trained(run, saved)

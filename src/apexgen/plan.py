@@ -4,22 +4,23 @@ Of several processes the small step is taken in one, whole, and divided as they 
 """
 
 import os
-import shutil
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
+import torch
 from rich.console import Console
 from torch import Tensor, nn
 
-from apexgen.checkpoint import checkpoints
 from apexgen.config import Run
+from apexgen.config.train import Train
 from apexgen.cost import bytes_of, most_held, numbers_in
-from apexgen.distill import check_run, open_backbone, open_student
+from apexgen.distill import open_backbone, open_student
 from apexgen.encode import count_records, encode
 from apexgen.objectives import Objective
 from apexgen.parallel import settle
+from apexgen.refuse import check_run
+from apexgen.room import check_room, checkpoint_bytes, checkpoints_held, room_free, room_needed, size
 from apexgen.shard import repeated_blocks
 from apexgen.student import Student
 from apexgen.train import Trainer, open_objective
@@ -42,6 +43,7 @@ class Plan:
     checkpoint: int
     disk_needed: int  # at the moment when the oldest checkpoint is not yet removed, less what is there already
     disk_free: int
+    memory_there: int  # of the device that trains
 
 
 def show_plan(run: Run, console: Console) -> Plan:
@@ -68,7 +70,7 @@ def make_plan(run: Run) -> Plan:
     trainer = _small_trainer(run, measured)
     held, seconds = _measure(trainer)
     student = trainer.student
-    saved = [*student.trained.values(), *student.average.values(), *student.kept.values(), *_moments(trainer)]
+    checkpoint = checkpoint_bytes(trainer)
     return Plan(
         parameters=_own_parameters(student),
         trainable=sum(weight.numel() for weight in student.trained.values()),
@@ -77,29 +79,37 @@ def make_plan(run: Run) -> Plan:
         seen=settings.steps * settings.samples,
         measured=measured,
         seconds=seconds * settings.batch * settings.accumulate / measured,
-        checkpoint=_bytes(saved),
-        disk_needed=max(checkpoints_held(run) * _bytes(saved) - _already_there(Path(run.folder)), 0),
-        disk_free=shutil.disk_usage(_existing(Path(run.folder))).free,
+        checkpoint=checkpoint,
+        disk_needed=room_needed(run, checkpoint),
+        disk_free=room_free(run),
+        memory_there=memory_there(),
     )
-
-
-def checkpoints_held(run: Run) -> int:
-    """The most checkpoints a run has on disk at once: a new one is whole before the oldest goes."""
-    settings = run.train
-    return min(settings.keep + 1, -(-settings.steps // settings.save_every))
 
 
 def refuse_impossible(run: Run, plan: Plan) -> None:
-    """ValueError where the disk can't hold the run's checkpoints, with the most of them that it can."""
-    if plan.disk_needed <= plan.disk_free:
-        return
-    missing = plan.disk_needed - plan.disk_free
-    keep = checkpoints_held(run) - 1 - -(-missing // plan.checkpoint)
-    elsewhere = f"write folder = on a disk with {size(plan.disk_needed)} free"
-    raise ValueError(
-        f"{run.folder} needs {size(plan.disk_needed)} for checkpoints and its disk has {size(plan.disk_free)} free; "
-        + (f"write train.keep = {keep}" if keep >= 1 else elsewhere)
-    )
+    """ValueError where the memory can't hold a step, or the disk the checkpoints, with the nearest run it can."""
+    needed = sum(plan.memory.values())
+    if needed > plan.memory_there and not run.train.offload:  # then the parts are in two memories
+        fixed, batch = needed - plan.memory["activations"], run.train.batch
+        fits = (plan.memory_there - fixed) * batch // max(plan.memory["activations"], 1)
+        smaller = [part for part in range(1, batch) if batch % part == 0 and part <= fits]
+        raise ValueError(
+            f"a step needs {size(needed)} of memory and the device has {size(plan.memory_there)}; "
+            + (_cut(run, smaller[-1]) if smaller else 'write model.weights = "8bit", or take a device with more')
+        )
+    check_room(run, plan.checkpoint, plan.disk_free)
+
+
+def _cut(run: Run, batch: int) -> str:
+    parts = run.train.batch // batch * run.train.accumulate
+    return f"write train.batch = {batch} and train.accumulate = {parts}, a step of the same samples"
+
+
+def memory_there() -> int:
+    """All the memory of the accelerator, or where there is none of the machine; bytes."""
+    if torch.cuda.is_available():
+        return int(torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory)
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def describe(run: Run, plan: Plan) -> dict[str, str]:
@@ -121,17 +131,14 @@ def describe(run: Run, plan: Plan) -> dict[str, str]:
         "epochs": f"{plan.seen / plan.records:.2f}",
         "steps": f"{settings.steps:,} of {settings.samples} samples",
         "seconds per step": f"{plan.seconds:.2f} ({scaled}), {plan.seconds * settings.steps / 3600:.2f} hours in all",
-        "checkpoint": size(plan.checkpoint),
+        "checkpoint": f"{size(plan.checkpoint)}, {_kept(run.train)}",
         "disk": f"{size(plan.disk_needed)} needed, {size(plan.disk_free)} free",
     }
 
 
-def size(count: int) -> str:
-    """Bytes in the largest unit of a thousand that leaves at least 1."""
-    value, units = float(count), ["B", "kB", "MB", "GB", "TB"]
-    while value >= 1000 and len(units) > 1:
-        value, units = value / 1000, units[1:]
-    return f"{value:,.1f} {units[0]}"
+def _kept(settings: Train) -> str:
+    best = "" if settings.keep_best is None else f" and the best by {settings.keep_best}"
+    return f"the {settings.keep} newest kept{best}, {checkpoints_held(settings)} at once at most"
 
 
 def _small_trainer(run: Run, measured: int) -> Trainer:
@@ -197,13 +204,3 @@ def _moments(trainer: Trainer) -> list[Tensor]:
 
 def _bytes(tensors: Iterable[Tensor]) -> int:
     return sum(map(bytes_of, tensors))
-
-
-def _already_there(folder: Path) -> int:
-    """The bytes of the checkpoints that later ones will replace."""
-    return sum(file.stat().st_size for path in checkpoints(folder / "checkpoints") for file in path.iterdir())
-
-
-def _existing(folder: Path) -> Path:
-    """The folder, or the nearest one above it that there is."""
-    return next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())

@@ -62,6 +62,7 @@ class Row:
 
     @property
     def verdict(self) -> str:
+        """invisible, weak or visible, by the share."""
         return "invisible" if self.share < INVISIBLE else "weak" if self.share < WEAK else "visible"
 
     @property

@@ -14,6 +14,7 @@ import torch
 from apexgen import checkpoint
 from apexgen.backbones.base import fast_attention
 from apexgen.config import Run, dump_run
+from apexgen.cost import peak_memory_bytes
 from apexgen.data import Batches
 from apexgen.files import write_whole
 from apexgen.interrupt import Stopped
@@ -23,6 +24,7 @@ from apexgen.parallel import ALONE, Team
 from apexgen.shard import like, whole
 from apexgen.student import Student
 
+HIGHER_IS_BETTER = ("one_step_score",)  # of what train.keep_best may be
 MOST_SKIPPED = 5  # steps in a row that are not finite: the last of them stops the run
 
 
@@ -38,6 +40,7 @@ class Trainer:
     seconds_before: float = 0.0  # training time of the parts before this one
     skipped: int = 0  # steps that were not finite and changed nothing, with train.on_divergence = "skip"
     skipped_in_a_row: int = 0
+    best: dict[str, Any] | None = None  # evaluation, as checkpoint.State has it
     team: Team = ALONE
 
     def __post_init__(self) -> None:
@@ -119,8 +122,24 @@ class Trainer:
         student = self.student
         return checkpoint.State(
             self.step, student.trained, student.average, self.optimizer.state_dict(), student.kept,
-            self.skipped, self.skipped_in_a_row,
+            self.skipped, self.skipped_in_a_row, self.best,
         )  # fmt: skip
+
+    def note(self, said: dict[str, float]) -> bool:
+        """Whether an evaluation of this step is the best so far, which is then remembered; an equal one is not.
+
+        One by another metric or of other prompts, before the run was resumed, is not compared with.
+        """
+        settings = self.run.train
+        if settings.keep_best is None or not math.isfinite(value := said[settings.keep_best]):
+            return False
+        by = {"metric": settings.keep_best, "prompts": settings.evaluate_prompts}
+        if self.best is not None and by.items() <= self.best.items():
+            higher, before = settings.keep_best in HIGHER_IS_BETTER, self.best["value"]
+            if not (value > before if higher else value < before):
+                return False
+        self.best = {"step": self.step, "value": value} | by
+        return True
 
     def save(self, folder: Path) -> int:
         """Write a checkpoint into a run's folder; returns its step. All processes call it, and the first writes."""
@@ -132,6 +151,7 @@ class Trainer:
         self.student.load(state.weights, state.average, state.kept)
         self.optimizer.load_state_dict(self._sharded_alike(state.optimizer))
         self.step, self.skipped, self.skipped_in_a_row = state.step, state.skipped, state.skipped_in_a_row
+        self.best = state.best if self.run.train.keep_best is not None else None
 
     def _sharded_alike(self, saved: dict[str, Any]) -> dict[str, Any]:
         """An optimizer's whole state, its moments as this process holds their weights."""
@@ -157,7 +177,8 @@ def descend(objective: Objective, nets: Nets, batch: Batch, draw: Draw, step: in
     logs: dict[str, float] = {}
     with fast_attention(draw.noises[0].device):
         for loss in objective.terms(nets, batch, draw, step):
-            (loss.value / parts).backward()
+            if loss.value.requires_grad:  # a part may have no row of a term
+                (loss.value / parts).backward()
             logs |= {loss.name: float(loss.value.detach())} | {name: float(value) for name, value in loss.logs.items()}
     return logs
 
@@ -177,10 +198,12 @@ def train(
     folder: Path,
     on_step: Callable[[int, dict[str, Any]], None],
     asked_to_stop: Callable[[], bool] = lambda: False,
+    evaluate: Callable[[], dict[str, float]] = dict,
 ) -> float:
     """Train from the trainer's step to the run's last; returns seconds spent here.
 
-    Writes metrics.jsonl and checkpoints/. `on_step` is called after each step with its number and what it logged.
+    Writes metrics.jsonl and checkpoints/. `on_step` is called after each step with its number and what it logged; what
+    `evaluate` returns, every train.evaluate_every steps and after the last, is part of that.
     Raises Stopped, with a checkpoint of the last step taken, once `asked_to_stop` says so between two steps, to
     whichever of the processes.
     """
@@ -191,17 +214,33 @@ def train(
     stop = team.any(asked_to_stop())
     with (metrics if team.first else Path(os.devnull)).open("a") as file:
         while trainer.step < settings.steps and not stop:
-            logs = trainer.advance()
+            logs, better = _step(trainer), False
+            if settings.evaluate_every and is_due(trainer.step, settings.evaluate_every, settings.steps):
+                said = team.mean(evaluate())
+                logs, better = logs | said, trainer.note(said)
             elapsed = trainer.seconds_before + time.perf_counter() - began
             file.write(json.dumps({"step": trainer.step, "seconds": round(elapsed, 3)} | logs) + "\n")
             file.flush()
             stop = team.any(asked_to_stop())
-            if trainer.step % settings.save_every == 0 or trainer.step == settings.steps or stop:
+            if better or is_due(trainer.step, settings.save_every, settings.steps) or stop:
                 trainer.save(folder)
             on_step(trainer.step, logs)
     if stop or team.any(asked_to_stop()):
         raise Stopped(f"stopped after step {trainer.step} of {settings.steps}, saved; the same command goes on from it")
     return time.perf_counter() - began
+
+
+def is_due(step: int, every: int, steps: int) -> bool:
+    """Whether what is done every so many steps, and after the last, is done now."""
+    return step % every == 0 or step == steps
+
+
+def _step(trainer: Trainer) -> dict[str, Any]:
+    """What a training step logs, with its speed and the most memory the process has had."""
+    began = time.perf_counter()
+    logs = trainer.advance()
+    speed = 1 / (time.perf_counter() - began)
+    return logs | {"steps_per_second": round(speed, 4), "peak_memory_bytes": peak_memory_bytes()}
 
 
 def _keep_until(metrics: Path, step: int) -> float:

@@ -7,6 +7,8 @@ import typer
 
 from apexgen.cli.app import NO, Json, answer, app, busy, console
 
+CHECKPOINT = "Of a run: latest, best (train.keep_best), or a step."
+
 
 @app.command()
 def sample(
@@ -22,6 +24,7 @@ def sample(
     grid: Annotated[int, typer.Option(min=1, help="Pictures a prompt.")] = 1,
     size: Annotated[int | None, typer.Option(help="Pixels a side; the model's own unless given.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the first picture's noise; each has the next one.")] = 0,
+    checkpoint: Annotated[str, typer.Option(help=CHECKPOINT)] = "latest",
     json: Json = False,
 ) -> None:
     """Draw prompts with a run's student, a pipeline, or a pipeline and a LoRA.
@@ -36,7 +39,7 @@ def sample(
     texts = given_prompts(prompt or [], prompts)
     uniform_grid(steps)  # refuses steps < 1 before anything is opened
     with busy("opening the model"):
-        drawer = open_model(folder, lora, size).drawer(steps, guidance)
+        drawer = open_model(folder, lora, size, checkpoint=checkpoint).drawer(steps, guidance)
     if out.suffix == ".png":
         with busy("drawing"):
             save_grid(drawer, texts, seed, out, grid)
@@ -51,6 +54,7 @@ def export(
     run: Annotated[Path, typer.Argument(help="A run's folder.")],
     to: Annotated[str, typer.Option(help="diffusers or comfyui, a LoRA; merged, a whole pipeline.")] = "diffusers",
     out: Annotated[Path | None, typer.Option(help="A new folder; export-<to> in the run's unless given.")] = None,
+    checkpoint: Annotated[str, typer.Option(help=CHECKPOINT)] = "latest",
     json: Json = False,
 ) -> None:
     """Export a run's student, reopen it, and compare its pictures.
@@ -60,7 +64,7 @@ def export(
     from apexgen.export.run import export_run
 
     with busy("exporting, and opening it again"):
-        exported = export_run(run, to, out)
+        exported = export_run(run, to, out, checkpoint)
     seen = "" if exported.difference is None else f", pictures differ by at most {exported.difference:.1e}"
     told = {"folder": str(exported.folder), "modules": exported.modules, "difference": exported.difference}
     answer(json, told, f"{exported.folder}: {exported.modules} modules took effect{seen}")

@@ -1,6 +1,6 @@
 """The settings of a run's optimisation."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -31,11 +31,29 @@ class Train(Table):
     preview_every: int = Field(200, ge=1)
     preview_prompts: int = Field(6, ge=1)
     keep: int = Field(2, ge=1)  # newest checkpoints kept
+    # The averaged student in one step on prompts of its own, every so many steps; no evaluation unless given.
+    evaluate_every: int | None = Field(None, ge=1)
+    evaluate_prompts: int | None = Field(None, ge=1)  # 24 unless given, each from two noises
+    # Also keep the checkpoint that was best in an evaluation: of the highest score, or the least distance.
+    keep_best: Literal["one_step_score", "one_step_distance"] | None = None
+    track: tuple[Literal["tensorboard", "trackio", "wandb"], ...] = ()  # where else what is logged goes
 
     @property
     def samples(self) -> int:
         """Records that a step sees, of all processes."""
         return self.batch * self.accumulate * (self.processes or 1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _resolve_evaluation(cls, table: Any) -> Any:
+        if not isinstance(table, dict):
+            return table
+        if table.get("evaluate_every") is not None:
+            return {"evaluate_prompts": 24} | table
+        for name in ("evaluate_prompts", "keep_best"):
+            if table.get(name) is not None:
+                raise ValueError(f"{name} is of evaluations; remove it, or write evaluate_every = 200")
+        return table
 
     @model_validator(mode="after")
     def _check_parallel(self) -> "Train":

@@ -35,7 +35,8 @@ class Batches(Protocol):
 class Texts(Protocol):
     """Conditions by row; a Condition is one."""
 
-    def select(self, rows: Tensor) -> Condition: ...
+    def select(self, rows: Tensor) -> Condition:
+        """The conditions of some rows, by their places (n,)."""
 
 
 class Latents(Protocol):

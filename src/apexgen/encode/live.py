@@ -2,7 +2,8 @@
 
 from bisect import bisect_right
 from collections.abc import Iterator
-from itertools import accumulate, islice
+from functools import cached_property
+from itertools import accumulate, chain, count, islice
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ BLOCK = 1024  # records that are shuffled together, and held as they are stored
 
 
 class Live:
-    """A source read over and over, in blocks of its order that are shuffled; nothing encoded is kept.
+    """A source read over and over, its parts and then blocks of its records shuffled; nothing encoded is kept.
 
     Which record comes at a step is a function of the source, the step and the seed, as in a Corpus; a resumed run
     reads on from the block it was in. A record whose picture is bad gives its place to the next one of its block.
@@ -79,13 +80,19 @@ class Live:
         return self._blocks[number]
 
     def _from(self, start: int) -> Iterator[Record]:
-        """The source without an end, from a place on."""
-        length = self.source.length()
-        if length is None and next(self.source.records(start), None) is None:
-            length = sum(1 for _ in self.source)
-        yield from self.source.records(start if length is None else start % length)
-        while True:
-            yield from self.source.records()
+        """The source without an end, from a place on; every epoch has its parts in another order."""
+        epoch, passed = divmod(start, self._usable) if start else (0, 0)
+        parts = self.source.parts()
+        for number in count(epoch):
+            order = torch.randperm(len(parts), generator=torch.Generator().manual_seed(number)).tolist()
+            entries = chain.from_iterable(parts[part].entries() for part in order)
+            yield from (entry.record() for entry in islice(entries, passed, None))
+            passed = 0
+
+    @cached_property
+    def _usable(self) -> int:
+        """Records of an epoch; no picture is read to count them."""
+        return sum(1 for _ in self.source.entries())
 
     def _read(self, place: int) -> tuple[Record, np.ndarray]:
         """The record at a place, or the next of its block whose picture can be read."""

@@ -31,7 +31,8 @@ class Store(Protocol):
 
     def __getitem__(self, key: bytes) -> Entry: ...
 
-    def add(self, key: bytes, entry: Entry) -> None: ...
+    def add(self, key: bytes, entry: Entry) -> None:
+        """Keep an entry under its key."""
 
     def flush(self) -> None:
         """Make sure that all that was added is kept."""
@@ -41,10 +42,11 @@ class Memory(dict[bytes, Entry]):
     """A Store in memory."""
 
     def add(self, key: bytes, entry: Entry) -> None:
+        """Keep an entry under its key, as it is."""
         self[key] = entry
 
     def flush(self) -> None:
-        pass
+        """Nothing: what was added is kept."""
 
 
 class Folder:
@@ -93,6 +95,7 @@ class Folder:
             self.flush()
 
     def flush(self) -> None:
+        """Write what is pending as a shard, whole or not at all."""
         if not self._pending:
             return
         self.path.mkdir(parents=True, exist_ok=True)

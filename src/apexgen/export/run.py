@@ -34,8 +34,8 @@ class Exported:
     difference: float | None  # of the stock pipeline's pictures and ours; no stock ComfyUI is here to draw one
 
 
-def export_run(run_folder: Path, to: str, out: Path | None = None) -> Exported:
-    """Export the averaged student of a run's newest checkpoint to `out`, RUN/export-<to> unless given.
+def export_run(run_folder: Path, to: str, out: Path | None = None, which: str = "latest") -> Exported:
+    """Export the averaged student of a run, at a checkpoint (read_run), to `out`, RUN/export-<to> unless given.
 
     Raises ValueError, and writes nothing, for a folder that is no run or holds none of this model's weights, for an
     objective or family that the target can't take, for a folder that is there already, and when what was written does
@@ -44,7 +44,7 @@ def export_run(run_folder: Path, to: str, out: Path | None = None) -> Exported:
     if to not in TARGETS:
         raise ValueError(f"--to {to}: write one of {', '.join(TARGETS)}")
     target = out or run_folder / f"export-{to}"
-    run, saved = read_run(run_folder)
+    run, saved = read_run(run_folder, which)
     if target.exists():
         raise ValueError(f"{target} is there already: remove it, or give another folder with --out")
     if not target.parent.is_dir():

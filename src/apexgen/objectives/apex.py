@@ -22,7 +22,7 @@ from apexgen.flow import normal, uniform_times
 from apexgen.objectives.apex_kl import KlForm
 from apexgen.objectives.apex_mix import mix_terms
 from apexgen.objectives.apex_shift import SHIFT_FIELDS, Shifting
-from apexgen.objectives.base import Batch, Draw, Loss, Nets, pictures
+from apexgen.objectives.base import Batch, Draw, Loss, Nets, pictures, shares
 from apexgen.objectives.check import one_of, unused, within
 from apexgen.velocities import guided
 
@@ -85,7 +85,7 @@ class Apex(KlForm, Shifting):
             uniform_times(shape[0], self.time_low, self.time_high, generator, ndim=len(shape))
             for _ in range(1 if self.form == "kl" else 2)
         )
-        return Draw(noises=(w, z), times=times)
+        return Draw(noises=(w, z), times=times, shares=shares(self.anchor_share, shape[0]))
 
     def terms(self, nets: Nets, batch: Batch, draw: Draw, step: int) -> Iterator[Loss]:
         c = batch.c

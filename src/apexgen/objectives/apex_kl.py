@@ -70,16 +70,24 @@ class KlForm(Objective):
         gap = v_fake - v_real  # Eq. 13 in velocities, by Eq. 38
         logs = {"gap": gap.abs().mean()}
 
-        held = slice(max(1, round(self.anchor_share * len(w))))  # the first rows of the batch
         if x is None:
             x_held, target = x_t, v_real
         else:
             x_held, target = interpolate(x, z, t), velocity(x, z)  # Eq. 4
-        v_held = student(x_held[held], t[held], t[held], c.select(held))
-        yield Loss("anchor", self.anchor_weight * mean_square(v_held, target[held]), logs)
+        yield Loss("anchor", self.anchor_weight * self._anchor(student, x_held, t, c, target, draw.shares), logs)
 
         if generates:
             if self.redraw:
                 F_w = student(w, one, zero, c)
             push = clamped(gap, self.clamp)
             yield Loss("kl", self.kl_weight * mean_square(F_w, F_w.detach() - push))
+
+    @staticmethod
+    def _anchor(student: Velocity, x: Tensor, t: Tensor, c: Condition, target: Tensor, shares: Tensor | None) -> Tensor:
+        """The mean over all rows of a row's share times its square error; 0, without a forward, where none has one."""
+        if shares is None:
+            return mean_square(student(x, t, t, c), target)
+        if not shares.any():
+            return torch.zeros(())
+        held = shares > 0
+        return float(shares.mean()) * mean_square(student(x[held], t[held], t[held], c.select(held)), target[held])

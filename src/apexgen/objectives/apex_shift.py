@@ -47,6 +47,7 @@ class Shifting(Objective):
 
     @property
     def plain_shift(self) -> Shift:
+        """The shift of Eq. 9 with A = a I and b = b 1, where it is plain; others are Nets.shift."""
         assert self.is_plain, "Nets.shift is missing"
         return scalar(self.shift_scale, self.shift_bias, self.shift_place)
 

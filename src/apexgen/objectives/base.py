@@ -55,10 +55,13 @@ class Draw:
 
     noises: tuple[Tensor, ...]  # each (B, ...) standard normal, float32
     times: tuple[Tensor, ...]  # each (B, 1, ...) float32
+    # (B,) on the CPU: what each row weighs in a term that sees a share of the step, 0 or 1 / share; None: all weigh 1.
+    shares: Tensor | None = None
 
     def rows(self, rows: slice) -> "Draw":
         """The same for a part of the batch."""
-        return Draw(tuple(noise[rows] for noise in self.noises), tuple(time[rows] for time in self.times))
+        shares = None if self.shares is None else self.shares[rows]
+        return Draw(tuple(noise[rows] for noise in self.noises), tuple(time[rows] for time in self.times), shares)
 
 
 @dataclass(frozen=True)
@@ -131,6 +134,17 @@ def pictures(batch: Batch) -> Tensor:
             'pictures, or write objective.name = "apex" with anchor = "teacher"'
         )
     return batch.x
+
+
+def shares(share: float, count: int) -> Tensor | None:
+    """Draw.shares of `count` rows: round(share * count) of them, one at least, evenly spread; None where that is all.
+
+    Cut into parts, rows weigh what they did in the whole: the parts' terms add up to the whole's, also where some of
+    them have no row of it.
+    """
+    seen = max(1, round(share * count))
+    row = torch.arange(count)
+    return None if seen == count else ((row + 1) * seen // count - row * seen // count) * (count / seen)
 
 
 def mean_square(a: Tensor, b: Tensor) -> Tensor:

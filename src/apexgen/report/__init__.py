@@ -2,7 +2,7 @@
 
 from apexgen.report.grid import picture_grid
 from apexgen.report.page import write_page, write_report
-from apexgen.report.record import Record, environment, peak_memory_bytes
+from apexgen.report.record import Record, environment
 from apexgen.report.rows import table
 
-__all__ = ["Record", "environment", "peak_memory_bytes", "picture_grid", "table", "write_page", "write_report"]
+__all__ = ["Record", "environment", "picture_grid", "table", "write_page", "write_report"]

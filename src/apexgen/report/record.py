@@ -2,8 +2,6 @@
 
 import json
 import platform
-import resource
-import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -11,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from apexgen.cost import peak_memory_bytes
 from apexgen.files import write_whole
 
 FILE = "run.json"
@@ -21,23 +20,28 @@ BACKWARD = 2  # network evaluations that a backward counts
 class Record:
     """Counts a network's evaluations step by step, and keeps run.json; without a folder, for other processes, none."""
 
-    def __init__(self, folder: Path | None, network: nn.Module, warnings: list[str]) -> None:
-        self.file, self.count = folder and folder / FILE, 0
+    def __init__(self, folder: Path | None, network: nn.Module, samples: int, warnings: list[str]) -> None:
+        self.file, self.samples = folder and folder / FILE, samples
+        self.count, self.counts = 0, False
         self.told: dict[str, Any] = {"environment": environment(), "warnings": warnings}
         self.hook = network.register_forward_pre_hook(self._called, with_kwargs=True)
         self.write()
 
     def _called(self, module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+        if not self.counts:
+            return
         latents = inputs[0] if inputs else named["hidden_states"]  # (B, ...), or a list of B
         self.count += len(latents) * (1 + BACKWARD * torch.is_grad_enabled())
 
     def begin(self) -> None:
-        """Forget what was counted, since it was no training."""
-        self.count = 0
+        """From here on the network is called by a step of training."""
+        self.count, self.counts = 0, True
 
-    def end(self, samples: int) -> None:
-        """Note what a step of that many samples took."""
-        self.told["evaluations_per_step"] = round(self.count / samples, 2)
+    def end(self) -> None:
+        """The step is over, and what follows is none: previews, checkups."""
+        if self.counts:
+            self.told["evaluations_per_step"] = round(self.count / self.samples, 2)
+        self.counts = False
 
     def write(self) -> None:
         """Write run.json, with the memory held until now."""
@@ -55,11 +59,3 @@ def environment() -> dict[str, str]:
     """Python, the libraries, and what is computed on."""
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
     return {"python": platform.python_version()} | {name: version(name) for name in LIBRARIES} | {"device": device}
-
-
-def peak_memory_bytes() -> int:
-    """The most memory this process has held: on the accelerator where there is one, else resident."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated()
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

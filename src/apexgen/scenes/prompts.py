@@ -155,6 +155,6 @@ def draw_captions(per_task: int | Mapping[str, int], held_out: bool, seed: int) 
     for task in TASKS:
         count = per_task if isinstance(per_task, int) else per_task[task]
         every = captions(task, held_out)
-        order = np.concatenate([random.permutation(len(every)) for _ in range(-(-count // len(every)))])
+        order = np.concatenate([random.permutation(len(every)) for _ in range(max(1, -(-count // len(every))))])
         drawn += [every[index] for index in order[:count]]
     return drawn

@@ -1,0 +1,97 @@
+"""What a training step costs, as ratios within one run: time, interleaved, median and spread; and bytes held.
+
+    python benchmarks/step.py            # the embedded model, LoRA; a few minutes on two calm cores
+
+An APEX step beside flow matching's, twin_flow's (the released recipe's forwards) and DMD's with its second network;
+one-step sampling beside the bare network call; a step compiled and not. Every round takes one of each, in turn, so that
+what else the machine does falls on all; a ratio is of the same round, its spread half the distance of its quartiles.
+"""
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from apexgen.config import load_run
+from apexgen.cost import most_held
+from apexgen.distill import open_backbone, open_student
+from apexgen.encode import encode
+from apexgen.sample import generate
+from apexgen.train import Trainer, open_objective
+
+ROUNDS, BATCH = 15, 16
+OBJECTIVES = {
+    "apex": ("objective.name=apex", "objective.warmup=0"),
+    "flow_matching": ("objective.name=flow_matching",),
+    "twin_flow": ("objective.name=twin_flow",),
+    "dmd": ("objective.name=dmd", "objective.warmup=0"),
+}
+
+
+def open_trainer(*settings: str) -> Trainer:
+    usual = ("data.limit=64", "train.steps=1000", f"train.batch={BATCH}", "model.precision=float32")
+    run = load_run(None, [*usual, *settings])
+    backbone = open_backbone(run)
+    student = open_student(run, backbone)
+    corpus = encode(run.data, backbone, open_objective(run).needs_pictures)
+    return Trainer(run, student, corpus, backbone.latent_shape())
+
+
+def seconds(calls: dict[str, Callable[[], Any]], rounds: int) -> dict[str, np.ndarray]:
+    """The time of each call in each round, after two that do not count."""
+    taken: dict[str, list[float]] = {name: [] for name in calls}
+    for number in range(rounds + 2):
+        for name, call in calls.items():
+            began = time.perf_counter()
+            call()
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            if number > 1:
+                taken[name].append(time.perf_counter() - began)
+    return {name: np.array(values) for name, values in taken.items()}
+
+
+def ratio(one: np.ndarray, other: np.ndarray) -> dict[str, float]:
+    low, middle, high = np.percentile(one / other, [25, 50, 75])
+    return {"median": round(float(middle), 3), "spread": round(float(high - low) / 2, 3)}
+
+
+def held(trainer: Trainer) -> int:
+    student = trainer.student
+    own = [*student.backbone.network.parameters(), *student.trained.values(), *student.average.values()]
+    return most_held(trainer.advance, own)
+
+
+def sampling_calls(trainer: Trainer) -> dict[str, Callable[[], Any]]:
+    """One-step sampling, and the network's own call on the same inputs."""
+    network, device = trainer.student.backbone, trainer.student.backbone.device
+    c = trainer.corpus.batch(0, BATCH, 0).c.to(device)
+    noise, one = torch.randn(BATCH, *trainer.shape, device=device), torch.ones(BATCH, 1, 1, 1, device=device)
+
+    @torch.no_grad()
+    def bare() -> torch.Tensor:
+        return network(noise, one, one, c)
+
+    return {"bare": bare, "sampling": lambda: generate(network, c, noise, 1)}
+
+
+def main() -> None:
+    trainers = {name: open_trainer(*settings) for name, settings in OBJECTIVES.items()}
+    took = seconds({name: trainer.advance for name, trainer in trainers.items()}, ROUNDS)
+    bytes_held = {name: held(trainer) for name, trainer in trainers.items()}
+    others = [name for name in trainers if name != "apex"]
+    report: dict[str, Any] = {"apex over": {name: ratio(took["apex"], took[name]) for name in others}}
+    report["held by apex over"] = {name: round(bytes_held["apex"] / bytes_held[name], 3) for name in others}
+    drew = seconds(sampling_calls(trainers["apex"]), 10 * ROUNDS)
+    report["sampling over the bare call"] = ratio(drew["sampling"], drew["bare"])
+    compiled = open_trainer(*OBJECTIVES["apex"], "train.compile=true")
+    both = seconds({"compiled": compiled.advance, "plain": trainers["apex"].advance}, ROUNDS)
+    report["compiled over plain"] = ratio(both["compiled"], both["plain"])
+    print(json.dumps(report, indent=1))
+
+
+if __name__ == "__main__":
+    main()

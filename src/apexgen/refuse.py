@@ -1,0 +1,86 @@
+"""What a run is refused for before anything is opened or written: each in one line, with its remedy."""
+
+from fractions import Fraction
+from pathlib import Path
+
+import torch
+
+from apexgen.checkup import is_judged
+from apexgen.config import Run, load_run
+from apexgen.objectives import Objective
+from apexgen.objectives.apex import Apex
+from apexgen.trackers import check_trackers
+from apexgen.train import open_objective
+
+# What may change between two starts of a run: how steps are taken, and what is watched.
+HOW = ("batch", "accumulate", "cache", "parallel", "processes", "offload", "checkpointing", "compile")
+WATCHED = ("evaluate_every", "evaluate_prompts", "keep_best", "track")
+
+
+def check_run(run: Run) -> None:
+    """ValueError where a run's settings do not go together, or its folder belongs to another run."""
+    objective, folder = open_objective(run), Path(run.folder)
+    if run.train.steps <= (least := objective.least_steps):
+        raise ValueError(
+            f"train.steps = {run.train.steps}: this objective takes {least} to prepare; "
+            f"write train.steps = {2 * (least + 1)}"
+        )
+    refuse_together(run, objective)
+    _check_share(run, objective)
+    if run.train.keep_best == "one_step_score" and not is_judged(run):
+        raise ValueError('train.keep_best = "one_step_score" is of the embedded model; write "one_step_distance"')
+    check_trackers(run.train.track)
+    if run.train.offload and not torch.cuda.is_available():
+        raise ValueError("train.offload is for weights of an accelerator and here is none; write train.offload = false")
+    path = folder / "config.toml"
+    if not path.is_file():
+        return
+    old, new = load_run(path), run
+    if old.train.samples != new.train.samples:
+        raise ValueError(
+            f"{folder} was begun with train.batch x train.accumulate x processes = {old.train.samples} samples a step, "
+            f"not {new.train.samples}; write others of that product, or folder = another one"
+        )
+    for table in ("objective", "model", "data", "train"):
+        before, now = (dict(getattr(one, table)) for one in (old, new))
+        for key in before.keys() | now.keys():
+            if before.get(key) != now.get(key) and key not in HOW + WATCHED:
+                raise ValueError(
+                    f"{folder} was begun with {table}.{key} = {before.get(key)!r}, not {now.get(key)!r}; write folder "
+                    "= another one, or remove it to begin again"
+                )
+
+
+def refuse_together(run: Run, objective: Objective) -> None:
+    """ValueError where a way to save memory or time does not go with the objective."""
+    again = {"model.checkpointing": run.model.checkpointing, 'train.parallel = "fsdp"': run.train.parallel == "fsdp"}
+    for setting in (setting for setting, chosen in again.items() if chosen):
+        # What is computed, or gathered, again in the backward pass would be so with other weights than it was.
+        if objective.needs_fake_network:
+            raise ValueError(f'{setting} does not go with a second network; write objective.name = "apex"')
+        if type(objective).blocks_with_heads is not Objective.blocks_with_heads:
+            raise ValueError(f'{setting} does not go with a discriminator; write objective.name = "apex"')
+    if run.train.parallel == "fsdp" and getattr(objective, "shift_learned", False):  # its weights are no shards
+        raise ValueError(
+            'train.parallel = "fsdp" does not go with a learned shift; write objective.shift_learned = false'
+        )
+    for setting in [setting for setting, chosen in (again | {"train.compile": run.train.compile}).items() if chosen]:
+        if getattr(objective, "difference", None) == 0:
+            raise ValueError(f"{setting} does not go with forward mode; write objective.difference = 0.001")
+
+
+def _check_share(run: Run, objective: Objective) -> None:
+    """ValueError where the share of a step that the anchor sees is all of it, or not the same in every process."""
+    if not isinstance(objective, Apex) or objective.anchor_share == 1:
+        return
+    train, share = run.train, objective.anchor_share
+    seen, count = max(1, round(share * train.samples)), train.processes or 1
+    # Where weights are gathered, or the anchor's is the only gradient, a process without it would hold up the others.
+    alike = count > 1 and (train.parallel == "fsdp" or objective.fake_weight == 0)
+    if seen == train.samples or (alike and seen % count):
+        why = "all of it" if seen == train.samples else f"{seen} in {count} processes, which must anchor as many each"
+        least = Fraction(share * train.batch).limit_denominator(64).denominator
+        raise ValueError(
+            f"objective.anchor_share = {share:g} of the samples of a step, {train.samples}, is {why}; "
+            f"write train.accumulate = {least}, or objective.anchor_share = 1.0"
+        )
