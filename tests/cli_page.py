@@ -17,8 +17,8 @@ HEAD = """\
     apexgen --help                 # all commands
     apexgen train --help           # one: its options, and an example
 
-`apexgen --install-completion` completes commands in your shell, `--show-completion` prints how; `apexgen --version` is this
-version.
+`apexgen --install-completion` completes commands in your shell, `--show-completion` prints how;
+`apexgen --version` is this version.
 
 Exit codes, of every command:
 
