@@ -2,9 +2,11 @@
 
 import pytest
 import torch
+from rich.console import Console
 
 from apexgen.backbones.diffusion import load_backbone
-from apexgen.config import Data
+from apexgen.config import Data, validate
+from apexgen.distill import distill
 from apexgen.encode import encode, live
 from apexgen.scenes.pipeline import FOLDER
 from stored import picture, write_tar
@@ -77,3 +79,19 @@ def test_a_bad_picture_gives_its_place_to_the_next(net, pictures, tmp_path):  # 
         (source / f"{place}.png").write_bytes(b"")
     with pytest.raises(ValueError, match="no picture of 6 records in a row can be read"):
         opened(net, source, bad_limit=1.0).batch(0, 2, 0)
+
+
+@pytest.mark.parametrize("when", ["start", "step"])
+def test_a_run_lists_what_it_left_out(pictures, tmp_path, when):  # noqa: F811
+    import json
+    import shutil
+
+    source = shutil.copytree(pictures, tmp_path / "source")
+    (source / "2.png").write_bytes(b"no picture")
+    data = {"source": str(source), "encode": when, "bad_limit": 0.5}
+    steps = {"steps": 2, "batch": 6, "save_every": 1, "preview_every": 2, "preview_prompts": 1}
+    objective = {"name": "flow_matching"}
+    run = validate({"folder": str(tmp_path / "run"), "objective": objective, "data": data, "train": steps})
+    distill(run, Console(quiet=True))
+    [line] = (tmp_path / "run" / "skipped.jsonl").read_text().splitlines()
+    assert json.loads(line)["path"] == "2.png"

@@ -144,6 +144,8 @@ class Trainer:
     def save(self, folder: Path) -> int:
         """Write a checkpoint into a run's folder; returns its step. All processes call it, and the first writes."""
         checkpoint.save(folder / "checkpoints", self.state(), dump_run(self.run), self.run.train.keep, self.team)
+        if self.corpus.skipped is not None and self.team.first:
+            self.corpus.skipped.write(folder)
         return self.step
 
     def restore(self, state: checkpoint.State) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from apexgen.condition import Condition
 from apexgen.data.order import Order
+from apexgen.data.skipped import Skipped
 from apexgen.objectives.base import Batch
 
 WHOLE = slice(None)
@@ -21,6 +22,10 @@ class Batches(Protocol):
     @property
     def null(self) -> Condition:
         """The empty prompt, batch 1."""
+
+    @property
+    def skipped(self) -> Skipped | None:
+        """What the source left out; None where nothing was read from one."""
 
     def records(self, step: int, size: int, seed: int) -> Tensor:
         """The numbers of a step's records, (size,) int64."""
@@ -68,6 +73,7 @@ class Corpus:
     buckets: Tensor | None = None  # (N,) int64: pictures of one bucket share a size; None: all do
     drop: float = 0.0  # share of captions that become the empty prompt
     flip: bool = False  # half of the pictures are mirrored
+    skipped: Skipped | None = None  # what the source left out
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -32,8 +32,9 @@ class Live:
     def __init__(self, source: Source, backbone: Backbone, data: Data, size: Size | None) -> None:
         """size: (height, width) of the pictures; None where they are not asked for. ValueError for an empty source."""
         self.source, self.backbone, self.data, self.size = source, backbone, data, size
+        self.skipped = source.skipped
         if next(source.records(), None) is None:
-            source.skipped.finish()  # which says what is wrong with it
+            self.skipped.finish()  # which says what is wrong with it
         self.null = backbone.encode_text([""]).to("cpu")
         self.length = min(BLOCK, source.length() or BLOCK)  # of a block
         self._blocks: dict[int, list[Record]] = {}
@@ -102,7 +103,7 @@ class Live:
             try:
                 return record, decode((record.picture, self.size, False))
             except ValueError as error:
-                self.source.skipped.add(record.key, str(error))
+                self.skipped.add(record.key, str(error))
         raise ValueError(f"data.source = {self.data.source!r}: no picture of {len(block)} records in a row can be read")
 
 

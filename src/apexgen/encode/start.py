@@ -15,6 +15,7 @@ from apexgen.config import Data
 from apexgen.data.base import Source
 from apexgen.data.corpus import Corpus
 from apexgen.data.sizes import Size, bucket_sizes
+from apexgen.data.skipped import Skipped
 from apexgen.encode import keys
 from apexgen.encode.fill import Builder, Counts, sum_counts
 from apexgen.encode.processes import processes
@@ -28,7 +29,7 @@ def encode_in_memory(source: Source, data: Data, backbone: Backbone, pictures: b
     stores = Stores(Memory(), Memory() if pictures else None)
     builder = Builder(backbone, stores.texts, stores.latents, sizes_of(data, backbone), data.flip, lambda key: True)
     texts, latents = _walk(source, builder, console)
-    return _corpus(_table(source, builder, texts, latents, console), stores, backbone, data)
+    return _corpus(_table(source, builder, texts, latents, console), stores, backbone, data, source.skipped)
 
 
 def encode_to_cache(source: Source, data: Data, backbone: Backbone, pictures: bool, console: Console) -> Corpus:
@@ -62,7 +63,7 @@ def encode_to_cache(source: Source, data: Data, backbone: Backbone, pictures: bo
         write_whole(name.with_suffix(".json"), json.dumps(said | stores.names(), indent=1).encode())
         console.print(f"captions: {texts}; pictures: {latents}", highlight=False, soft_wrap=True)
     ranks.wait_for_everyone()
-    return _corpus(Table.load(name.with_suffix(".safetensors")), stores, backbone, data)
+    return _corpus(Table.load(name.with_suffix(".safetensors")), stores, backbone, data, source.skipped)
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ def _table(source: Source, builder: Builder, texts: Counts, latents: Counts, con
     return builder.table(source.skipped.why)
 
 
-def _corpus(table: Table, stores: Stores, backbone: Backbone, data: Data) -> Corpus:
+def _corpus(table: Table, stores: Stores, backbone: Backbone, data: Data, skipped: Skipped) -> Corpus:
     return Corpus(
         Prompts(table),
         StoredTexts(stores.texts, table.texts),
@@ -135,6 +136,7 @@ def _corpus(table: Table, stores: Stores, backbone: Backbone, data: Data) -> Cor
         table.buckets,
         data.drop_captions,
         data.flip,
+        skipped,
     )
 
 
