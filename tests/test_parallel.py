@@ -237,9 +237,10 @@ def command_on_poison(*arguments: str) -> None:
     def poisoned(*given):
         corpus = honest(*given)
         record = corpus.records(1, 2, seed=1)[1]
-        embeds = corpus.conditions.embeds.clone()
+        stored = corpus.conditions.select(torch.arange(len(corpus.prompts)))  # wherever they are
+        embeds = stored.embeds.clone()
         embeds[corpus.rows[record]] = float("nan")
-        return replace(corpus, conditions=replace(corpus.conditions, embeds=embeds))
+        return replace(corpus, conditions=replace(stored, embeds=embeds))
 
     distill.encode = poisoned
     command(*arguments)
