@@ -11,7 +11,7 @@ demo: $(READY)
 	$(BIN)/apexgen demo
 
 test: lint
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 # Every contest of runs/ablations, anew; hours on two cores. Its tables go into docs/ablations.
 ablations: $(READY)

@@ -24,10 +24,10 @@ Exit codes, of every command:
 
 | code | when |
 |---|---|
-| 0 | done |
+| 0 | done; or a training that ctrl-C or SIGTERM stopped after a step, saved |
 | 1 | the result says no, such as a LoRA that does not load; or training diverged |
 | 2 | a mistake in what was asked: one line on standard error names it, and nothing is half-written |
-| 130 | stopped by ctrl-C or SIGTERM; what was saved is whole, and the same command goes on from it |
+| 130 | stopped by ctrl-C; what was saved is whole, and the same command goes on from it |
 
 Where a command tells a result, `--json` prints it as JSON, alone on standard output; progress and remarks go to
 standard error. Colours and bars are for terminals: there are no escape codes in a pipe, and no colours where `NO_COLOR`

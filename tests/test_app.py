@@ -150,7 +150,6 @@ def test_the_dice_throws_another_seed(page):
         (PROMPT, "", "the seed is empty; write a whole number"),
         (PROMPT, "1.5", "the seed is 1.5; write a whole number"),
         (PROMPT, "-3", "the seed is -3; write a whole number"),
-        ("<b id=evil>ring</b> " * 9, "5", "prompt too long: "),
     ],
 )
 def test_a_mistake_is_told_in_words(page, prompt, seed, said):

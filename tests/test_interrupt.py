@@ -36,7 +36,7 @@ def test_a_signal_saves_and_the_same_command_ends_with_the_same_weights(tmp_path
     wait_for_steps(process, folder, 2)
     os.kill(process.pid, number)
     process.join()
-    assert process.exitcode == 130
+    assert process.exitcode == 0
     [step] = saved_steps(folder)
     assert 2 <= step < STEPS
     lines = (folder / "run" / "metrics.jsonl").read_text().splitlines()

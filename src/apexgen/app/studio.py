@@ -56,7 +56,7 @@ class Studio:
     def draw(self, prompts: Sequence[str], seed: float | None, steps: int, many_steps: int) -> list[Pair]:
         """A pair for each prompt, prompt i from seed + i.
 
-        Raises ValueError, one line, for no or too many prompts, an empty or too long one, a seed that is none.
+        Raises ValueError, one line, for no or too many prompts, an empty one, a seed that is none.
         """
         prompts = check_prompts(prompts, "prompt")
         if len(prompts) > MOST_PROMPTS:

@@ -6,7 +6,7 @@ import warnings
 import typer
 
 from apexgen.cli import data, evaluate, judged, models, report, serve, start, statistics, training  # noqa: F401
-from apexgen.cli.app import MISTAKE, NO, STOPPED, app, console
+from apexgen.cli.app import MISTAKE, NO, STOPPED, WELL, app, console
 from apexgen.cli.quiet import silence_imports
 from apexgen.interrupt import Elsewhere, Stopped
 
@@ -19,7 +19,7 @@ def main() -> None:
     try:
         code = app(prog_name="apexgen", standalone_mode=False) or 0  # the code of typer.Exit; 130 of ctrl-C
     except Stopped as stop:
-        sys.exit(_say(str(stop), STOPPED))
+        code = _say(str(stop), WELL)
     except (typer.Abort, KeyboardInterrupt):
         code = STOPPED
     except (ValueError, OSError) as error:

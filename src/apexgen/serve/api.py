@@ -30,7 +30,7 @@ class Offer:
 
     steps: Mapping[str, int]  # of each model, unless a request says; the first model is the usual one
     size: str  # such as "64x64", the one there is
-    draw: Callable[[Kind, Sequence[Item]], Sequence[np.ndarray]]  # raises ValueError for a prompt that is too long
+    draw: Callable[[Kind, Sequence[Item]], Sequence[np.ndarray]]  # raises ValueError for a prompt it can't draw
     batch: int  # pictures drawn at once, at most
     queue: int  # pictures that may wait
     timeout: float  # seconds from a request to its answer, at most
