@@ -82,7 +82,7 @@ def test_training_is_the_same_with_and_without(tmp_path):
             assert torch.equal(tensor, getattr(watched.student, part)[name]), name
     lines = [json.loads(line) for line in (tmp_path / "watched" / "metrics.jsonl").read_text().splitlines()]
     assert ["one_step_distance" in line for line in lines] == [False, True, False, True]
-    drawn = {chart.name: chart for chart in charts(read_metrics(tmp_path / "watched" / "metrics.jsonl"))}
+    drawn = {chart.name: chart for chart in charts({"run": read_metrics(tmp_path / "watched" / "metrics.jsonl")})}
     assert drawn["one_step_score"].last_step == 4
     again = Checkup(watched).take()
     assert {name: lines[-1][name] for name in again} == again
