@@ -108,9 +108,7 @@ def test_the_shell_completes(line, word):
 
 
 def test_the_shell_is_told_how_to_complete():
-    said = apexgen(
-        _APEXGEN_COMPLETE="source_bash"
-    ).stdout  # --show-completion, in whichever shell tests run
+    said = apexgen(_APEXGEN_COMPLETE="source_bash").stdout  # --show-completion, in whichever shell tests run
     assert "_APEXGEN_COMPLETE=complete_bash" in said and "complete -o default -F" in said
 
 
