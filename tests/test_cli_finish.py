@@ -175,3 +175,15 @@ def test_ctrl_c_leaves_a_sentence_and_130(tmp_path):
     assert process.returncode == 130
     assert error.splitlines()[-1] == "stopped; what was saved is whole, and the same command goes on from it"
     assert not list(out.glob(".partial-*"))
+
+
+def test_no_figure_of_a_table_is_cut_off(run, tmp_path):
+    from apexgen.evaluate.result import Result, save_result
+
+    names = ("single_object", "two_object", "counting", "colors", "position", "color_attr", "overall")
+    scores = dict.fromkeys(names, 0.123)
+    save_result(
+        Result(benchmark="a", judge="b", model="a long name student@1", scores=scores, n=6), tmp_path / "one.json"
+    )
+    code, out, _ = run("evaluate", "table", tmp_path / "one.json")
+    assert code == 0 and all(name in out for name in names) and "…" not in out

@@ -8,6 +8,7 @@ import typer
 from rich.console import Console, RenderableType
 from typer.core import TyperGroup
 
+WIDEST = 240  # columns that a table may take, also where the terminal has fewer
 WELL, NO, MISTAKE, STOPPED = 0, 1, 2, 130  # done; the result says no, or training diverged; the user's; ctrl-C
 
 SECTIONS = {
@@ -88,7 +89,11 @@ def answer(as_json: bool, data: Any, *said: RenderableType) -> None:
         print(json.dumps(data, indent=1, allow_nan=False))
         return
     for one in said:
-        console.print(one, soft_wrap=isinstance(one, str), markup=False, highlight=False)
+        if isinstance(one, str):
+            console.print(one, soft_wrap=True, markup=False, highlight=False)
+        else:  # a figure that is cut off tells nothing
+            wide = Console(file=console.file, width=max(console.width, WIDEST))
+            wide.print(one, markup=False, highlight=False)
 
 
 def busy(doing: str) -> AbstractContextManager[Any]:
