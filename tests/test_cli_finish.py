@@ -166,8 +166,11 @@ def test_ctrl_c_leaves_a_sentence_and_130(tmp_path):
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("a red circle\n" * 1000)
     out = tmp_path / "pictures"
-    command = [sys.executable, "-m", "apexgen", "sample", "scenes", "--prompts", prompts, "--steps", "8", "--out", out]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    command = [sys.executable, "-m", "apexgen", "sample", "scenes", "--prompts", prompts, "--out", out]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # tests in the background have it ignored
+    )  # fmt: skip
     while process.poll() is None and not list(out.glob("*.png")):
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)

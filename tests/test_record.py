@@ -12,17 +12,9 @@ from small import SHORT
 
 def test_a_step_of_flow_matching_is_one_forward_and_one_backward(tmp_path):
     settings = [one for one in SHORT if not one.startswith("objective")]
-    run = load_run(
-        None,
-        [
-            f"folder={tmp_path / 'run'}",
-            "objective.name=flow_matching",
-            *settings,
-            "train.accumulate=2",
-            "train.evaluate_every=1",
-        ],
-    )
-    distill(run, Console(quiet=True))
+    settings += ["objective.name=flow_matching", "train.accumulate=2"]
+    settings += ["train.steps=2", "train.evaluate_every=1", "train.evaluate_prompts=1"]
+    distill(load_run(None, [f"folder={tmp_path / 'run'}", *settings]), Console(quiet=True))
     told = json.loads((tmp_path / "run" / "run.json").read_text())
     assert told["evaluations_per_step"] == 3 and told["warnings"] == []  # whatever the previews drew
     assert told["peak_memory_bytes"] > 1e8 and {"python", "torch", "device"} <= told["environment"].keys()
