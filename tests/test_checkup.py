@@ -14,7 +14,7 @@ from apexgen.scenes.pipeline import FOLDER
 from apexgen.train import train
 from small import perturb, trainer
 
-EVERY = ("train.evaluate_every=2", "train.evaluate_prompts=8")
+EVERY = ("train.evaluate_every=2", "train.evaluate_prompts=8", "train.batch=16")  # all that is looked at, at once
 
 
 def returning(made, target):
@@ -74,7 +74,7 @@ def test_another_model_has_no_score_and_the_prompts_of_its_data(tmp_path):
 
 def test_training_is_the_same_with_and_without(tmp_path):
     """Bitwise, and the numbers too: a run that resumes says what an unbroken one does."""
-    plain, watched = trainer(tmp_path), trainer(tmp_path, *EVERY)
+    plain, watched = trainer(tmp_path), trainer(tmp_path, "train.evaluate_every=2", "train.evaluate_prompts=2")
     train(plain, tmp_path / "plain", lambda step, logs: torch.randn(3))
     train(watched, tmp_path / "watched", lambda step, logs: None, evaluate=Checkup(watched).take)
     for part in ("trained", "average"):

@@ -15,7 +15,7 @@ from apexgen.backbones.diffusion import open_pipeline
 from apexgen.distill import base_folder, open_trained, read_run
 from apexgen.doctor.lora import examine
 from apexgen.export.comfyui import accepted_keys
-from apexgen.export.diffusers import LORA_FILE, export_student, open_exported
+from apexgen.export.diffusers import LORA_FILE, open_exported
 from apexgen.export.merged import merged_weights
 from apexgen.export.native import native_places
 from apexgen.export.run import export_run
@@ -40,13 +40,26 @@ def runs(folders, tmp_path_factory):
     return run
 
 
+@pytest.fixture(scope="module")
+def exports(runs, tmp_path_factory):
+    """A family's run exported one way, once for all who read it."""
+    root, made = tmp_path_factory.mktemp("exports"), {}
+
+    def export(family, to):
+        if (family, to) not in made:
+            made[family, to] = export_run(runs(family), to, root / f"{family}-{to}")
+        return made[family, to]
+
+    return export
+
+
 def student_of(run):
     return open_trained(*read_run(run))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_lora_opens_whole_and_the_cards_lines_draw_with_it(runs, folders, tmp_path, monkeypatch, family):
-    exported = export_run(runs(family), "diffusers", tmp_path / "lora")
+def test_a_lora_opens_whole_and_the_cards_lines_draw_with_it(runs, exports, monkeypatch, family):
+    exported = exports(family, "diffusers")
     assert exported.modules > 10 and exported.difference < 1e-4
     found = {path.relative_to(exported.folder).as_posix() for path in exported.folder.rglob("*") if path.is_file()}
     assert found == {LORA_FILE, "README.md", "config.toml", "scheduler/scheduler_config.json"}
@@ -67,8 +80,8 @@ def test_a_lora_opens_whole_and_the_cards_lines_draw_with_it(runs, folders, tmp_
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_merged_pipeline_is_the_base_plus_the_lora(runs, tmp_path, family):
-    exported = export_run(runs(family), "merged", tmp_path / "merged")
+def test_a_merged_pipeline_is_the_base_plus_the_lora(runs, exports, family):
+    exported = exports(family, "merged")
     assert exported.difference < 1e-4
     pipeline = open_pipeline(exported.folder)
     assert type(pipeline.scheduler).__name__ == "FlowMatchEulerDiscreteScheduler"
@@ -77,7 +90,7 @@ def test_a_merged_pipeline_is_the_base_plus_the_lora(runs, tmp_path, family):
     before, after = open_pipeline(stock).transformer.state_dict(), pipeline.transformer.state_dict()
     changed = {key.removesuffix(".weight") for key in after if not torch.equal(before[key], after[key])}
     assert len(changed) == exported.modules and before.keys() == after.keys()
-    lora = load_file(export_student(student_of(runs(family)), stock, tmp_path / "lora") / LORA_FILE)
+    lora = load_file(exports(family, "diffusers").folder / LORA_FILE)
     for module in changed:
         down, up = (lora[f"transformer.{module}.lora_{side}.weight"].flatten(1) for side in "AB")
         delta = (after[f"{module}.weight"] - before[f"{module}.weight"]).flatten(1)
@@ -167,8 +180,8 @@ def patched(file, pipeline, shapes):
 
 
 @pytest.mark.parametrize("family", IN_COMFYUI)
-def test_comfyui_adds_our_deltas_to_the_original_weights(runs, tmp_path, family):
-    exported = export_run(runs(family), "comfyui", tmp_path / "comfyui")
+def test_comfyui_adds_our_deltas_to_the_original_weights(runs, exports, family):
+    exported = exports(family, "comfyui")
     student = student_of(runs(family))
     with student.averaged():
         merged = merged_weights(student)
@@ -194,8 +207,8 @@ def test_comfyui_adds_our_deltas_to_the_original_weights(runs, tmp_path, family)
 
 
 @pytest.mark.parametrize("family", IN_COMFYUI)
-def test_a_workflow_is_of_nodes_that_are_there_and_takes_our_steps(runs, tmp_path, family):
-    folder = export_run(runs(family), "comfyui", tmp_path / "comfyui").folder
+def test_a_workflow_is_of_nodes_that_are_there_and_takes_our_steps(exports, family):
+    folder = exports(family, "comfyui").folder
     graph = json.loads((folder / "workflow.json").read_text())
     for node in graph.values():
         assert node.keys() == {"class_type", "inputs"}
@@ -212,8 +225,8 @@ def test_a_workflow_is_of_nodes_that_are_there_and_takes_our_steps(runs, tmp_pat
 
 @pytest.mark.parametrize("family", IN_COMFYUI)
 @pytest.mark.parametrize("mode", ["merge", "stack"])
-def test_on_top_of_a_task_comfyui_loads_both_one_on_the_other(runs, folders, tmp_path, family, mode):
-    task = export_run(runs(family), "diffusers", tmp_path / "task").folder / LORA_FILE
+def test_on_top_of_a_task_comfyui_loads_both_one_on_the_other(exports, folders, tmp_path, family, mode):
+    task = exports(family, "diffusers").folder / LORA_FILE
     settings = (f"model.lora={task}", f"model.lora_mode={mode}", "model.targets=attention", "train.seed=5")
     run = finished_run(tmp_path / "run", folders[family], *settings)
     folder = export_run(run, "comfyui").folder

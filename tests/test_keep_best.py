@@ -18,6 +18,8 @@ from small import perturb, trainer, trainer_of
 
 SETTINGS = (
     "train.steps=8",
+    "train.batch=1",
+    "objective.warmup=8",
     "train.save_every=3",
     "train.keep=1",
     "train.evaluate_every=1",

@@ -26,7 +26,7 @@ def student(request):
 def test_at_the_start_it_changes_nothing_whatever_r_is(student):
     x, t, c = inputs(student.backbone)
     expected = backbone()(x, t, t, c)
-    for r in (t, t / 2, torch.zeros_like(t), -t):
+    for r in (t, torch.zeros_like(t), -t):
         for velocity in (student.backbone, student.teacher, student.ema):
             assert torch.equal(velocity(x, t, r, c), expected)
 
@@ -86,7 +86,7 @@ def test_every_objective_trains_the_real_pipeline_and_comes_back_from_its_checkp
     made = trainer_of(name, *warmup)
     run, net = made.run, made.student.backbone
     before = {key: weight.detach().clone() for key, weight in made.student.trained.items()}
-    for _ in range(3):
+    for _ in range(2):  # the second is past the warm-up
         made.advance()
     assert any(not torch.equal(before[key], weight) for key, weight in made.student.trained.items())
     assert (net.second is not None) == made.objective.needs_second_time
