@@ -146,7 +146,8 @@ def test_a_contest_on_scenes_trains_real_pipelines_and_goes_on_where_it_was(tmp_
     monkeypatch.setattr(Scenes, "teacher_evaluations", (1, 2))
     file = tmp_path / "small.toml"
     file.write_text(
-        """world = "scenes"\nbudget = 20\nseeds = 1\nper_task = 1\nrecords = 12\ntrain = {batch = 2, preview_prompts = 1}
+        """world = "scenes"\nbudget = 20\nseeds = 1\nper_task = 1\nrecords = 12
+        train = {batch = 2, preview_prompts = 1}
         [contestants.kl]\nname = "apex"\nwarmup = 1\n[contestants.mean_flow]"""
     )
     wanted, folder = load_terms(file, [], {}), tmp_path / "contest"

@@ -95,7 +95,7 @@ class Slow:
     def settings(self):
         return {"drawer": self.name}
     def draw(self, prompts, seeds):
-        time.sleep(0.03)
+        time.sleep(float(sys.argv[2]))
         return np.stack([np.random.default_rng(seed).random((16, 16, 3), np.float32) for seed in seeds])
 
 fill(Path(sys.argv[1]), [Job(f"{i:05}.png", "a ring", i) for i in range(200)], Slow(), Console(quiet=True), batch=4)
@@ -104,7 +104,7 @@ fill(Path(sys.argv[1]), [Job(f"{i:05}.png", "a ring", i) for i in range(200)], S
 
 def test_a_kill_costs_at_most_the_batch_at_hand(tmp_path):
     command, paths = [sys.executable, "-c", CHILD, str(tmp_path)], os.environ | {"PYTHONPATH": ":".join(sys.path)}
-    process = subprocess.Popen(command, env=paths)
+    process = subprocess.Popen([*command, "0.1"], env=paths)
     while len(list(tmp_path.glob("0*.png"))) < 20 and process.poll() is None:
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
@@ -113,6 +113,6 @@ def test_a_kill_costs_at_most_the_batch_at_hand(tmp_path):
     assert 20 <= len(before) < 200
     for file in before:
         assert read_picture(file).shape == (16, 16, 3)
-    subprocess.run(command, check=True, env=paths)
+    subprocess.run([*command, "0"], check=True, env=paths)
     after = marks(tmp_path)
     assert len(after) == 200 and all(after[file] == before[file] for file in before)

