@@ -1,5 +1,6 @@
 """GenEval: its files as others have them, an oracle that scores 1, a liar that scores 0, stops that cost nothing."""
 
+import hashlib
 import json
 from collections import Counter
 
@@ -10,7 +11,7 @@ from rich.console import Console
 from apexgen.cli import main
 from apexgen.evaluate.geneval.detect import Detection, Selection, overlap
 from apexgen.evaluate.geneval.judge import Judge, judge_pictures, official_summary, read_results, scores
-from apexgen.evaluate.geneval.records import class_names, lay_out, read_folder, read_records
+from apexgen.evaluate.geneval.records import DATA, class_names, lay_out, read_folder, read_records
 from apexgen.evaluate.geneval.run import to_result
 from apexgen.evaluate.result import load_result
 from judges import new_clip_judge, new_mask2former
@@ -19,7 +20,10 @@ CONSOLE = Console(quiet=True)
 
 
 def test_the_official_prompts_are_all_there():
-    """Lines as they are cited in print and in others' code; the counts of the official file."""
+    """The bytes that GenEval's own procedure gives, whose prompts were compared with copies of the official file."""
+    digest = hashlib.sha256((DATA / "evaluation_metadata.jsonl").read_bytes()).hexdigest()
+    assert digest == "5c48e0813e812e3c373fa5c8ed07a8f0a483be30272b4427b0559c8048e67c13"
+    assert "Copyright (c) 2023 Dhruba Ghosh" in (DATA / "NOTICE").read_text()
     records = read_records()
     tags = Counter(record["tag"] for record in records)
     assert len(records) == 553 and list(tags.values()) == [80, 99, 80, 94, 100, 100]
