@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from apexgen.evaluate.collection import open_picture
+from apexgen.evaluate.gallery import open_picture
 from apexgen.evaluate.features import RESIZES, open_extractor, pixels, to_inception
 from apexgen.evaluate.inception import CLASSES, Inception, load_inception, with_weights
 from vision import clip_folder, dino_folder

@@ -14,6 +14,7 @@ from apexgen.evaluate.geneval.judge import Judge, judge_pictures, official_summa
 from apexgen.evaluate.geneval.records import DATA, class_names, lay_out, read_folder, read_records
 from apexgen.evaluate.geneval.run import to_result
 from apexgen.evaluate.result import load_result
+from apexgen.files import alone
 from judges import new_clip_judge, new_mask2former
 
 CONSOLE = Console(quiet=True)
@@ -176,6 +177,22 @@ def test_a_stopped_judge_goes_on_and_keeps_what_it_said(tmp_path):
     other = Judge(oracle, oracle, Selection(threshold=0.2))
     with pytest.raises(ValueError, match=r"threshold = 0\.3, not 0\.2"):
         judge_pictures(tmp_path / "out", pictures, other, {}, CONSOLE)
+
+
+def test_ranks_judge_their_shares_and_make_the_same_file(tmp_path, monkeypatch):
+    pictures, oracle, out = numbered(tmp_path / "pictures", SOME, samples=2), Oracle(SOME), tmp_path / "ranks"
+    whole = judge_pictures(tmp_path / "one", pictures, judge_of(oracle), {}, CONSOLE)
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    for rank, told in ((2, None), (0, None), (1, whole)):
+        monkeypatch.setenv("RANK", str(rank))
+        if rank == 1:
+            with (out / "results-2.jsonl").open("ab") as torn:  # one that is being written, or was torn by a kill
+                torn.write(b'{"filename": "x')
+        assert judge_pictures(out, pictures, judge_of(oracle), {}, CONSOLE) == told
+    assert oracle.looked == 2 * len(pictures)
+    assert (out / "results.jsonl").read_bytes() == (tmp_path / "one" / "results.jsonl").read_bytes()
+    with alone(out, rank=1), pytest.raises(ValueError, match="another process is at work"):
+        judge_pictures(out, pictures, judge_of(oracle), {}, CONSOLE)
 
 
 def line(tag, correct, prompt):

@@ -1,6 +1,5 @@
 """Where pictures come from and who judges them, told before either model is opened: one at a time fits a machine."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +46,7 @@ class Source:
         return self.pictures or self.out / "pictures"
 
     def draw(self, jobs: Sequence[Job], console: Console) -> bool:
-        """Draw what is missing; False where other ranks are at it too, since one process judges."""
+        """Draw what is missing; False where some is left to other ranks."""
         from apexgen.drawer import open_model
 
         if self.model is None:
@@ -55,13 +54,10 @@ class Source:
         drawer = open_model(self.model, self.lora).drawer(
             self.steps or 1, 1.0 if self.guidance is None else self.guidance
         )
-        fill(self.folder, jobs, drawer, console)
+        left = fill(self.folder, jobs, drawer, console)
         del drawer
         torch.cuda.empty_cache()
-        if int(os.environ.get("WORLD_SIZE", 1)) > 1:
-            console.print("this rank's pictures are drawn; for the judging run the same command as one process")
-            return False
-        return True
+        return not left
 
     def conclude(self, result: dict[str, Any]) -> Result:
         """The result, completed by who drew, and saved as result.json."""

@@ -76,11 +76,16 @@ def draw_geneval(
 
 def judge_geneval(
     choice: Choice, pictures: Path, out: Path, model: str | None, console: Console
-) -> tuple[Result, list[Line]]:
-    """Judge an official folder of pictures, ours or others', into out/results.jsonl and out/result.json."""
+) -> tuple[Result, list[Line]] | None:
+    """Judge an official folder of pictures, ours or others', into out/results.jsonl and out/result.json.
+
+    None where some are left to other ranks.
+    """
     found, drawn = read_folder(pictures), read_manifest(pictures)
     judge, settings = choice.open()
     lines = judge_pictures(out, found, judge, settings | {"pictures": str(pictures.resolve())}, console)
+    if lines is None:
+        return None
     told = f"{drawn['model']} {drawn['drawer']}" if {"model", "drawer"} <= drawn.keys() else pictures.name
     protocol = settings | asdict(judge.selection)
     result = to_result(lines, settings["kind"], judge.name, model or told, protocol)
