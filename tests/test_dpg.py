@@ -250,7 +250,7 @@ def test_data_that_is_missing_or_odd_is_told_in_a_line(change, told, data, tmp_p
         ({"model": "scenes", "pictures": "."}, {}, "name a model, or the pictures"),
         ({"model": "scenes", "name": "x"}, {}, "--name does nothing without --pictures"),
         ({"pictures": ".", "steps": 2}, {}, "--steps does nothing with --pictures"),
-        ({"model": "scenes"}, {"judge": ".", "model": None}, "holds no model"),
+        ({"model": "scenes"}, {"judge": ".", "model": None}, "--judge . lacks config.json"),
         ({"model": "scenes"}, {"judge": "."}, "--judge-model does nothing"),
         ({"model": "scenes"}, {"judge": "http://x", "model": None}, "--judge-model is missing"),
     ],

@@ -6,8 +6,8 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from apexgen.evaluate.gallery import open_picture
 from apexgen.evaluate.features import RESIZES, open_extractor, pixels, to_inception
+from apexgen.evaluate.gallery import open_picture
 from apexgen.evaluate.inception import CLASSES, Inception, load_inception, with_weights
 from vision import clip_folder, dino_folder
 
@@ -97,13 +97,13 @@ def test_code_in_a_file_of_weights_is_not_run(tmp_path):
 
 
 def test_what_is_missing_is_named_with_where_it_comes_from(tmp_path):
-    for path in (None, tmp_path / "absent"):
+    for path in (None, tmp_path / "absent.pth"):
         with pytest.raises(
             ValueError, match=r"download https://github.com/mseitzer/pytorch-fid/\S+\.pth and write --features"
         ):
             open_extractor(path)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match=r"has no config.json"):
+    with pytest.raises(ValueError, match=r"lacks config.json"):
         open_extractor(tmp_path / "empty")
 
 

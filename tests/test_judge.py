@@ -243,7 +243,7 @@ def test_a_killed_interview_goes_on_and_nobody_works_beside_a_living_one(tmp_pat
         process = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": paths})
         while len(read_log(log)) < 4:
             time.sleep(0.01)
-        with pytest.raises(ValueError, match="another process is at work in .*; wait for its end") as refused:
+        with pytest.raises(ValueError, match=r"another process is at work in .*; wait for its end") as refused:
             interview(endpoint(address), asked, log, CONSOLE)
         assert "\n" not in str(refused.value)
         process.send_signal(signal.SIGKILL)

@@ -228,7 +228,7 @@ MISTAKES = {
     "--features missing.pth: no such file": ["fid", "PICTURES", "PICTURES", "--features", "missing.pth"],
     "--data new has no meta_data.json": ["mjhq", "scenes", "--data", "new", "--clip", "CLIP"],
     "--resize is of FID's Inception": ["mjhq", "scenes", "--data", "new", "--clip", "CLIP", "--resize", "clean-fid"],
-    "--clip missing: no such folder; download openai/clip": ["clip", "DRAWN", "--clip", "missing"],
+    "--clip missing: no such folder; run: hf download openai/clip": ["clip", "DRAWN", "--clip", "missing"],
     "000.png does not hold its prompt": ["clip", "PICTURES", "--clip", "CLIP"],
     "missing: no such folder of pictures": ["fid", "missing", "missing", "--features", "CLIP"],
     "is no clip but a dinov2model": ["clip", "DRAWN", "--clip", "DINO", "--cache", "CACHE"],

@@ -22,13 +22,14 @@ Out = Annotated[Path, typer.Option(help="A folder for the pictures and the resul
 ELSEWHERE = "some of the work is left to other processes; for the rest give the same command again"
 
 
-def show(results: "list[Result] | None", as_json: bool) -> None:
-    """Tell results, a table or a JSON list for each protocol; none where other ranks are still drawing."""
+def show(results: "list[Result] | Result | None", as_json: bool) -> None:
+    """Tell results, a table or a JSON list for each protocol; none where other ranks are still at it."""
     from apexgen.evaluate.result import by_protocol, table
 
     if results is None:
         answer(as_json, None, ELSEWHERE)
         return
+    results = results if isinstance(results, list) else [results]
     groups = [[result.model_dump(mode="json") for result in group] for group in by_protocol(results)]
     answer(as_json, groups, table(results))
 
@@ -74,8 +75,7 @@ def scenes(
     from apexgen.evaluate.scenes import evaluate_scenes
 
     drawer = open_model(folder, lora).drawer(steps, guidance)
-    result = evaluate_scenes(drawer, out, per_task, seed, console)
-    show(None if result is None else [result], json)
+    show(evaluate_scenes(drawer, out, per_task, seed, console), json)
 
 
 @evaluate.command()

@@ -18,8 +18,9 @@ NAME = "GenEval 2"
 
 
 def run(data: Path, source: Source, judging: Judging, seed: int, strict: bool, console: Console) -> Result | None:
-    """Judge all prompts of `data`; None where other ranks are at it still. strict: questions without our word of caution.
+    """Judge all prompts of `data`; None where other ranks are at it still.
 
+    strict: questions without our word of caution.
     Raises ValueError, before anything is drawn, for data, a model or a judge that can't be used; for a judge that
     tells no probabilities at its first answer.
     """

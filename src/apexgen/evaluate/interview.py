@@ -137,4 +137,3 @@ def _append(opened: BinaryIO, key: str, inquiry: Inquiry, answer: Answer) -> Non
     record = {"key": key, "id": inquiry.id, "value": answer.value, "said": answer.said, "why": answer.why}
     opened.write(json.dumps(record).encode() + b"\n")
     opened.flush()
-

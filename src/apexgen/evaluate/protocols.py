@@ -14,7 +14,8 @@ from apexgen.evaluate.collection import Collection
 from apexgen.evaluate.features import Extractor, open_extractor
 from apexgen.evaluate.gallery import Job, fill
 from apexgen.evaluate.result import Result, save_result
-from apexgen.evaluate.statistics import best_device, distances, diversity, prompt_fit
+from apexgen.evaluate.statistics import distances, diversity, prompt_fit
+from apexgen.evaluate.weights import best_device
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from apexgen.evaluate.endpoint import Endpoint
 from apexgen.evaluate.gallery import Job, fill, read_manifest
 from apexgen.evaluate.judge import Judge
 from apexgen.evaluate.result import Result, save_result
-from apexgen.evaluate.vlm import check_vlm, open_vlm
+from apexgen.evaluate.vlm import find_vlm, open_vlm
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Judging:
-    """A judge to be opened: a model's folder on this machine, or a server's address and its model's name."""
+    """A judge to be opened: a model on this machine, or a server's address and its model's name."""
 
     judge: str
     model: str | None = None
@@ -86,12 +86,12 @@ class Judging:
         for option, value in {"--judge-model": self.model, "--workers": self.workers}.items():
             if value is not None:
                 raise ValueError(f"{option} does nothing with a judge of this machine; leave it out")
-        check_vlm(Path(self.judge))
+        find_vlm(self.judge)
 
     def open(self) -> Judge:
         """The judge."""
         if not self._is_address:
-            return open_vlm(Path(self.judge))
+            return open_vlm(self.judge)
         return Endpoint(self.judge, self.model or "", 8 if self.workers is None else self.workers, self.thinking)
 
     @property

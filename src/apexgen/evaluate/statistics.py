@@ -5,7 +5,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 
 from apexgen.evaluate.clip import clip_scores, open_clip
@@ -135,8 +134,3 @@ def described(folder: Path) -> dict[str, Any]:
         return {"model": folder.resolve().name}
     evaluations = told["steps"] * (1 if told["guidance"] == 1 else 2)
     return {"model": f"{told['model']} {told['drawer']}", "evaluations": evaluations, "drawn": told}
-
-
-def best_device() -> str:
-    """Where the judges run."""
-    return "cuda" if torch.cuda.is_available() else "cpu"

@@ -20,8 +20,9 @@ from apexgen.evaluate.gallery import Job, fill, read_pictures
 from apexgen.evaluate.protocols import repeated_jobs
 from apexgen.evaluate.result import Result, save_result
 from apexgen.evaluate.scenes import judge
-from apexgen.evaluate.statistics import best_device, diversity, prompt_fit
+from apexgen.evaluate.statistics import diversity, prompt_fit
 from apexgen.evaluate.subject import Subject, open_subject
+from apexgen.evaluate.weights import best_device
 from apexgen.files import write_whole
 from apexgen.report import picture_grid
 from apexgen.report.curves import chart
