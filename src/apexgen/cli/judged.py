@@ -10,10 +10,7 @@ from apexgen.cli.evaluate import evaluate, show
 
 Model = Annotated[str | None, typer.Argument(help="A run's folder, a pipeline's, or \"scenes\"; or give --pictures.")]
 Data = Annotated[Path, typer.Option(help="The folder of the benchmark's data, which you download.")]
-Judge = Annotated[
-    str,
-    typer.Option(help="A model that sees: its folder, a cached repository, or a server's address (OpenAI's protocol)."),
-]
+Judge = Annotated[str, typer.Option(help="A model that sees: its folder, a cached repository, or a server's address.")]
 Out = Annotated[Path, typer.Option(help="A folder for pictures, answers and the result; the same command goes on.")]
 JudgeModel = Annotated[str | None, typer.Option(help="The server's model; its key is read from APEXGEN_JUDGE_KEY.")]
 Workers = Annotated[int | None, typer.Option(help="Questions that a server is asked at once; 8 unless given.")]

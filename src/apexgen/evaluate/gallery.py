@@ -141,8 +141,11 @@ def read_seeds(files: Sequence[Path]) -> tuple[int, ...]:
     seeds = set()
     for file in files:
         with Image.open(file) as picture:
-            seeds.add(picture.info.get("seed"))
-    return () if None in seeds else tuple(sorted(int(seed) for seed in seeds))
+            told = str(picture.info.get("seed"))
+        if not told.isdecimal():
+            return ()
+        seeds.add(int(told))
+    return tuple(sorted(seeds))
 
 
 def read_pictures(files: Sequence[Path], batch: int = 64) -> Iterator[np.ndarray]:

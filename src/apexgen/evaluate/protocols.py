@@ -78,9 +78,8 @@ def judge_diversity(
     if fill(folder, chosen, drawer, console):
         return None
     drawn = Collection(folder, tuple(job.path for job in chosen), ("",) * len(chosen))
-    known = {"seeds": tuple(range(seeds))}
     texts = [job.prompt for job in chosen]
-    return save_all([diversity("prompts", drawn, texts, extractor, cache, console, known)], folder)
+    return save_all([diversity("prompts", drawn, texts, extractor, cache, console)], folder)
 
 
 def repeated_jobs(prompts: Sequence[str], seeds: Sequence[int]) -> list[Job]:

@@ -108,7 +108,7 @@ def score(subject: Subject, drawer: Drawer, folder: Path, protocol: Protocol, co
     jobs = protocol.jobs()
     collection = Collection(folder, tuple(job.path for job in jobs), ("",) * len(jobs))
     prompts = [job.prompt for job in jobs]
-    known = {"model": f"{subject.text}@{drawer.steps}", "seeds": protocol.seeds}
+    known = {"model": f"{subject.text}@{drawer.steps}"}
     varied = diversity("sweep", collection, prompts, pixels(), protocol.cache, console, known)
     scores, spread, said = {"within": varied.scores["within"]}, dict(varied.spread), varied.settings
     judges = [varied.judge]
