@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from apexgen import checkpoint
 from apexgen.compare.plane import Plane
 from apexgen.compare.points import Ring
 from apexgen.discriminator import Discriminator
@@ -15,7 +14,7 @@ from apexgen.student import Student
 from fields import batch, draw, kept_gradient, nets, terms
 from gaussian import empty_condition
 from small import backbone, inputs, perturb, trainer_of
-from test_train import assert_same, run_to_end
+from test_train import assert_resumes, run_to_end
 
 
 class Said:
@@ -180,12 +179,7 @@ def test_it_trains_the_real_pipeline_leaves_the_teacher_alone_and_resumes_bitwis
     assert any(not torch.equal(heads[name], whole.weights[name]) for name in heads)
     with torch.no_grad():
         assert torch.equal(made.student.teacher(x, t, t, c), before)
-    stopped = trainer_of(*settings)
-    stopped.advance()
-    checkpoint.save(tmp_path / "parts" / "checkpoints", stopped.state(), "", keep=1)
-    resumed = trainer_of(*settings)
-    resumed.restore(checkpoint.load_latest(tmp_path / "parts" / "checkpoints", pytest.fail))
-    assert_same(run_to_end(resumed, tmp_path / "parts"), whole)
+    assert_resumes(lambda: trainer_of(*settings), tmp_path, whole, 1)
 
 
 def test_its_cost_is_counted_with_the_discriminators():

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from apexgen import checkpoint, flow
+from apexgen import flow
 from apexgen.objectives import Batch, Draw, Nets
 from apexgen.objectives.path import on_grid, solve
 from apexgen.objectives.progressive import Progressive
@@ -13,7 +13,7 @@ from apexgen.student import Student
 from fields import batch, kept_gradient, nets, terms
 from gaussian import Gaussian, empty_condition
 from small import backbone, inputs, perturb, trainer_of
-from test_train import assert_same, run_to_end
+from test_train import assert_resumes, run_to_end
 
 
 @pytest.mark.parametrize("step, steps", [(0, 8), (9, 8), (10, 4), (20, 2), (30, 1), (1000, 1)])
@@ -113,16 +113,9 @@ def test_a_students_snapshot_is_what_it_was_and_stays_so(mode):
 
 def test_a_run_that_stops_within_a_stage_goes_on_bitwise(tmp_path):
     """Stopped where a stage begins, and within it: its teacher is saved with it."""
-    settings = ("progressive", "objective.stage_steps=2", "objective.halvings=2", "train.steps=5")
-    whole = run_to_end(trainer_of(*settings), tmp_path / "whole")
-    for stop in (2, 3):
-        stopped = trainer_of(*settings)
-        while stopped.step < stop:
-            stopped.advance()
-        folder = tmp_path / f"{stop}"
-        checkpoint.save(folder / "checkpoints", stopped.state(), "", keep=1)
-        resumed = trainer_of(*settings)
-        resumed.restore(checkpoint.load_latest(folder / "checkpoints", pytest.fail))
-        final = run_to_end(resumed, folder)
-        assert_same(final, whole)
-        assert all(torch.equal(tensor, whole.kept[name]) for name, tensor in final.kept.items()) and final.kept
+    make = lambda: trainer_of(  # noqa: E731
+        "progressive", "objective.stage_steps=2", "objective.halvings=2", "train.steps=5"
+    )
+    whole = run_to_end(make(), tmp_path / "whole")
+    assert whole.kept
+    assert_resumes(make, tmp_path, whole, 2, 3)

@@ -19,7 +19,8 @@ def run_to_end(made, folder):
 
 def assert_same(first, second):
     assert first.step == second.step
-    for part in ("weights", "average"):
+    for part in ("weights", "average", "kept"):
+        assert getattr(first, part).keys() == getattr(second, part).keys()
         for name, tensor in getattr(first, part).items():
             assert torch.equal(tensor, getattr(second, part)[name]), name
     for index, moments in first.optimizer["state"].items():
@@ -27,16 +28,32 @@ def assert_same(first, second):
             assert torch.equal(value, second.optimizer["state"][index][key])
 
 
+def assert_resumes(make, folder, whole, *stops):
+    """Trainers that `make` gives, stopped after so many steps and gone on with, all end in the state `whole`."""
+    for stop in stops:
+        stopped, resumed, part = make(), make(), folder / f"{stop}"
+        while stopped.step < stop:
+            stopped.advance()
+        checkpoint.save(part / "checkpoints", stopped.state(), "", keep=1)
+        resumed.restore(checkpoint.load_latest(part / "checkpoints", pytest.fail))
+        assert_same(run_to_end(resumed, part), whole)
+
+
+def assert_one_step(cut, whole, nearness):
+    """A step taken in batches and in one have the same losses and, to within this part of its norm, gradient."""
+    logs, gradients = [], []
+    for made in (cut, whole):
+        perturb(made.student)
+        logs.append(made._descend())
+        gradients.append(torch.cat([weight.grad.flatten() for weight in made.student.trained.values()]))
+    assert logs[0] == pytest.approx(logs[1], rel=1e-5)
+    assert (gradients[0] - gradients[1]).abs().max() < nearness * gradients[1].norm()
+
+
 @pytest.mark.parametrize("tune", ["lora", "full"])
 def test_resume_is_bitwise(tmp_path, tune):
-    whole = run_to_end(trainer(tmp_path, f"model.tune={tune}"), tmp_path / "whole")
-    stopped = trainer(tmp_path, f"model.tune={tune}")
-    while stopped.step < 2:
-        stopped.advance()
-    checkpoint.save(tmp_path / "parts" / "checkpoints", stopped.state(), "", keep=1)
-    resumed = trainer(tmp_path, f"model.tune={tune}")
-    resumed.restore(checkpoint.load_latest(tmp_path / "parts" / "checkpoints", pytest.fail))
-    assert_same(run_to_end(resumed, tmp_path / "parts"), whole)
+    make = lambda: trainer(tmp_path, f"model.tune={tune}")  # noqa: E731
+    assert_resumes(make, tmp_path, run_to_end(make(), tmp_path / "whole"), 2)
 
 
 def test_metrics_hold_every_step_once_after_a_resume(tmp_path):
@@ -167,13 +184,7 @@ def test_batches_of_one_step_are_one_batch(name, objective):
     settings = ("model.precision=float32", "model.rank=2", *objective)
     cut = trainer_of(name, *settings, "train.batch=2", "train.accumulate=3")
     whole = trainer_of(name, *settings, "train.batch=6")
-    logs = []
-    for made in (cut, whole):
-        perturb(made.student)
-        logs.append(made._descend())
-    assert logs[0] == pytest.approx(logs[1], rel=1e-5)
-    one, other = (torch.cat([w.grad.flatten() for w in made.student.trained.values()]) for made in (cut, whole))
-    assert (one - other).abs().max() < 3e-6 * other.norm()  # in float32; 1.6e-6 is seen
+    assert_one_step(cut, whole, 3e-6)  # in float32; 1.6e-6 is seen
 
 
 def test_batches_of_one_with_a_shared_anchor_are_one_batch():
@@ -181,13 +192,7 @@ def test_batches_of_one_with_a_shared_anchor_are_one_batch():
     settings = ("model.precision=float32", "model.rank=2", "objective.warmup=0", "objective.anchor_share=0.5")
     cut = trainer_of("apex", *settings, "train.batch=1", "train.accumulate=4")
     whole = trainer_of("apex", *settings, "train.batch=4")
-    logs = []
-    for made in (cut, whole):
-        perturb(made.student)
-        logs.append(made._descend())
-    assert logs[0] == pytest.approx(logs[1], rel=1e-5)
-    one, other = (torch.cat([w.grad.flatten() for w in made.student.trained.values()]) for made in (cut, whole))
-    assert (one - other).abs().max() < 1e-6 * other.norm()
+    assert_one_step(cut, whole, 1e-6)
 
 
 def test_an_epoch_sees_every_record_once_however_steps_are_cut():

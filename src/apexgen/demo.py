@@ -14,6 +14,7 @@ from apexgen.evaluate.scenes import Examination
 from apexgen.export.diffusers import export_student, refuse_second_time
 from apexgen.export.run import check_export, take_export_proof
 from apexgen.report import environment, table, write_report
+from apexgen.rules import TASKS
 from apexgen.train import Trainer, open_objective
 from apexgen.velocities import guided
 
@@ -77,7 +78,7 @@ def prove(
         mixed.student.backbone.precision = None
         result, columns["mix@1"] = examination.sit(mixed.student.backbone, mixed.student.ema, 1)
         report["ablation"] = {"mix": {"1": result}}
-    shown = [task * per_task + index for task in range(6) for index in range(min(SHOWN, per_task))]
+    shown = [task * per_task + index for task in range(len(TASKS)) for index in range(min(SHOWN, per_task))]
     prompts = [examination.captions[index].text for index in shown]
     return report, {name: pictures[shown] for name, pictures in columns.items()}, prompts
 

@@ -20,7 +20,7 @@ from apexgen.encode import count_records, encode
 from apexgen.objectives import Objective
 from apexgen.parallel import settle
 from apexgen.refuse import check_run
-from apexgen.room import check_room, checkpoint_bytes, checkpoints_held, room_free, room_needed, size
+from apexgen.room import check_room, checkpoint_bytes, checkpoints_held, moments, room_free, room_needed, size
 from apexgen.shard import repeated_blocks
 from apexgen.student import Student
 from apexgen.train import Trainer, open_objective
@@ -185,7 +185,7 @@ def _memory(trainer: Trainer, activations: int, cut: int) -> dict[str, int]:
     return parts | {
         "LoRA" if student.mode == "lora" else "trained weights": trained,
         "gradients": trained,
-        "optimizer": _bytes(_moments(trainer)) // cut,
+        "optimizer": _bytes(moments(trainer)) // cut,
         "average": _bytes([*student.average.values(), *student.kept.values()]) // cut,
         "activations": activations,
     }
@@ -195,11 +195,6 @@ def _own_parameters(student: Student) -> int:
     """The network's parameters, without what was added to train."""
     weights = student.backbone.network.parameters()
     return sum(numbers_in(weight) for weight in weights if student.mode == "full" or not weight.requires_grad)
-
-
-def _moments(trainer: Trainer) -> list[Tensor]:
-    values = [value for state in trainer.optimizer.state.values() for value in state.values()]
-    return [value for value in values if isinstance(value, Tensor)]
 
 
 def _bytes(tensors: Iterable[Tensor]) -> int:

@@ -17,7 +17,7 @@ PREVIEW_STEPS, STUDENT_STEPS = 16, (1, 2, 4)  # of the columns in previews
 
 
 class Preview:
-    """The same prompts and noises drawn as training goes: teacher in many steps, student in 1, 2 and 4."""
+    """A run's previews, each a file of the folder; the teacher's pictures are drawn once."""
 
     def __init__(self, trainer: Trainer, folder: Path) -> None:
         self.trainer, self.folder = trainer, folder

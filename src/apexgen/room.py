@@ -30,10 +30,15 @@ def checkpoint_bytes(trainer: Trainer) -> int:
     if type(trainer.objective).takes_snapshot is not Objective.takes_snapshot:
         kept = kept or student.weights
     trained = _bytes(student.trained)
-    moments = [value for state in trainer.optimizer.state.values() for value in state.values()]
-    optimizer = sum(value.nbytes for value in moments if isinstance(value, Tensor))
+    optimizer = sum(value.nbytes for value in moments(trainer))
     to_come = int(MOMENTS[trainer.run.train.optimizer] * trained)
     return trained + _bytes(student.average) + _bytes(kept) + (optimizer or to_come)
+
+
+def moments(trainer: Trainer) -> list[Tensor]:
+    """The tensors that the optimizer keeps of the trained weights; none before the first step."""
+    values = [value for state in trainer.optimizer.state.values() for value in state.values()]
+    return [value for value in values if isinstance(value, Tensor)]
 
 
 def room_needed(run: Run, checkpoint: int) -> int:

@@ -141,12 +141,11 @@ class Trainer:
         self.best = {"step": self.step, "value": value} | by
         return True
 
-    def save(self, folder: Path) -> int:
-        """Write a checkpoint into a run's folder; returns its step. All processes call it, and the first writes."""
+    def save(self, folder: Path) -> None:
+        """Write a checkpoint into a run's folder. All processes call it, and the first writes."""
         checkpoint.save(folder / "checkpoints", self.state(), dump_run(self.run), self.run.train.keep, self.team)
         if self.corpus.skipped is not None and self.team.first:
             self.corpus.skipped.write(folder)
-        return self.step
 
     def restore(self, state: checkpoint.State) -> None:
         """Go on from a checkpoint. ValueError when it is of another student."""

@@ -14,7 +14,7 @@ from apexgen.compare.terms import Terms
 
 
 def compare(terms: Terms, folder: Path, console: Console) -> dict[str, Any]:
-    """Hold a contest, print its table, and write compare.json and compare.html into the folder; returns the report.
+    """Hold a contest, print its table, and write compare.json, .md and .html into the folder; returns the report.
 
     Raises ValueError, before anything is trained, for a contestant that is described wrongly or a budget too small.
     """

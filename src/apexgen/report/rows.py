@@ -101,4 +101,4 @@ def duration(seconds: float | None) -> str:
     if seconds is None:
         return "-"
     value, unit = (seconds, "s") if seconds >= 1 else (1000 * seconds, "ms")
-    return f"{value:.{max(0, 2 - len(str(int(value))) + 1)}f} {unit}"
+    return f"{value:.{max(0, 3 - len(str(int(value))))}f} {unit}"
