@@ -78,7 +78,6 @@ def wandb_history(file):
             yield record.history.step.num, items
 
 
-@pytest.mark.slow
 def test_wandb_writes_offline_under_one_id(tmp_path):
     in_a_process("wandb", tmp_path / "run")
     files = sorted((tmp_path / "run" / "wandb").glob("offline-run-*/run-*.wandb"))

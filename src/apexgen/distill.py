@@ -38,6 +38,7 @@ from apexgen.trackers import Trackers
 from apexgen.train import Trainer, is_due, open_objective, train
 
 Watch = Callable[[Trainer], None]
+SHOWN = ("fake", "anchor", "kl", "mix", "gap")  # of what a step logs, beside the progress bar
 
 
 def base_folder(run: Run) -> Path:
@@ -207,9 +208,7 @@ def _train_with_progress(
             record.end()
             if "not_finite" in logs:
                 console.print(f"step {step - 1} skipped: {', '.join(logs['not_finite'])} not finite")
-            shown = " ".join(
-                f"{name} {logs[name]:.3f}" for name in ("fake", "anchor", "kl", "mix", "gap") if name in logs
-            )
+            shown = " ".join(f"{name} {logs[name]:.3f}" for name in SHOWN if name in logs)
             speed = progress.tasks[task].speed
             progress.update(task, completed=step, losses=shown, speed=f"{speed:.1f} it/s" if speed else "")
             trackers.log(step, logs)
