@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from apexgen.rules import RELATIONS
 from apexgen.scenes.draw import draw_pictures, draw_scene
 from apexgen.scenes.prompts import (
     OTHER,
@@ -19,7 +20,7 @@ from apexgen.scenes.prompts import (
 )
 from apexgen.scenes.score import Found, is_correct, parse, score
 from apexgen.scenes.spread import color_variety, spread
-from apexgen.scenes.world import COLORS, RELATIONS, SHAPES, SIZE, Figure, Scene, render
+from apexgen.scenes.world import COLORS, SHAPES, SIZE, Figure, Scene, render
 
 DARK = (0.1, 0.1, 0.1)
 

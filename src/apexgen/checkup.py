@@ -9,10 +9,10 @@ from torch import Tensor
 from apexgen.condition import Condition
 from apexgen.config import Run
 from apexgen.generate import draw_noise, to_pictures
-from apexgen.rules import TASKS, summarize
+from apexgen.rules import TASKS
 from apexgen.sample import generate
 from apexgen.scenes.prompts import Caption, draw_captions
-from apexgen.scenes.score import is_correct, parse
+from apexgen.scenes.score import score
 from apexgen.train import Trainer
 from apexgen.velocities import Velocity, guided
 
@@ -67,9 +67,7 @@ class Checkup:
 
     def _score(self, latents: Tensor) -> float:
         pictures = to_pictures(self.backbone.decode(latents))
-        records = [caption.metadata() for caption in self.captions]
-        pairs = zip(pictures, records, strict=True)
-        return summarize(records, [is_correct(parse(picture), record) for picture, record in pairs])["overall"]
+        return score(pictures, [caption.metadata() for caption in self.captions])["overall"]
 
 
 def is_judged(run: Run) -> bool:

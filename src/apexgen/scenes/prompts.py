@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from apexgen.rules import TASKS
-from apexgen.scenes.world import COLORS, RELATIONS, SHAPES
+from apexgen.rules import RELATIONS, TASKS
+from apexgen.scenes.world import COLORS, SHAPES
 
 NUMBERS = {2: "two", 3: "three", 4: "four"}
 OTHER = "other"  # the class of a figure that is no known shape

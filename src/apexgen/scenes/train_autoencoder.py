@@ -7,6 +7,7 @@ import torch
 from torch import Generator, Tensor
 
 from apexgen.generate import to_tensor
+from apexgen.rules import TASKS
 from apexgen.scenes.draw import draw_pictures
 from apexgen.scenes.prompts import draw_captions
 
@@ -18,7 +19,7 @@ NOISE, DECODER_NOISE = 0.1, 0.4  # deviation on the latents; the largest one on 
 
 def training_pictures(recipe: "Recipe") -> Tensor:
     """The pictures both stages train on, (N, 3, H, W) in [-1, 1]."""
-    captions = draw_captions(-(-recipe.autoencoder_pictures // 6), held_out=False, seed=1)
+    captions = draw_captions(-(-recipe.autoencoder_pictures // len(TASKS)), held_out=False, seed=1)
     return to_tensor(draw_pictures(captions, seed=recipe.seed))
 
 

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,7 +75,7 @@ def _fit(nets: Nets, corpus: Corpus, recipe: "Recipe", step: int, shape: tuple[i
     batch = corpus.batch(step, recipe.flow_batch, recipe.seed)
     generator = torch.Generator().manual_seed(recipe.seed * 7_919 + step)
     dropped = torch.rand(recipe.flow_batch, generator=generator) < CAPTION_DROPOUT
-    batch = type(batch)(batch.c.drop(dropped, batch.null), batch.null, batch.x)
+    batch = replace(batch, c=batch.c.drop(dropped, batch.null))
     draw = OBJECTIVE.draw((recipe.flow_batch, *shape), generator)
     with fast_attention(draw.noises[0].device):
         (loss,) = OBJECTIVE.terms(nets, batch, draw, step)

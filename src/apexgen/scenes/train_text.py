@@ -13,9 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from apexgen.rules import RELATIONS, TASKS
 from apexgen.scenes.pipeline import TEXT_WIDTH, TOKENS
-from apexgen.scenes.prompts import TASKS, Caption, Request, captions, plural
-from apexgen.scenes.world import COLORS, RELATIONS, SHAPES
+from apexgen.scenes.prompts import Caption, Request, captions, plural
+from apexgen.scenes.world import COLORS, SHAPES
 
 PER_TASK = 32  # captions of each task in a batch
 ANSWERS = (*SHAPES, *COLORS, 1, 2, 3, 4, *RELATIONS)  # whatever can be said of a request

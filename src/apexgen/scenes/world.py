@@ -19,7 +19,6 @@ COLORS: dict[str, tuple[int, int, int]] = {
     "white": (240, 240, 240),
 }
 SHAPES = ("circle", "square", "triangle", "cross", "ring")
-RELATIONS = ("left of", "right of", "above", "below")
 
 
 @dataclass(frozen=True)
