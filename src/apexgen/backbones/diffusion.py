@@ -8,9 +8,8 @@ from warnings import catch_warnings, simplefilter
 
 import torch
 
-from apexgen.backbones.held import Weights, loading_options
+from apexgen.backbones.held import Weights, check_package, loading_options, quantise
 from apexgen.backbones.quiet import quiet
-from apexgen.cost import parts
 
 if TYPE_CHECKING:
     from apexgen.backbones.base import Backbone
@@ -71,12 +70,15 @@ def load_backbone(folder: str | Path, device: str | torch.device = "cpu", weight
     check_flow(path)
     adapter = find_adapter(family)
     check_diffusers(adapter)
-    backbone = adapter(open_pipeline(path, weights).to(device))
+    check_package(weights)
+    backbone = adapter(open_pipeline(path, weights))
     for name, weight in backbone.network.named_parameters():
-        if weight.is_floating_point() and not all(part.isfinite().all() for part in parts(weight)):
+        if not weight.isfinite().all():
             raise ValueError(
                 f"{path / 'transformer'}: {name} is not finite; fetch it again, or take an earlier checkpoint"
             )
+    quantise(backbone.network, weights, device)
+    backbone.pipeline.to(device)
     backbone.weights = weights
     return backbone
 
