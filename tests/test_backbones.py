@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from apexgen.backbones.diffusion import load_backbone
 from apexgen.generate import draw_noise, make_pictures
@@ -78,6 +79,9 @@ def test_a_size_the_family_does_not_allow_names_the_nearest(net, height):
             net.latent_shape(height)
 
 
+WEIGHTS = "transformer/diffusion_pytorch_model.safetensors"
+
+
 def broken(tmp_path, how):
     folder = tmp_path / "model"
     shutil.copytree(FOLDER, folder)
@@ -87,6 +91,13 @@ def broken(tmp_path, how):
 
 def write_json(path, **changes):
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def retype(folder, dtype):
+    """Save a layer of the transformer in another type."""
+    tensors = load_file(folder / WEIGHTS)
+    changed = {name: tensor.to(dtype) for name, tensor in tensors.items() if name.endswith("0.attn1.to_q.weight")}
+    save_file(tensors | changed, folder / WEIGHTS, metadata={"format": "pt"})
 
 
 FAULTS = {
@@ -99,9 +110,11 @@ FAULTS = {
     "no flow-matching model: its scheduler is DDIMScheduler": lambda folder: write_json(
         folder / "scheduler" / "scheduler_config.json", _class_name="DDIMScheduler"
     ),
-    "can't be opened": lambda folder: (folder / "transformer" / "diffusion_pytorch_model.safetensors").write_bytes(
-        (folder / "transformer" / "diffusion_pytorch_model.safetensors").read_bytes()[:1000]
+    "is cut short: its header has 992 of": lambda folder: (folder / WEIGHTS).write_bytes(
+        (folder / WEIGHTS).read_bytes()[:1000]
     ),
+    r"to_q\.weight is I8, quantised; give weights of 16 or 32 bits": lambda folder: retype(folder, torch.int8),
+    r"to_q\.weight is F8_E5M2, quantised; give": lambda folder: retype(folder, torch.float8_e5m2),
 }
 
 
@@ -118,3 +131,25 @@ def test_a_missing_weight_file_costs_one_line(tmp_path):
 
     with pytest.raises(ValueError, match="can't be opened"):
         load_backbone(broken(tmp_path, remove))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+@pytest.mark.parametrize("weights", ["float32", "bfloat16"])
+def test_weights_of_several_types_are_all_cast_to_the_one_asked_for(tmp_path, dtype, weights):
+    found = load_backbone(broken(tmp_path, lambda folder: retype(folder, dtype)), weights=weights).network.state_dict()
+    [changed] = [name for name in found if name.endswith("0.attn1.to_q.weight")]
+    for name, tensor in load_backbone(FOLDER).network.state_dict().items():
+        expected = tensor.to(dtype) if name == changed else tensor
+        assert torch.equal(found[name], expected.to(getattr(torch, weights))), name
+
+
+def test_a_diffusers_that_can_not_be_imported_costs_one_line(monkeypatch):
+    import diffusers
+
+    def fail(self, name):
+        raise RuntimeError("Failed to import diffusers.pipelines (look up to see its traceback):\nno 'logger'")
+
+    monkeypatch.delattr(diffusers, "DiffusionPipeline")
+    monkeypatch.setattr(type(diffusers), "__getattr__", fail)
+    with pytest.raises(ValueError, match=r"can't be imported \(no 'logger'\); write: pip install -U diffusers"):
+        load_backbone(FOLDER)
