@@ -218,9 +218,8 @@ def short_trainer(net, folder, *settings):
     return Trainer(run, student, encode(run.data, net, pictures), net.latent_shape())
 
 
-@pytest.mark.parametrize("difference", [0, 1e-3])
-def test_an_objective_of_two_times_trains(folder, tmp_path, difference):
-    settings = ["objective.name=mean_flow", "objective.equal_share=0.0", f"objective.difference={difference}"]
+def test_an_objective_of_two_times_trains_in_forward_mode(folder, tmp_path):
+    settings = ["objective.name=mean_flow", "objective.equal_share=0.0", "objective.difference=0"]
     trainer = short_trainer(opened(folder), tmp_path, *settings)
     for _ in range(2):
         trainer.advance()
@@ -246,10 +245,9 @@ def gradients(net, student):
     return found
 
 
-@pytest.mark.parametrize("targets", ["", "attention", "attention+mlp", "all-linear"])
-def test_every_trained_weight_gets_a_gradient_checkpointed_or_not(folder, targets):
+def test_every_trained_weight_gets_a_gradient_checkpointed_or_not(folder):
     net = opened(folder)
-    student = Student(net, "lora", 2, targets)
+    student = Student(net, "lora", 2, "all-linear")  # the other presets are within it
     perturb(student)
     plain = gradients(net, student)
     net.network.enable_gradient_checkpointing()
