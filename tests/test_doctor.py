@@ -11,7 +11,6 @@ from apexgen.doctor.base import describe, open_empty
 from apexgen.doctor.environment import describe_environment
 from apexgen.doctor.lora import examine
 from apexgen.export.native import native_places
-from apexgen.scenes.pipeline import FOLDER
 
 RANK, ALPHA = 4, 8.0
 TRAINERS = {  # prefix, the two factors, alpha beside them
@@ -29,7 +28,7 @@ LOADS = {  # all with diffusers' module names; D: in diffusers, C: in ComfyUI
     "qwen": ("DC", "C", "", "DC", "DC", "DC", "DC"),
     "zimage": ("DC", "C", "", "D", "DC", "DC", "DC"),
     "lumina2": ("D", "", "", "", "", "", ""),
-    "scenes": ("D", "", "", "", "", "", ""),
+    "sana": ("D", "", "", "", "", "", ""),
 }
 
 
@@ -49,7 +48,7 @@ def weights(shapes, prefix, down, up, alpha):
 def bases(folders):
     """The folder of every family, and the shapes of its attention's first layer."""
     found = {}
-    for family, folder in (folders | {"scenes": FOLDER}).items():
+    for family, folder in folders.items():
         shapes = describe(open_empty(folder)).shapes
         found[family] = folder, {name: shape for name, shape in shapes.items() if name.endswith("to_q")}
     return found

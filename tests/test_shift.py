@@ -13,7 +13,6 @@ from apexgen.config import dump_run
 from apexgen.distill import open_student, open_trained, read_run
 from apexgen.export.run import export_run
 from apexgen.objectives.apex import Apex
-from apexgen.scenes.pipeline import FOLDER
 from apexgen.shift import Affine, affine, scalar
 from apexgen.student import Student
 from apexgen.train import train
@@ -123,9 +122,9 @@ def test_more_directions_than_channels_are_refused():
         Apex(shift_form="low-rank").new_shift(64, 4, 0)
 
 
-@pytest.fixture(scope="module", params=[*BUILDERS, "scenes"])
+@pytest.fixture(scope="module", params=BUILDERS)
 def net(request, folders):
-    net = load_backbone(folders.get(request.param, FOLDER))
+    net = load_backbone(folders[request.param])
     net.size = SIZE
     return net
 

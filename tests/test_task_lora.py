@@ -36,14 +36,14 @@ def tasks(folders, tmp_path_factory):
     return files
 
 
-@pytest.fixture(params=[*BUILDERS, "scenes"])
+@pytest.fixture(params=BUILDERS)
 def name(request):
     return request.param
 
 
 @pytest.fixture
 def folder(folders, name):
-    return folders.get(name, FOLDER)
+    return folders[name]
 
 
 pytestmark = pytest.mark.filterwarnings("ignore:Already found a `peft_config`")  # stock diffusers, of two LoRAs
