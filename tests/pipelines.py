@@ -11,6 +11,7 @@ from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler
 
 SIZE = 64  # pixels a side: latents of 8 x 8
 WIDTH = 16  # of every text encoder
+TINY = {"hidden_size": WIDTH, "intermediate_size": WIDTH, "num_hidden_layers": 2, "num_attention_heads": 2}
 WORDS = "a photo of the red blue white circle ring rings cross square two three".split()
 LETTERS = [*string.ascii_letters, *string.digits, *".,:;-<>|'_/"]
 
@@ -37,10 +38,7 @@ def new_clip(kind):
     tokenizer = CLIPTokenizer(vocab={name: i for i, name in enumerate(names)}, merges=[], model_max_length=24)
     config = CLIPTextConfig(
         vocab_size=len(names),
-        hidden_size=WIDTH,
-        intermediate_size=WIDTH,
-        num_hidden_layers=2,
-        num_attention_heads=2,
+        **TINY,
         max_position_embeddings=24,
         projection_dim=WIDTH,
         bos_token_id=0,
@@ -192,10 +190,7 @@ def new_gemma():
     tokenizer = GemmaTokenizer(vocab={name: i for i, name in enumerate(names)}, merges=[], model_max_length=256)
     config = Gemma2Config(
         vocab_size=len(names),
-        hidden_size=WIDTH,
-        intermediate_size=WIDTH,
-        num_hidden_layers=2,
-        num_attention_heads=2,
+        **TINY,
         num_key_value_heads=1,
         head_dim=8,
     )
@@ -234,10 +229,7 @@ def new_zimage():
     tokenizer.chat_template = template
     config = Qwen3Config(
         vocab_size=len(tokenizer),
-        hidden_size=WIDTH,
-        intermediate_size=WIDTH,
-        num_hidden_layers=2,
-        num_attention_heads=2,
+        **TINY,
         num_key_value_heads=1,
         head_dim=8,
     )

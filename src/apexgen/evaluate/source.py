@@ -1,6 +1,5 @@
 """Where pictures come from and who judges them, told before either model is opened: one at a time fits a machine."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from apexgen.evaluate.endpoint import Endpoint
 from apexgen.evaluate.gallery import Job, fill, read_manifest
 from apexgen.evaluate.judge import Judge
 from apexgen.evaluate.result import Result, save_result
-from apexgen.evaluate.vlm import check_vlm, open_vlm
+from apexgen.evaluate.vlm import find_vlm, open_vlm
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ class Source:
         return self.pictures or self.out / "pictures"
 
     def draw(self, jobs: Sequence[Job], console: Console) -> bool:
-        """Draw what is missing; False where other ranks are at it too, since one process judges."""
+        """Draw what is missing; False where some is left to other ranks."""
         from apexgen.drawer import open_model
 
         if self.model is None:
@@ -55,13 +54,10 @@ class Source:
         drawer = open_model(self.model, self.lora).drawer(
             self.steps or 1, 1.0 if self.guidance is None else self.guidance
         )
-        fill(self.folder, jobs, drawer, console)
+        left = fill(self.folder, jobs, drawer, console)
         del drawer
         torch.cuda.empty_cache()
-        if int(os.environ.get("WORLD_SIZE", 1)) > 1:
-            console.print("this rank's pictures are drawn; for the judging run the same command as one process")
-            return False
-        return True
+        return not left
 
     def conclude(self, result: dict[str, Any]) -> Result:
         """The result, completed by who drew, and saved as result.json."""
@@ -75,7 +71,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Judging:
-    """A judge to be opened: a model's folder on this machine, or a server's address and its model's name."""
+    """A judge to be opened: a model on this machine, or a server's address and its model's name."""
 
     judge: str
     model: str | None = None
@@ -90,12 +86,12 @@ class Judging:
         for option, value in {"--judge-model": self.model, "--workers": self.workers}.items():
             if value is not None:
                 raise ValueError(f"{option} does nothing with a judge of this machine; leave it out")
-        check_vlm(Path(self.judge))
+        find_vlm(self.judge)
 
     def open(self) -> Judge:
         """The judge."""
         if not self._is_address:
-            return open_vlm(Path(self.judge))
+            return open_vlm(self.judge)
         return Endpoint(self.judge, self.model or "", 8 if self.workers is None else self.workers, self.thinking)
 
     @property
