@@ -182,8 +182,8 @@ def new_qwen():
     return pipeline
 
 
-def new_lumina2():
-    from diffusers import Lumina2Pipeline, Lumina2Transformer2DModel
+def new_gemma():
+    """A Gemma 2's tokenizer and the model."""
     from transformers import Gemma2Config, Gemma2Model, GemmaTokenizer
 
     names = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "\u2581", *LETTERS]
@@ -194,6 +194,13 @@ def new_lumina2():
         num_key_value_heads=1,
         head_dim=8,
     )
+    return tokenizer, Gemma2Model(config)
+
+
+def new_lumina2():
+    from diffusers import Lumina2Pipeline, Lumina2Transformer2DModel
+
+    tokenizer, text_encoder = new_gemma()
     transformer = Lumina2Transformer2DModel(
         sample_size=8,
         in_channels=4,
@@ -207,7 +214,7 @@ def new_lumina2():
         cap_feat_dim=WIDTH,
     )
     scheduler = FlowMatchEulerDiscreteScheduler(shift=6.0)
-    return Lumina2Pipeline(transformer, scheduler, new_vae(), Gemma2Model(config), tokenizer)
+    return Lumina2Pipeline(transformer, scheduler, new_vae(), text_encoder, tokenizer)
 
 
 def new_zimage():
@@ -243,6 +250,39 @@ def new_zimage():
     return ZImagePipeline(scheduler, new_vae(), Qwen3Model(config), tokenizer, transformer)
 
 
+def new_sana():
+    """With the autoencoder of the released ones, and the norm of queries and keys of SANA 1.5."""
+    from diffusers import AutoencoderDC, SanaPipeline, SanaTransformer2DModel
+
+    blocks = {
+        f"{half}_{name}": value
+        for half in ("encoder", "decoder")
+        for name, value in {
+            "block_types": ("ResBlock", "ResBlock", "ResBlock", "EfficientViTBlock"),
+            "block_out_channels": (8, 8, 8, 8),
+            "layers_per_block": (1, 1, 1, 1),
+            "qkv_multiscales": ((), (), (), (5,)),
+        }.items()
+    }
+    vae = AutoencoderDC(latent_channels=4, attention_head_dim=8, scaling_factor=0.41, **blocks)
+    transformer = SanaTransformer2DModel(
+        in_channels=4,
+        out_channels=4,
+        num_attention_heads=2,
+        attention_head_dim=16,
+        num_layers=2,
+        num_cross_attention_heads=2,
+        cross_attention_head_dim=16,
+        cross_attention_dim=32,
+        caption_channels=WIDTH,
+        sample_size=8,
+        qk_norm="rms_norm_across_heads",
+        timestep_scale=0.5,
+    )
+    tokenizer, text_encoder = new_gemma()
+    return SanaPipeline(tokenizer, text_encoder, vae, transformer, FlowMatchEulerDiscreteScheduler(shift=3.0))
+
+
 BUILDERS = {
     "sd3": new_sd3,
     "flux": new_flux,
@@ -250,6 +290,7 @@ BUILDERS = {
     "qwen": new_qwen,
     "lumina2": new_lumina2,
     "zimage": new_zimage,
+    "sana": new_sana,
 }
 
 

@@ -133,6 +133,7 @@ def test_other_paths_health_and_metrics(server):
     for path in ("/v1/images/edits", "/docs", "/redoc"):
         assert httpx.get(server + path).json()["error"]["code"] == "not_found"
     assert httpx.get(server + PATH).status_code == 405
+    pictures(httpx.post(server + PATH, json={"prompt": "a ring"}, timeout=60))
     assert 'apexgen_requests_total{status="200"}' in httpx.get(server + "/metrics").text
 
 
