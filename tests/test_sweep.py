@@ -59,7 +59,7 @@ def test_a_killed_sweep_goes_on(tmp_path):
     process.kill()
     process.join()
     before = {file: file.stat().st_mtime_ns for file in (tmp_path / "out").rglob("0*.png")}
-    assert 0 < len(before)
+    assert before, (tmp_path / "log").read_text()
     protocol = protocol_of(None, 2, 2, None, tmp_path / "cache")
     resumed = sweep([read_subject("scenes")], [1, 2], protocol, None, tmp_path / "out", QUIET)
     assert all(file.stat().st_mtime_ns == when for file, when in before.items())
