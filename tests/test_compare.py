@@ -145,8 +145,8 @@ def test_a_contest_reports_all_who_took_part(tmp_path):
 def test_a_contest_on_scenes_trains_real_pipelines_and_goes_on_where_it_was(tmp_path):
     file = tmp_path / "small.toml"
     file.write_text(
-        """world = "scenes"\nbudget = 30\nseeds = 1\nper_task = 1\nrecords = 12\ntrain = {batch = 2}
-        [contestants.kl]\nname = "apex"\nwarmup = 1\n[contestants.mean_flow]"""
+        """world = "scenes"\nbudget = 20\nseeds = 1\nper_task = 1\nrecords = 12\ntrain = {batch = 2}
+        [contestants.kl]\nname = "apex"\nwarmup = 0\n[contestants.mean_flow]"""
     )
     wanted, folder = load_terms(file, [], {}), tmp_path / "contest"
     report = compare(wanted, folder, Console(quiet=True))

@@ -1,6 +1,8 @@
 """Open a diffusers pipeline folder safely: check it first, then load it, so that a mistake costs one clear line."""
 
 import json
+from collections.abc import Sequence
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,22 +58,29 @@ def check_flow(folder: Path) -> None:
         )
 
 
-def load_backbone(folder: str | Path, device: str | torch.device = "cpu", weights: Weights = "float32") -> "Backbone":
+def load_backbone(
+    folder: str | Path, device: str | torch.device = "cpu", weights: Weights = "float32", with_text: bool = True
+) -> "Backbone":
     """Open a pipeline folder as a Backbone; nothing is downloaded and no code from the folder is run.
 
-    weights: how those of its network are held.
+    weights: how those of its network are held. with_text: False leaves the text encoders for when a text is encoded.
 
     Raises ValueError, one line, when the folder is missing, is not a diffusers pipeline, is of a family without an
     adapter, is not a flow-matching model, or has a broken or missing weight file, or weights that are not finite.
     """
     path = Path(folder)
-    family = read_index(path)["_class_name"]
+    index = read_index(path)
+    family = index["_class_name"]
     if family not in BACKBONES:
         raise ValueError(f"{path} is a {family}: apexgen has adapters for {', '.join(sorted(BACKBONES))}")
     check_flow(path)
     adapter = find_adapter(family)
     check_diffusers(adapter)
-    backbone = adapter(open_pipeline(path, weights).to(device))
+    text_parts = [name for name, kind in index.items() if name.startswith("text_encoder") and kind[1] is not None]
+    backbone = adapter(open_pipeline(path, weights, () if with_text else text_parts).to(device))
+    backbone.text_parts = text_parts
+    held = "float32" if weights == "float32" else "bfloat16"
+    backbone.open_text = partial(open_pipeline, path, held, ("transformer", "vae"))
     for name, weight in backbone.network.named_parameters():
         if weight.is_floating_point() and not all(part.isfinite().all() for part in parts(weight)):
             raise ValueError(
@@ -98,12 +107,12 @@ def check_diffusers(adapter: "type[Backbone]") -> None:
         )
 
 
-def open_pipeline(path: Path, weights: Weights = "float32") -> Any:
-    """The stock pipeline of a folder, quietly. ValueError, one line, when it can't be opened."""
+def open_pipeline(path: Path, weights: Weights = "float32", without: Sequence[str] = ()) -> Any:
+    """The stock pipeline of a folder, quietly, some of its parts left out. ValueError when it can't be opened."""
     from diffusers import DiffusionPipeline
     from safetensors import SafetensorError
 
-    options = {"use_safetensors": True, "local_files_only": True} | loading_options(weights)
+    options = {"use_safetensors": True, "local_files_only": True} | loading_options(weights) | dict.fromkeys(without)
     try:
         with quiet(), catch_warnings():
             simplefilter("ignore", FutureWarning)  # newer diffusers calls torch_dtype dtype

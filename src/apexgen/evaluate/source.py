@@ -1,6 +1,5 @@
 """Where pictures come from and who judges them, told before either model is opened: one at a time fits a machine."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from apexgen.evaluate.gallery import Job, fill, read_manifest
 from apexgen.evaluate.judge import Judge
 from apexgen.evaluate.result import Result, save_result
 from apexgen.evaluate.vlm import check_vlm, open_vlm
+from apexgen.parallel import take_place
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Source:
         fill(self.folder, jobs, drawer, console)
         del drawer
         torch.cuda.empty_cache()
-        if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        if take_place().count > 1:
             console.print("this rank's pictures are drawn; for the judging run the same command as one process")
             return False
         return True
