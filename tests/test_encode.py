@@ -14,13 +14,17 @@ from rich.console import Console
 from apexgen.backbones.diffusion import load_backbone
 from apexgen.config import Data, load_run
 from apexgen.data.corpus import Corpus
+from apexgen.data.source import open_source
 from apexgen.distill import distill, open_student
 from apexgen.encode import encode
-from apexgen.encode.store import Folder
+from apexgen.encode.start import Stores, _fill
+from apexgen.encode.store import Folder, Memory
+from apexgen.parallel import Team
 from apexgen.scenes.pipeline import FOLDER
 from apexgen.train import Trainer
 from pipelines import SIZE
 from small import short_run
+from stored import picture, write_tar
 
 CAPTIONS = ("a red circle", "two rings", "a photo of a white cross", "a blue square", "three rings", "a red ring")
 SHAPES = ((64, 64), (32, 128), (70, 66), (128, 32), (40, 160), (64, 60))  # height, width
@@ -165,6 +169,23 @@ def test_every_family_trains_alike_from_memory_and_from_a_cache_on_every_size(
     memory, cached = trained
     assert all(torch.equal(memory[name], cached[name]) for name in memory)
     assert any(weight.abs().sum() > 0 for name, weight in memory.items() if "lora_B" in name)
+
+
+def test_of_many_files_each_process_reads_its_own_and_together_they_find_what_one_does(tmp_path):
+    """Bad records and all, in the same order; a caption of two files is one."""
+    for number in range(8):
+        caption = b"" if number == 5 else CAPTIONS[number % 3].encode()
+        write_tar(tmp_path / f"{number}.tar", [("0.png", picture(number)), ("0.txt", caption)])
+    data, net, found = settings(tmp_path / "*.tar"), load_backbone(FOLDER), []
+    for team in (Team(0, 1), Team(0, 2), Team(1, 2)):
+        source = open_source(data)
+        found.append(_fill(source, data, net, Stores(Memory(), Memory()), Console(quiet=True), team))
+    (alone, skipped), *shares = found
+    assert [one.seen for _, one in shares] == [4, 4] and skipped.seen == 8
+    together = shares[0][0] + shares[1][0]
+    assert together.records() == alone.records() and together.captions == alone.captions
+    assert (shares[0][1] + shares[1][1]).why == skipped.why and len(skipped.why) == 1
+    assert len(alone.captions) == 3 and len(alone.table(()).rows) == 7
 
 
 def no_text_encoder(monkeypatch):

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from apexgen.cli.app import Json, console
+from apexgen.cli.app import Checkpoint, Json, console
 from apexgen.cli.evaluate import evaluate, show
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ def dpg(
     out: Out,
     model: Model = None,
     lora: Lora = None,
+    checkpoint: Checkpoint = "latest",
     steps: Steps = None,
     guidance: Guidance = None,
     seed: Seed = 0,
@@ -60,7 +61,7 @@ def dpg(
     from apexgen.evaluate.dpg_run import run
     from apexgen.evaluate.source import Judging, Source
 
-    source = Source(out, model, lora, steps, guidance, pictures, name)
+    source = Source(out, model, lora, checkpoint, steps, guidance, pictures, name)
     _show(run(data, source, Judging(judge, judge_model, workers, thinking), seed, crops, strict, console), json)
 
 
@@ -77,6 +78,7 @@ def wise(
         Path | None, typer.Option(help="The judge's text: WISE's own script, or a .txt; ours unless given.")
     ] = None,
     lora: Lora = None,
+    checkpoint: Checkpoint = "latest",
     steps: Steps = None,
     guidance: Guidance = None,
     seed: Seed = 0,
@@ -95,7 +97,7 @@ def wise(
     from apexgen.evaluate.source import Judging, Source
     from apexgen.evaluate.wise_run import find_protocol, run
 
-    source = Source(out, model, lora, steps, guidance, pictures, name)
+    source = Source(out, model, lora, checkpoint, steps, guidance, pictures, name)
     judging = Judging(judge, judge_model, workers, thinking)
     _show(run(data, find_protocol(protocol), source, judging, instruction, seed, console), json)
 
@@ -107,6 +109,7 @@ def geneval2(
     out: Out,
     model: Model = None,
     lora: Lora = None,
+    checkpoint: Checkpoint = "latest",
     steps: Steps = None,
     guidance: Guidance = None,
     seed: Seed = 0,
@@ -125,7 +128,7 @@ def geneval2(
     from apexgen.evaluate.geneval2_run import run
     from apexgen.evaluate.source import Judging, Source
 
-    source = Source(out, model, lora, steps, guidance, pictures, name)
+    source = Source(out, model, lora, checkpoint, steps, guidance, pictures, name)
     _show(run(data, source, Judging(judge, judge_model, workers, thinking), seed, strict, console), json)
 
 
