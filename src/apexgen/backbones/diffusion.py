@@ -76,11 +76,12 @@ def load_backbone(
     check_flow(path)
     adapter = find_adapter(family)
     check_diffusers(adapter)
-    text_parts = [name for name, kind in index.items() if name.startswith("text_encoder") and kind[1] is not None]
-    backbone = adapter(open_pipeline(path, weights, () if with_text else text_parts).to(device))
-    backbone.text_parts = text_parts
+    text_parts = [name for name in index if name.startswith("text_encoder")]
+    absent = [name for name in text_parts if index[name][1] is None]  # some families do without one
+    backbone = adapter(open_pipeline(path, weights, absent if with_text else text_parts).to(device))
+    backbone.text_parts = [name for name in text_parts if name not in absent]
     held = "float32" if weights == "float32" else "bfloat16"
-    backbone.open_text = partial(open_pipeline, path, held, ("transformer", "vae"))
+    backbone.open_text = partial(open_pipeline, path, held, ("transformer", "vae", *absent))
     for name, weight in backbone.network.named_parameters():
         if weight.is_floating_point() and not all(part.isfinite().all() for part in parts(weight)):
             raise ValueError(
