@@ -206,8 +206,9 @@ def checkpoint_config(folder: Path) -> str:
 
 
 def test_a_sharded_student_is_exported_as_one_process_opens_it(tmp_path):
-    """Every process holds half of each tensor, and the pieces on the disk are the whole."""
-    settings = (*FULL, "train.parallel=fsdp", "train.processes=2", "model.checkpointing=true")
+    """Every process holds half of each tensor, and the pieces on the disk are the whole; with offload as far as a
+    machine without an accelerator can."""
+    settings = (*FULL, "train.parallel=fsdp", "train.processes=2", "model.checkpointing=true", "train.offload=true")
     assert end(begin(tmp_path / "log", train_sharded, tmp_path, *settings)) == [0, 0], logs_of(tmp_path)
     one, other = (torch.load(tmp_path / f"held-{rank}.pt", weights_only=True) for rank in (0, 1))
     run, state = read_run(tmp_path)
