@@ -11,6 +11,7 @@ from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler
 
 SIZE = 64  # pixels a side: latents of 8 x 8
 WIDTH = 16  # of every text encoder
+TINY = {"hidden_size": WIDTH, "intermediate_size": WIDTH, "num_hidden_layers": 2, "num_attention_heads": 2}
 WORDS = "a photo of the red blue white circle ring rings cross square two three".split()
 LETTERS = [*string.ascii_letters, *string.digits, *".,:;-<>|'_/"]
 
@@ -37,10 +38,7 @@ def new_clip(kind):
     tokenizer = CLIPTokenizer(vocab={name: i for i, name in enumerate(names)}, merges=[], model_max_length=24)
     config = CLIPTextConfig(
         vocab_size=len(names),
-        hidden_size=WIDTH,
-        intermediate_size=WIDTH,
-        num_hidden_layers=2,
-        num_attention_heads=2,
+        **TINY,
         max_position_embeddings=24,
         projection_dim=WIDTH,
         bos_token_id=0,
@@ -184,21 +182,25 @@ def new_qwen():
     return pipeline
 
 
-def new_lumina2():
-    from diffusers import Lumina2Pipeline, Lumina2Transformer2DModel
+def new_gemma():
+    """A Gemma 2's tokenizer and the model."""
     from transformers import Gemma2Config, Gemma2Model, GemmaTokenizer
 
     names = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "\u2581", *LETTERS]
     tokenizer = GemmaTokenizer(vocab={name: i for i, name in enumerate(names)}, merges=[], model_max_length=256)
     config = Gemma2Config(
         vocab_size=len(names),
-        hidden_size=WIDTH,
-        intermediate_size=WIDTH,
-        num_hidden_layers=2,
-        num_attention_heads=2,
+        **TINY,
         num_key_value_heads=1,
         head_dim=8,
     )
+    return tokenizer, Gemma2Model(config)
+
+
+def new_lumina2():
+    from diffusers import Lumina2Pipeline, Lumina2Transformer2DModel
+
+    tokenizer, text_encoder = new_gemma()
     transformer = Lumina2Transformer2DModel(
         sample_size=8,
         in_channels=4,
@@ -212,7 +214,7 @@ def new_lumina2():
         cap_feat_dim=WIDTH,
     )
     scheduler = FlowMatchEulerDiscreteScheduler(shift=6.0)
-    return Lumina2Pipeline(transformer, scheduler, new_vae(), Gemma2Model(config), tokenizer)
+    return Lumina2Pipeline(transformer, scheduler, new_vae(), text_encoder, tokenizer)
 
 
 def new_zimage():
@@ -227,10 +229,7 @@ def new_zimage():
     tokenizer.chat_template = template
     config = Qwen3Config(
         vocab_size=len(tokenizer),
-        hidden_size=WIDTH,
-        intermediate_size=WIDTH,
-        num_hidden_layers=2,
-        num_attention_heads=2,
+        **TINY,
         num_key_value_heads=1,
         head_dim=8,
     )
@@ -251,6 +250,39 @@ def new_zimage():
     return ZImagePipeline(scheduler, new_vae(), Qwen3Model(config), tokenizer, transformer)
 
 
+def new_sana():
+    """With the autoencoder of the released ones, and the norm of queries and keys of SANA 1.5."""
+    from diffusers import AutoencoderDC, SanaPipeline, SanaTransformer2DModel
+
+    blocks = {
+        f"{half}_{name}": value
+        for half in ("encoder", "decoder")
+        for name, value in {
+            "block_types": ("ResBlock", "ResBlock", "ResBlock", "EfficientViTBlock"),
+            "block_out_channels": (8, 8, 8, 8),
+            "layers_per_block": (1, 1, 1, 1),
+            "qkv_multiscales": ((), (), (), (5,)),
+        }.items()
+    }
+    vae = AutoencoderDC(latent_channels=4, attention_head_dim=8, scaling_factor=0.41, **blocks)
+    transformer = SanaTransformer2DModel(
+        in_channels=4,
+        out_channels=4,
+        num_attention_heads=2,
+        attention_head_dim=16,
+        num_layers=2,
+        num_cross_attention_heads=2,
+        cross_attention_head_dim=16,
+        cross_attention_dim=32,
+        caption_channels=WIDTH,
+        sample_size=8,
+        qk_norm="rms_norm_across_heads",
+        timestep_scale=0.5,
+    )
+    tokenizer, text_encoder = new_gemma()
+    return SanaPipeline(tokenizer, text_encoder, vae, transformer, FlowMatchEulerDiscreteScheduler(shift=3.0))
+
+
 BUILDERS = {
     "sd3": new_sd3,
     "flux": new_flux,
@@ -258,6 +290,7 @@ BUILDERS = {
     "qwen": new_qwen,
     "lumina2": new_lumina2,
     "zimage": new_zimage,
+    "sana": new_sana,
 }
 
 

@@ -6,12 +6,11 @@ import pytest
 import torch
 from safetensors.torch import save, save_file
 
+from apexgen.backbones.header import read_header
 from apexgen.doctor.base import describe, open_empty
 from apexgen.doctor.environment import describe_environment
-from apexgen.doctor.file import read_header
 from apexgen.doctor.lora import examine
 from apexgen.export.native import native_places
-from apexgen.scenes.pipeline import FOLDER
 
 RANK, ALPHA = 4, 8.0
 TRAINERS = {  # prefix, the two factors, alpha beside them
@@ -29,7 +28,7 @@ LOADS = {  # all with diffusers' module names; D: in diffusers, C: in ComfyUI
     "qwen": ("DC", "C", "", "DC", "DC", "DC", "DC"),
     "zimage": ("DC", "C", "", "D", "DC", "DC", "DC"),
     "lumina2": ("D", "", "", "", "", "", ""),
-    "scenes": ("D", "", "", "", "", "", ""),
+    "sana": ("D", "", "", "", "", "", ""),
 }
 
 
@@ -49,7 +48,7 @@ def weights(shapes, prefix, down, up, alpha):
 def bases(folders):
     """The folder of every family, and the shapes of its attention's first layer."""
     found = {}
-    for family, folder in (folders | {"scenes": FOLDER}).items():
+    for family, folder in folders.items():
         shapes = describe(open_empty(folder)).shapes
         found[family] = folder, {name: shape for name, shape in shapes.items() if name.endswith("to_q")}
     return found
@@ -131,6 +130,17 @@ def test_what_is_left_out_is_named(tmp_path, bases):
     assert "transformer.img_in.dora_scale: no LoRA known here" in wrong and "mlp_fc1.lora_up.weight: of a text" in wrong
 
 
+def test_a_file_of_several_types_loads_and_they_are_named(tmp_path, bases):
+    folder, shapes = bases["qwen"]
+    whole = weights(shapes, *TRAINERS["diffusers"])
+    first, *_ = sorted(whole)
+    diagnosis = examine(written(tmp_path, whole | {first: whole[first].bfloat16()}), folder)
+    assert diagnosis.loads and not said(diagnosis, "wrong")
+    assert f"BF16 ({first})" in said(diagnosis, "mixes") and said(diagnosis, "mixes").endswith(
+        "cast to the base's type"
+    )
+
+
 def test_a_file_that_is_no_lora_is_refused_in_a_line(tmp_path, bases):
     folder, shapes = bases["qwen"]
     whole = weights(shapes, *TRAINERS["diffusers"])
@@ -146,9 +156,7 @@ def test_a_file_that_is_no_lora_is_refused_in_a_line(tmp_path, bases):
         b"version https://git-lfs": "is no safetensors file",
         b"": "is no safetensors file",
         save({"weight": torch.ones(2, 2)}): "is no LoRA: none of its 1 tensors",
-        save(
-            whole | {name: whole[name].bfloat16()}
-        ): r"mixes types: .* is B?F\d\d, .* is B?F\d\d; save it again in one",
+        save(whole | {name: whole[name].to(torch.float8_e4m3fn)}): f"{name} is F8_E4M3, quantised; give weights of 16",
         save(whole | {name: whole[name] * torch.nan}): f"{name} is not finite",
     }
     for content, message in cases.items():

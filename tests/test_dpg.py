@@ -209,18 +209,22 @@ def test_a_model_is_drawn_judged_and_goes_on(tmp_path, capsys):
         assert grid.crop(box).tobytes() == Image.open(out / "pictures" / "whoops34" / f"{k}.png").tobytes()
 
 
-def test_ranks_draw_their_shares_and_one_process_judges(data, tmp_path, monkeypatch):
+def test_ranks_draw_their_shares_and_judge_their_shares_of_all(data, tmp_path, monkeypatch):
     stub = Stub(lambda picture, question: fill_in(question, True))
+    out = tmp_path / "out"
     with serving(stub) as address:
-        source, judging = Source(tmp_path / "out", "scenes"), Judging(address, "stub")
+        source, judging = Source(out, "scenes"), Judging(address, "stub")
         monkeypatch.setenv("WORLD_SIZE", "2")
-        for rank, drawn in (("1", 6), ("0", 12)):
+        for rank, drawn, asked in (("1", 6, 0), ("0", 12, 18), ("0", 12, 18)):
             monkeypatch.setenv("RANK", rank)
             assert run(data, source, judging, 0, 4, False, CONSOLE) is None
-            assert len(list((tmp_path / "out" / "pictures").rglob("*.png"))) == drawn and not stub.requests
-        for name in ("WORLD_SIZE", "RANK"):
-            monkeypatch.delenv(name)
-        assert run(data, source, judging, 0, 4, False, CONSOLE).scores["DPG"] == 100
+            assert (len(list((out / "pictures").rglob("*.png"))), len(stub.requests)) == (drawn, asked)
+        monkeypatch.setenv("RANK", "1")
+        result = run(data, source, judging, 0, 4, False, CONSOLE)
+        assert result.scores["DPG"] == 100 and len(stub.requests) == 36
+        monkeypatch.setenv("WORLD_SIZE", "1")
+        monkeypatch.setenv("RANK", "0")
+        assert run(data, source, judging, 0, 4, False, CONSOLE) == result and len(stub.requests) == 36
 
 
 @pytest.mark.parametrize(
@@ -246,7 +250,7 @@ def test_data_that_is_missing_or_odd_is_told_in_a_line(change, told, data, tmp_p
         ({"model": "scenes", "pictures": "."}, {}, "name a model, or the pictures"),
         ({"model": "scenes", "name": "x"}, {}, "--name does nothing without --pictures"),
         ({"pictures": ".", "steps": 2}, {}, "--steps does nothing with --pictures"),
-        ({"model": "scenes"}, {"judge": ".", "model": None}, "holds no model"),
+        ({"model": "scenes"}, {"judge": ".", "model": None}, "--judge . lacks config.json"),
         ({"model": "scenes"}, {"judge": "."}, "--judge-model does nothing"),
         ({"model": "scenes"}, {"judge": "http://x", "model": None}, "--judge-model is missing"),
     ],

@@ -28,7 +28,7 @@ from pipelines import BUILDERS, SIZE
 from small import perturb
 
 SHORT, LONG = "a red ring", "a photo of the two blue rings, three white squares"
-PLAIN_GUIDANCE = ("sd3", "flux", "schnell", "lumina2", "zimage")  # the stock Qwen-Image rescales what is guided
+PLAIN_GUIDANCE = ("sd3", "flux", "schnell", "lumina2", "zimage", "sana")  # the stock Qwen-Image rescales what is guided
 
 
 def opened(folder):
@@ -63,7 +63,7 @@ def inputs(net, prompts=(SHORT, LONG)):
 
 
 def test_every_family_is_here():
-    assert {builder().__class__.__name__ for builder in BUILDERS.values()} | {"SanaPipeline"} == set(BACKBONES)
+    assert {builder().__class__.__name__ for builder in BUILDERS.values()} == set(BACKBONES)
 
 
 @torch.no_grad()
@@ -131,7 +131,8 @@ def test_the_autoencoder_is_used_with_the_familys_own_scale(net):
     assert latents.shape[1:] == net.latent_shape()
     vae, frames = net.pipeline.vae, pictures.unsqueeze(2) if net.family == "Qwen-Image" else pictures
     with torch.no_grad():
-        plain = vae.decode(vae.encode(frames).latent_dist.mode()).sample
+        encoded = vae.encode(frames)
+        plain = vae.decode(encoded.latent if net.family == "SANA" else encoded.latent_dist.mode()).sample
     torch.testing.assert_close(net.decode(latents), plain.view_as(pictures), atol=1e-5, rtol=1e-4)
 
 
@@ -165,8 +166,7 @@ def pickled(file):
 DAMAGES = {
     "is not finite; fetch it again": not_finite,
     "can't be opened: .": pickled,
-    "can't be opened: (Error|Unable)": lambda file: file.write_bytes(file.read_bytes()[:-100]),
-    "can't be opened: (Error|Unable|invalid)": lambda file: file.write_bytes(file.read_bytes()[:20]),
+    r"is cut short: \d+ of \d+ bytes": lambda file: file.write_bytes(file.read_bytes()[:-100]),
 }
 
 
@@ -181,7 +181,9 @@ def test_damaged_weights_cost_one_line_that_names_the_folder(folder, tmp_path, m
 
 def test_a_size_the_family_does_not_allow_names_the_nearest(net):
     for height in (SIZE + 1, SIZE - 2, 3):
-        with pytest.raises(ValueError, match=rf"height = {height}: {net.family} wants a multiple of 16.*; use \d+"):
+        with pytest.raises(
+            ValueError, match=rf"height = {height}: {net.family} wants a multiple of {net.size_multiple}.*; use \d+"
+        ):
             net.latent_shape(height)
     assert net.latent_shape(SIZE, SIZE // 2) == (net.latent_shape()[0], 8, 4)
 
@@ -219,9 +221,8 @@ def short_trainer(net, folder, *settings):
     return Trainer(run, student, encode(run.data, net, pictures), net.latent_shape())
 
 
-@pytest.mark.parametrize("difference", [0, 1e-3])
-def test_an_objective_of_two_times_trains(folder, tmp_path, difference):
-    settings = ["objective.name=mean_flow", "objective.equal_share=0.0", f"objective.difference={difference}"]
+def test_an_objective_of_two_times_trains_in_forward_mode(folder, tmp_path):
+    settings = ["objective.name=mean_flow", "objective.equal_share=0.0", "objective.difference=0"]
     trainer = short_trainer(opened(folder), tmp_path, *settings)
     for _ in range(2):
         trainer.advance()
@@ -247,10 +248,9 @@ def gradients(net, student):
     return found
 
 
-@pytest.mark.parametrize("targets", ["", "attention", "attention+mlp", "all-linear"])
-def test_every_trained_weight_gets_a_gradient_checkpointed_or_not(folder, targets):
+def test_every_trained_weight_gets_a_gradient_checkpointed_or_not(folder):
     net = opened(folder)
-    student = Student(net, "lora", 2, targets)
+    student = Student(net, "lora", 2, "all-linear")  # the other presets are within it
     perturb(student)
     plain = gradients(net, student)
     net.network.enable_gradient_checkpointing()
@@ -310,10 +310,10 @@ def test_stable_diffusion_3_has_places_up_to_a_size(folders):
         opened(folders["sd3"]).latent_shape(128, 160)
 
 
-def test_a_runs_size_that_the_family_does_not_allow_names_the_key(folders):
+def test_a_models_own_size_must_be_one_that_the_family_allows(folders):
     net = opened(folders["flux"])
     net.size = 50
-    with pytest.raises(ValueError, match=r"model\.size = 50: FLUX\.1 wants a multiple of 16; use 48"):
+    with pytest.raises(ValueError, match=r"^size = 50: FLUX\.1 wants a multiple of 16; use 48"):
         net.latent_shape()
     net.size = None
     assert net.latent_shape() == (4, 128, 128)

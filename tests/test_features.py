@@ -1,13 +1,16 @@
 """The networks that see: FID's Inception against torch-fidelity's figures, CLIP and DINOv2 folders, resizing."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from apexgen.evaluate.collection import open_picture
+from apexgen.evaluate.clip import open_clip
 from apexgen.evaluate.features import RESIZES, open_extractor, pixels, to_inception
+from apexgen.evaluate.gallery import open_picture
 from apexgen.evaluate.inception import CLASSES, Inception, load_inception, with_weights
 from vision import clip_folder, dino_folder
 
@@ -97,13 +100,13 @@ def test_code_in_a_file_of_weights_is_not_run(tmp_path):
 
 
 def test_what_is_missing_is_named_with_where_it_comes_from(tmp_path):
-    for path in (None, tmp_path / "absent"):
+    for path in (None, tmp_path / "absent.pth"):
         with pytest.raises(
             ValueError, match=r"download https://github.com/mseitzer/pytorch-fid/\S+\.pth and write --features"
         ):
             open_extractor(path)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match=r"has no config.json"):
+    with pytest.raises(ValueError, match=r"lacks config.json"):
         open_extractor(tmp_path / "empty")
 
 
@@ -149,6 +152,18 @@ def test_clip_and_dino_folders_see_as_transformers_does(tmp_path):
         open_extractor(tmp_path / "clip", "clean-fid")
     with pytest.raises(ValueError, match="--resize lanczos: write one of clean-fid"):
         open_extractor(tmp_path / "clip", "lanczos")
+
+
+def test_a_repository_that_was_downloaded_stands_for_its_folder(tmp_path, monkeypatch):
+    revision = "0" * 40
+    clip_folder(tmp_path / "models--me--clip" / "snapshots" / revision)
+    (tmp_path / "models--me--clip" / "refs").mkdir()
+    (tmp_path / "models--me--clip" / "refs" / "main").write_text(revision)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    extractor = open_extractor(Path("me/clip"))
+    assert extractor.identity["features"] == "clip clip" and open_clip(Path("me/clip")).identity == extractor.identity
+    with pytest.raises(ValueError, match="--clip me/other is not on this machine; run: hf download me/other"):
+        open_clip(Path("me/other"))
 
 
 def test_pictures_of_every_mode_and_size_are_read(tmp_path):

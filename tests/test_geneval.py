@@ -1,5 +1,6 @@
 """GenEval: its files as others have them, an oracle that scores 1, a liar that scores 0, stops that cost nothing."""
 
+import hashlib
 import json
 from collections import Counter
 
@@ -10,16 +11,20 @@ from rich.console import Console
 from apexgen.cli import main
 from apexgen.evaluate.geneval.detect import Detection, Selection, overlap
 from apexgen.evaluate.geneval.judge import Judge, judge_pictures, official_summary, read_results, scores
-from apexgen.evaluate.geneval.records import class_names, lay_out, read_folder, read_records
+from apexgen.evaluate.geneval.records import DATA, class_names, lay_out, read_folder, read_records
 from apexgen.evaluate.geneval.run import to_result
 from apexgen.evaluate.result import load_result
+from apexgen.files import alone
 from judges import new_clip_judge, new_mask2former
 
 CONSOLE = Console(quiet=True)
 
 
 def test_the_official_prompts_are_all_there():
-    """Lines as they are cited in print and in others' code; the counts of the official file."""
+    """The bytes that GenEval's own procedure gives, whose prompts were compared with copies of the official file."""
+    digest = hashlib.sha256((DATA / "evaluation_metadata.jsonl").read_bytes()).hexdigest()
+    assert digest == "5c48e0813e812e3c373fa5c8ed07a8f0a483be30272b4427b0559c8048e67c13"
+    assert "Copyright (c) 2023 Dhruba Ghosh" in (DATA / "NOTICE").read_text()
     records = read_records()
     tags = Counter(record["tag"] for record in records)
     assert len(records) == 553 and list(tags.values()) == [80, 99, 80, 94, 100, 100]
@@ -172,6 +177,22 @@ def test_a_stopped_judge_goes_on_and_keeps_what_it_said(tmp_path):
     other = Judge(oracle, oracle, Selection(threshold=0.2))
     with pytest.raises(ValueError, match=r"threshold = 0\.3, not 0\.2"):
         judge_pictures(tmp_path / "out", pictures, other, {}, CONSOLE)
+
+
+def test_ranks_judge_their_shares_and_make_the_same_file(tmp_path, monkeypatch):
+    pictures, oracle, out = numbered(tmp_path / "pictures", SOME, samples=2), Oracle(SOME), tmp_path / "ranks"
+    whole = judge_pictures(tmp_path / "one", pictures, judge_of(oracle), {}, CONSOLE)
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    for rank, told in ((2, None), (0, None), (1, whole)):
+        monkeypatch.setenv("RANK", str(rank))
+        if rank == 1:
+            with (out / "results-2.jsonl").open("ab") as torn:  # one that is being written, or was torn by a kill
+                torn.write(b'{"filename": "x')
+        assert judge_pictures(out, pictures, judge_of(oracle), {}, CONSOLE) == told
+    assert oracle.looked == 2 * len(pictures)
+    assert (out / "results.jsonl").read_bytes() == (tmp_path / "one" / "results.jsonl").read_bytes()
+    with alone(out, rank=1), pytest.raises(ValueError, match="another process is at work"):
+        judge_pictures(out, pictures, judge_of(oracle), {}, CONSOLE)
 
 
 def line(tag, correct, prompt):

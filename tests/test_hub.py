@@ -39,7 +39,7 @@ def test_what_is_not_there_costs_one_line_that_names_it(cache, name):
     with pytest.raises(ValueError) as caught:
         find_folder(name)
     text = str(caught.value)
-    assert text.startswith(f'model.path = "{name}" can\'t be fetched, nor is it in the cache: ') and "\n" not in text
+    assert text.startswith(f"{name} can't be fetched, nor is it in the cache: ") and "\n" not in text
 
 
 def test_a_plain_name_downloads_nothing_and_is_told_how_to(cache, monkeypatch, tmp_path):

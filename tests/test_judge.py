@@ -228,7 +228,7 @@ def test_a_server_that_is_gone_stops_the_run_and_not_every_question(tmp_path):
     assert all(answer.value is None for answer in read_log(tmp_path / "log").values())
 
 
-def test_a_killed_interview_goes_on(tmp_path):
+def test_a_killed_interview_goes_on_and_nobody_works_beside_a_living_one(tmp_path):
     asked, log = inquiries(tmp_path, 4), tmp_path / "log"
     stub = Stub(oracle, delay=0.1)
     program = (
@@ -243,6 +243,9 @@ def test_a_killed_interview_goes_on(tmp_path):
         process = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": paths})
         while len(read_log(log)) < 4:
             time.sleep(0.01)
+        with pytest.raises(ValueError, match=r"another process is at work in .*; wait for its end") as refused:
+            interview(endpoint(address), asked, log, CONSOLE)
+        assert "\n" not in str(refused.value)
         process.send_signal(signal.SIGKILL)
         process.wait()
         kept = len(read_log(log))

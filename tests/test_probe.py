@@ -35,7 +35,8 @@ PROMPTS = ["a red ring", "a photo of the two blue rings", "three white squares"]
 NORMALISED = {"qwen": 1e-5, "lumina2": 1e-3, "zimage": 1e-1, "scenes": 0.1}  # and how small the share of a scale is
 
 
-@pytest.fixture(scope="module", params=[*BUILDERS, "scenes"])
+# SANA's norm of the text is behind a projection: on random weights its biases are what is seen.
+@pytest.fixture(scope="module", params=[*(name for name in BUILDERS if name != "sana"), "scenes"])
 def name(request):
     return request.param
 

@@ -192,7 +192,9 @@ def test_mjhq_goes_from_prompts_to_results_and_goes_on(tmp_path):
     again = judge_mjhq(drawer, data, judges, None, out, QUIET)
     assert [result.scores for result in again] == [result.scores for result in results]
     fit = prompt_fit("MJHQ-30K", find_pictures(out), prompts_of(find_pictures(out)), clip, tmp_path / "cache", QUIET)
-    assert fit.scores == results[2].scores
+    assert fit.scores == results[2].scores and fit.seeds == (5, 6, 7, 8, 9, 10)
+    for result in (*results, fit):  # what a reader needs to compare it
+        assert result.n == 6 and result.seeds and {"implementation", "resize", "weights"} <= result.settings.keys()
     few = judge_mjhq(drawer, data, Judges(judges.extractor, None, judges.cache, 5), 2, out, QUIET)
     assert few[0].n == 4 and few[0].settings["reference_n"] == 6
 
@@ -228,7 +230,7 @@ MISTAKES = {
     "--features missing.pth: no such file": ["fid", "PICTURES", "PICTURES", "--features", "missing.pth"],
     "--data new has no meta_data.json": ["mjhq", "scenes", "--data", "new", "--clip", "CLIP"],
     "--resize is of FID's Inception": ["mjhq", "scenes", "--data", "new", "--clip", "CLIP", "--resize", "clean-fid"],
-    "--clip missing: no such folder; download openai/clip": ["clip", "DRAWN", "--clip", "missing"],
+    "--clip missing: no such folder; run: hf download openai/clip": ["clip", "DRAWN", "--clip", "missing"],
     "000.png does not hold its prompt": ["clip", "PICTURES", "--clip", "CLIP"],
     "missing: no such folder of pictures": ["fid", "missing", "missing", "--features", "CLIP"],
     "is no clip but a dinov2model": ["clip", "DRAWN", "--clip", "DINO", "--cache", "CACHE"],

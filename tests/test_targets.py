@@ -22,7 +22,7 @@ MLP = {
     "qwen": "transformer_blocks.0.img_mlp.net.0.proj",
     "lumina2": "context_refiner.0.feed_forward.linear_3",
     "zimage": "noise_refiner.0.feed_forward.w1",
-    "scenes": "transformer_blocks.4.ff.conv_point",
+    "sana": "transformer_blocks.1.ff.conv_point",
 }
 
 
@@ -33,15 +33,13 @@ def name(request):
 
 @pytest.fixture
 def net(folders, name):
-    if name == "scenes":
-        return backbone()
     net = load_backbone(folders[name])
     net.size = SIZE
     return net
 
 
 def test_every_family_is_here():
-    assert MLP.keys() == BUILDERS.keys() | {"scenes"}
+    assert MLP.keys() == BUILDERS.keys()
 
 
 def test_each_preset_holds_the_one_before(net, name):
@@ -60,7 +58,7 @@ def test_a_student_trains_just_these(net, name):
 
 
 def test_a_student_of_every_linear_module_opens_in_the_stock_pipeline(net, name, folders, tmp_path):
-    folder = folders.get(name) or net.pipeline.config._name_or_path
+    folder = folders[name]
     student = Student(net, "lora", 2, "all-linear")
     perturb(student, 0.02)
     exported = export_student(student, folder, tmp_path / "export")

@@ -1,8 +1,11 @@
 """On top of a user's LoRA: the teacher is the stock pipeline with it, and so is the student with both."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from apexgen.backbones.diffusion import load_backbone, open_pipeline
@@ -33,14 +36,14 @@ def tasks(folders, tmp_path_factory):
     return files
 
 
-@pytest.fixture(params=[*BUILDERS, "scenes"])
+@pytest.fixture(params=BUILDERS)
 def name(request):
     return request.param
 
 
 @pytest.fixture
 def folder(folders, name):
-    return folders.get(name, FOLDER)
+    return folders[name]
 
 
 pytestmark = pytest.mark.filterwarnings("ignore:Already found a `peft_config`")  # stock diffusers, of two LoRAs
@@ -58,6 +61,11 @@ def inputs(net):
     generator = torch.Generator().manual_seed(1)
     x = torch.randn(2, *net.latent_shape(), generator=generator)
     return x, torch.rand(2, 1, 1, 1, generator=generator), net.encode_text(PROMPTS)
+
+
+def velocity(net):
+    x, t, c = inputs(net)
+    return net(x, t, t, c)
 
 
 @torch.no_grad()
@@ -132,7 +140,7 @@ def test_a_lora_of_any_other_family_is_one_line_that_names_it(folder, tasks, nam
     others = [other for other in order[order.index(name) + 1 :] if {other, name} != {"flux", "schnell"}]  # one network
     with pytest.raises(ValueError) as caught:
         add_task_lora(load_backbone(folder), tasks[others[0]], "merge")
-    assert str(caught.value).startswith(f"model.lora = {str(tasks[others[0]])!r}: ") and "\n" not in str(caught.value)
+    assert str(caught.value).startswith(f"{tasks[others[0]]}: ") and "\n" not in str(caught.value)
 
 
 def broken(kind, tasks, tmp_path):
@@ -144,6 +152,10 @@ def broken(kind, tasks, tmp_path):
         return tasks["flux"]
     elif kind == "not finite":
         save_file(weights | {name: weights[name] * float("nan")}, file)
+    elif kind == "quantised":
+        save_file(weights | {name: weights[name].to(torch.float8_e4m3fn)}, file)
+    elif kind == "named otherwise":
+        return shutil.copy(tasks["scenes"], tmp_path / "task.st")
     elif kind == "another name":
         save_file({name.replace("blocks.0", "blocks.77"): weight for name, weight in weights.items()}, file)
     elif kind == "a text encoder":
@@ -157,9 +169,11 @@ def broken(kind, tasks, tmp_path):
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        ("missing", "no such .safetensors file"),
-        ("pickled", "no such .safetensors file"),
-        ("truncated", "."),
+        ("missing", "no such file"),
+        ("pickled", "is pickled: opening it could run code"),
+        ("truncated", "is cut short"),
+        ("named otherwise", "diffusers reads a .safetensors file; write"),
+        ("quantised", "is F8_E4M3, quantised; give weights of 16 or 32 bits"),
         ("not finite", "not finite"),
         ("another family", "."),
         ("another name", "modules took effect"),
@@ -171,4 +185,20 @@ def test_a_bad_file_is_one_line_that_names_it(tasks, tmp_path, kind, message):
     with pytest.raises(ValueError) as caught:
         add_task_lora(backbone(), file, "merge")
     text = str(caught.value)
-    assert text.startswith(f"model.lora = {str(file)!r}: ") and message in text and "\n" not in text
+    assert text.startswith(str(file)) and message in text and "\n" not in text
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("mode", ["merge", "stack"])
+def test_a_file_of_several_types_is_cast_to_the_networks(tasks, tmp_path, mode):
+    with safe_open(tasks["scenes"], framework="pt") as saved:
+        metadata = saved.metadata()
+    kinds, found = {"lora_A": torch.bfloat16, "lora_B": torch.float16}, []
+    rounded = {name: tensor.to(kinds[name[-13:-7]]) for name, tensor in load_file(tasks["scenes"]).items()}
+    for tensors in (rounded, {name: tensor.float() for name, tensor in rounded.items()}):
+        save_file(tensors, tmp_path / "task.safetensors", metadata=metadata)
+        net = backbone()
+        add_task_lora(net, tmp_path / "task.safetensors", mode)
+        assert {weight.dtype for weight in net.network.parameters()} == {torch.float32}
+        found.append(velocity(net))
+    assert torch.equal(*found)

@@ -17,7 +17,7 @@ CONSOLE = Console(quiet=True)
 
 @pytest.fixture(scope="module")
 def vlm(tmp_path_factory):
-    return open_vlm(build_vlm(tmp_path_factory.mktemp("vlm") / "tiny-llava"))
+    return open_vlm(str(build_vlm(tmp_path_factory.mktemp("vlm") / "tiny-llava")))
 
 
 def test_a_model_sees_and_says_the_same_again(vlm):
@@ -47,8 +47,9 @@ def test_a_model_that_knows_no_form_is_unanswered(vlm, tmp_path):
 
 
 def test_folders_without_a_judge_are_named(tmp_path):
-    with pytest.raises(ValueError, match=r"holds no model .* download one that sees"):
-        open_vlm(tmp_path)
+    with pytest.raises(ValueError, match=r"lacks config\.json, .* or: hf download Qwen/"):
+        open_vlm(str(tmp_path))
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
+    (tmp_path / "model.safetensors").write_bytes(b"")
     with pytest.raises(ValueError, match="is no model for pictures and text"):
-        open_vlm(tmp_path)
+        open_vlm(str(tmp_path))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from pipelines import new_qwen_tokenizer
+from pipelines import TINY, new_qwen_tokenizer
 
 TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{% for part in message.content %}"
@@ -30,20 +30,14 @@ def build_vlm(folder: Path) -> Path:
     )
     tokenizer.add_special_tokens({"additional_special_tokens": ["<image>"]})
     vision = CLIPVisionConfig(
-        hidden_size=16,
-        intermediate_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
+        **TINY,
         image_size=32,
         patch_size=8,
         projection_dim=16,
     )
     text = LlamaConfig(
         vocab_size=len(tokenizer),
-        hidden_size=16,
-        intermediate_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
+        **TINY,
         num_key_value_heads=2,
         eos_token_id=tokenizer.convert_tokens_to_ids("<|im_end|>"),
         pad_token_id=tokenizer.convert_tokens_to_ids("<|endoftext|>"),

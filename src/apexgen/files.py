@@ -8,8 +8,8 @@ from pathlib import Path
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Give a file its content: a reader, or a kill, finds the old or the new one whole."""
-    partial = path.with_name(f".partial-{path.name}")
+    """Give a file its content: a reader, a kill, or another writer finds the old or the new one whole."""
+    partial = path.with_name(f".partial-{os.getpid()}-{path.name}")
     try:
         partial.write_bytes(content)
         sync(partial)
@@ -29,6 +29,22 @@ def whole_folder(target: Path) -> Iterator[Path]:
         partial.rename(target)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextmanager
+def alone(folder: Path, rank: int = 0) -> Iterator[None]:
+    """Hold a folder, as the only process of a rank; the system lets go of it when the process ends, however it ends.
+
+    Raises ValueError where another process holds it.
+    """
+    from filelock import FileLock, Timeout
+
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / f".lock-{rank}", timeout=0):
+            yield
+    except Timeout:
+        raise ValueError(f"another process is at work in {folder}; wait for its end, or give another folder") from None
 
 
 def sync(path: Path) -> None:

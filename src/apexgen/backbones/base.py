@@ -255,7 +255,7 @@ class Backbone(ABC):
             if pixels != nearest:
                 limit = f" up to {largest}" if largest else ""
                 raise ValueError(
-                    f"{name if side else 'model.size'} = {pixels}: "
+                    f"{name if side else 'size'} = {pixels}: "
                     f"{self.family} wants a multiple of {multiple}{limit}; use {nearest}"
                 )
             sides.append(pixels // self.pipeline.vae_scale_factor)

@@ -10,9 +10,9 @@ from warnings import catch_warnings, simplefilter
 
 import torch
 
-from apexgen.backbones.held import Weights, loading_options
+from apexgen.backbones.header import read_header, refuse_quantised
+from apexgen.backbones.held import Weights, check_package, loading_options, quantise
 from apexgen.backbones.quiet import quiet
-from apexgen.cost import parts
 
 if TYPE_CHECKING:
     from apexgen.backbones.base import Backbone
@@ -25,13 +25,14 @@ BACKBONES = {  # pipeline class -> "module:Class", imported on use
     "StableDiffusion3Pipeline": "apexgen.backbones.sd3:StableDiffusion3",
     "ZImagePipeline": "apexgen.backbones.zimage:ZImage",
 }
+WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model-*-of-*.safetensors")  # a network's files
 FLOW_SCHEDULERS = ("FlowMatch", "SCM")  # how names of flow-matching schedulers begin
 
 
 def read_index(folder: Path) -> dict[str, Any]:
     """The folder's model_index.json. ValueError when the folder is missing or is no diffusers pipeline."""
     if not folder.is_dir():
-        raise ValueError(f"model.path = {str(folder)!r}: no such folder; give a diffusers pipeline folder")
+        raise ValueError(f"{folder}: no such folder; give a diffusers pipeline folder")
     index = folder / "model_index.json"
     if not index.is_file():
         raise ValueError(f"{folder} is not a diffusers pipeline: it has no model_index.json")
@@ -63,10 +64,12 @@ def load_backbone(
 ) -> "Backbone":
     """Open a pipeline folder as a Backbone; nothing is downloaded and no code from the folder is run.
 
-    weights: how those of its network are held. with_text: False leaves the text encoders for when a text is encoded.
+    weights: how those of its network are held, whatever types the folder's tensors have; each is cast.
+    with_text: False leaves the text encoders for when a text is encoded.
 
     Raises ValueError, one line, when the folder is missing, is not a diffusers pipeline, is of a family without an
-    adapter, is not a flow-matching model, or has a broken or missing weight file, or weights that are not finite.
+    adapter, is not a flow-matching model, has a broken or missing weight file, or weights that are not finite or were
+    quantised by others.
     """
     path = Path(folder)
     index = read_index(path)
@@ -76,17 +79,21 @@ def load_backbone(
     check_flow(path)
     adapter = find_adapter(family)
     check_diffusers(adapter)
+    check_package(weights)
+    for file in [file for part in ("transformer", "vae") for name in WEIGHTS for file in (path / part).glob(name)]:
+        refuse_quantised(file, read_header(file))
     text_parts = [name for name in index if name.startswith("text_encoder")]
     absent = [name for name in text_parts if index[name][1] is None]  # some families do without one
-    backbone = adapter(open_pipeline(path, weights, absent if with_text else text_parts).to(device))
+    backbone = adapter(open_pipeline(path, weights, absent if with_text else text_parts))
     backbone.text_parts = [name for name in text_parts if name not in absent]
-    held = "float32" if weights == "float32" else "bfloat16"
-    backbone.open_text = partial(open_pipeline, path, held, ("transformer", "vae", *absent))
+    backbone.open_text = partial(open_pipeline, path, weights, ("transformer", "vae", *absent))
     for name, weight in backbone.network.named_parameters():
-        if weight.is_floating_point() and not all(part.isfinite().all() for part in parts(weight)):
+        if not weight.isfinite().all():
             raise ValueError(
                 f"{path / 'transformer'}: {name} is not finite; fetch it again, or take an earlier checkpoint"
             )
+    quantise(backbone.network, weights, device)
+    backbone.pipeline.to(device)
     backbone.weights = weights
     return backbone
 
@@ -110,7 +117,11 @@ def check_diffusers(adapter: "type[Backbone]") -> None:
 
 def open_pipeline(path: Path, weights: Weights = "float32", without: Sequence[str] = ()) -> Any:
     """The stock pipeline of a folder, quietly, some of its parts left out. ValueError when it can't be opened."""
-    from diffusers import DiffusionPipeline
+    try:
+        from diffusers import DiffusionPipeline
+    except RuntimeError as error:  # how its lazy modules say that one of theirs failed: 0.36 beside a newer torchao
+        why = str(error).strip().splitlines()[-1]
+        raise ValueError(f"diffusers can't be imported ({why}); write: pip install -U diffusers") from error
     from safetensors import SafetensorError
 
     options = {"use_safetensors": True, "local_files_only": True} | loading_options(weights) | dict.fromkeys(without)

@@ -21,9 +21,7 @@ def find_folder(path: str) -> Path:
     if path.startswith(PREFIX):
         return _fetch(path)
     if not Path(path).is_dir() and re.fullmatch(r"[\w.-]+/[\w.-]+", path):
-        raise ValueError(
-            f'model.path = "{path}": no such folder; for the model of that name on the hub write "{PREFIX}{path}"'
-        )
+        raise ValueError(f'{path}: no such folder; for the model of that name on the hub write "{PREFIX}{path}"')
     return Path(path)
 
 
@@ -38,7 +36,7 @@ def _fetch(path: str) -> Path:
             )
     except (OSError, ValueError) as error:
         first = str(error).strip().splitlines()[0]
-        raise ValueError(f'model.path = "{path}" can\'t be fetched, nor is it in the cache: {first}') from error
+        raise ValueError(f"{path} can't be fetched, nor is it in the cache: {first}") from error
     return Path(folder)
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from apexgen.backbones.base import Backbone
+from apexgen.backbones.header import read_header, refuse_quantised
 
 TASK = "task"  # the adapter's name
 
@@ -20,8 +21,9 @@ TASK = "task"  # the adapter's name
 def add_task_lora(backbone: Backbone, file: Path, mode: Literal["merge", "stack"]) -> None:
     """Load a LoRA file onto a backbone's network, once and before a student is made of it.
 
-    Raises ValueError, one line, for a file that is missing, broken, not safetensors or not finite, for another network,
-    or of more than the transformer.
+    Whatever types its tensors have, each is cast to the network's.
+    Raises ValueError, one line, for a file that is missing, broken, not safetensors, quantised or not finite, for
+    another network, or of more than the transformer.
     """
     load_task_lora(backbone.pipeline, file)
     backbone.task_lora = file
@@ -35,8 +37,9 @@ def add_task_lora(backbone: Backbone, file: Path, mode: Literal["merge", "stack"
 
 def load_task_lora(pipeline: Any, file: Path) -> None:
     """Load a LoRA file into a stock pipeline; ValueError where not all of it takes effect."""
-    if file.suffix != ".safetensors" or not file.is_file():
-        raise ValueError(f"model.lora = {str(file)!r}: no such .safetensors file")
+    refuse_quantised(file, read_header(file))
+    if file.suffix != ".safetensors":
+        raise ValueError(f"{file}: diffusers reads a .safetensors file; write {file.with_suffix('.safetensors')}")
     with _in_one_line(file):
         weights = pipeline.lora_state_dict(file.parent, weight_name=file.name)
         strange = [name for name in weights if not name.startswith("transformer.")]
@@ -58,10 +61,8 @@ def count_adapted(network: nn.Module, adapter: str) -> int:
 
 @contextmanager
 def _in_one_line(file: Path) -> Iterator[None]:
-    from safetensors import SafetensorError
-
     try:
         yield
-    except (OSError, SafetensorError, RuntimeError, ValueError, KeyError) as error:
+    except (OSError, RuntimeError, ValueError, KeyError) as error:
         lines = str(error).strip().splitlines()
-        raise ValueError(f"model.lora = {str(file)!r}: {lines[0]}") from error
+        raise ValueError(f"{file}: {lines[0]}") from error

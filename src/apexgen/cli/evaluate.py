@@ -19,16 +19,17 @@ Lora = Annotated[Path | None, typer.Option(help="A LoRA for the pipeline, .safet
 Steps = Annotated[int, typer.Option(help="Steps of sampling; each is one network evaluation, two with guidance.")]
 Guidance = Annotated[float, typer.Option(help="Classifier-free guidance; 1 is none.")]
 Out = Annotated[Path, typer.Option(help="A folder for the pictures and the results; the same command goes on.")]
-ELSEWHERE = "some pictures are left to other processes; the last of them judges, or this command again"
+ELSEWHERE = "some of the work is left to other processes; for the rest give the same command again"
 
 
-def show(results: "list[Result] | None", as_json: bool) -> None:
-    """Tell results, a table or a JSON list for each protocol; none where other ranks are still drawing."""
+def show(results: "list[Result] | Result | None", as_json: bool) -> None:
+    """Tell results, a table or a JSON list for each protocol; none where other ranks are still at it."""
     from apexgen.evaluate.result import by_protocol, table
 
     if results is None:
         answer(as_json, None, ELSEWHERE)
         return
+    results = results if isinstance(results, list) else [results]
     groups = [[result.model_dump(mode="json") for result in group] for group in by_protocol(results)]
     answer(as_json, groups, table(results))
 
@@ -75,8 +76,7 @@ def scenes(
     from apexgen.evaluate.scenes import evaluate_scenes
 
     drawer = open_model(folder, lora, checkpoint=checkpoint).drawer(steps, guidance)
-    result = evaluate_scenes(drawer, out, per_task, seed, console)
-    show(None if result is None else [result], json)
+    show(evaluate_scenes(drawer, out, per_task, seed, console), json)
 
 
 @evaluate.command()
@@ -119,7 +119,10 @@ def geneval(
         drawer = open_model(folder, lora, size, checkpoint=checkpoint).drawer(steps, guidance)
         if draw_geneval(out / "pictures", records, drawer, console, samples, seed):
             return show(None, json)
-    result, lines = judge_geneval(choice, pictures or out / "pictures", out / kind, model, console)
+    judged = judge_geneval(choice, pictures or out / "pictures", out / kind, model, console)
+    if judged is None:
+        return show(None, json)
+    result, lines = judged
     answer(json, result.model_dump(mode="json"), f"{official_summary(lines)}\njudged by {result.judge}")
 
 

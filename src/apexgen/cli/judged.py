@@ -1,19 +1,16 @@
 """The commands whose judge is a model that sees: each is a thin call."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from apexgen.cli.app import Checkpoint, Json, console
 from apexgen.cli.evaluate import evaluate, show
 
-if TYPE_CHECKING:
-    from apexgen.evaluate.result import Result
-
 Model = Annotated[str | None, typer.Argument(help="A run's folder, a pipeline's, or \"scenes\"; or give --pictures.")]
 Data = Annotated[Path, typer.Option(help="The folder of the benchmark's data, which you download.")]
-Judge = Annotated[str, typer.Option(help="A folder with a model that sees, or an OpenAI-compatible server's address.")]
+Judge = Annotated[str, typer.Option(help="A model that sees: its folder, a cached repository, or a server's address.")]
 Out = Annotated[Path, typer.Option(help="A folder for pictures, answers and the result; the same command goes on.")]
 JudgeModel = Annotated[str | None, typer.Option(help="The server's model; its key is read from APEXGEN_JUDGE_KEY.")]
 Workers = Annotated[int | None, typer.Option(help="Questions that a server is asked at once; 8 unless given.")]
@@ -27,11 +24,6 @@ Pictures = Annotated[
 ]
 Name = Annotated[str | None, typer.Option(help="Who drew those pictures.")]
 Strict = Annotated[bool, typer.Option("--strict-official", help="Repeat the published script's quirks too.")]
-
-
-def _show(result: "Result | None", as_json: bool) -> None:
-    if result is not None or as_json:  # what is left to other ranks was told of already
-        show(None if result is None else [result], as_json)
 
 
 @evaluate.command()
@@ -62,7 +54,7 @@ def dpg(
     from apexgen.evaluate.source import Judging, Source
 
     source = Source(out, model, lora, checkpoint, steps, guidance, pictures, name)
-    _show(run(data, source, Judging(judge, judge_model, workers, thinking), seed, crops, strict, console), json)
+    show(run(data, source, Judging(judge, judge_model, workers, thinking), seed, crops, strict, console), json)
 
 
 @evaluate.command()
@@ -99,7 +91,7 @@ def wise(
 
     source = Source(out, model, lora, checkpoint, steps, guidance, pictures, name)
     judging = Judging(judge, judge_model, workers, thinking)
-    _show(run(data, find_protocol(protocol), source, judging, instruction, seed, console), json)
+    show(run(data, find_protocol(protocol), source, judging, instruction, seed, console), json)
 
 
 @evaluate.command()
@@ -129,7 +121,7 @@ def geneval2(
     from apexgen.evaluate.source import Judging, Source
 
     source = Source(out, model, lora, checkpoint, steps, guidance, pictures, name)
-    _show(run(data, source, Judging(judge, judge_model, workers, thinking), seed, strict, console), json)
+    show(run(data, source, Judging(judge, judge_model, workers, thinking), seed, strict, console), json)
 
 
 @evaluate.command("import-judged")
@@ -149,4 +141,4 @@ def import_judged(
     """
     from apexgen.evaluate.official import import_official
 
-    _show(import_official(benchmark, results, data, strict, name, judge, out), json)
+    show(import_official(benchmark, results, data, strict, name, judge, out), json)

@@ -14,7 +14,7 @@ Features = Annotated[
 Resize = Annotated[
     str | None, typer.Option(help="Before the Inception: clean-fid (the default), torchmetrics or pytorch-fid.")
 ]
-Clip = Annotated[Path | None, typer.Option(help="The folder of a CLIP, for CLIP score.")]
+Clip = Annotated[Path | None, typer.Option(help="A CLIP, for CLIP score: its folder, or a cached repository.")]
 Cache = Annotated[Path | None, typer.Option(help="Where features are kept; ~/.cache/apexgen/features unless given.")]
 Seed = Annotated[int, typer.Option(help="Picture i has the noise of seed + i; also of KID's subsets.")]
 Size = Annotated[int | None, typer.Option(help="Pixels a side; the model's own unless given.")]
@@ -73,7 +73,8 @@ def fid(
     from apexgen.evaluate.collection import CACHE, find_pictures
     from apexgen.evaluate.features import open_extractor
     from apexgen.evaluate.protocols import save_all
-    from apexgen.evaluate.statistics import best_device, distances
+    from apexgen.evaluate.statistics import distances
+    from apexgen.evaluate.weights import best_device
 
     drawn, true = find_pictures(pictures), find_pictures(reference)
     extractor = open_extractor(features, resize, best_device())
@@ -84,7 +85,7 @@ def fid(
 @evaluate.command()
 def clip(
     pictures: Annotated[Path, typer.Argument(help="A folder that apexgen drew: its pictures hold their prompts.")],
-    clip: Annotated[Path, typer.Option(help="The folder of a CLIP.")],
+    clip: Annotated[Path, typer.Option(help="A CLIP: its folder, or a cached repository.")],
     cache: Cache = None,
     out: Annotated[Path | None, typer.Option(help="A folder for the result, JSON.")] = None,
     json: Json = False,
@@ -95,7 +96,8 @@ def clip(
     """
     from apexgen.evaluate.collection import CACHE, find_pictures, prompts_of
     from apexgen.evaluate.protocols import save_all
-    from apexgen.evaluate.statistics import best_device, prompt_fit
+    from apexgen.evaluate.statistics import prompt_fit
+    from apexgen.evaluate.weights import best_device
 
     drawn = find_pictures(pictures)
     name = pictures.resolve().name
@@ -129,7 +131,7 @@ def diversity(
     from apexgen.evaluate.collection import CACHE
     from apexgen.evaluate.features import open_extractor, pixels
     from apexgen.evaluate.protocols import judge_diversity
-    from apexgen.evaluate.statistics import best_device
+    from apexgen.evaluate.weights import best_device
 
     texts = given_prompts([], prompts)
     extractor = pixels() if features is None else open_extractor(features, device=best_device())

@@ -15,7 +15,7 @@ from safetensors.torch import safe_open, save_file
 from torch import nn
 
 from apexgen.backbones.diffusion import BACKBONES, read_index
-from apexgen.doctor.file import Header
+from apexgen.backbones.header import Header
 from apexgen.export.native import native_places
 
 ADAPTER = "examined"

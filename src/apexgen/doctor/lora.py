@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from safetensors.torch import safe_open
 
+from apexgen.backbones.header import Header, read_header, refuse_quantised
 from apexgen.doctor.base import Base, describe, open_empty, try_loading
-from apexgen.doctor.file import Header, read_header
 from apexgen.doctor.names import Names, Pair, bare, sort_out
 from apexgen.export.comfyui import SUPPORTED, accepted_keys
 
@@ -52,8 +52,8 @@ class Case:
 def examine(file: Path, folder: Path) -> Diagnosis:
     """Examine a LoRA file for the pipeline in `folder`, of which only the configuration is read.
 
-    Raises ValueError, one line, for a file that is missing, pickled, cut short or no LoRA, of several types or not
-    finite, and for a folder that is no pipeline of a known family.
+    Raises ValueError, one line, for a file that is missing, pickled, cut short or no LoRA, quantised or not finite, and
+    for a folder that is no pipeline of a known family.
     """
     header = read_header(file)
     names = sort_out(header.tensors)
@@ -71,6 +71,7 @@ def examine(file: Path, folder: Path) -> Diagnosis:
         f"{len(case.base.shapes)} in {case.base.pipeline}",
         f"diffusers  {diffusers_line}",
         f"ComfyUI    {comfyui_line}",
+        *_mixture(header),
         *(f"wrong      {fault}" for fault in _faults(case)),
     ]
     return Diagnosis(lines, in_diffusers or in_comfyui)
@@ -81,13 +82,7 @@ def _refuse(file: Path, header: Header, names: Names) -> None:
         raise ValueError(
             f"{file} is no LoRA: none of its {len(header.tensors)} tensors is a lora_A, lora_down or alike"
         )
-    kinds: dict[str, str] = {}
-    for name, entry in header.tensors.items():
-        if len(entry.shape) > 1:
-            kinds.setdefault(entry.kind, name)
-    if len(kinds) > 1:
-        (first, one), (second, other) = list(kinds.items())[:2]
-        raise ValueError(f"{file} mixes types: {one} is {first}, {other} is {second}; save it again in one")
+    refuse_quantised(file, header)
     with safe_open(file, framework="pt") as saved:
         for name in header.tensors:
             if not torch.isfinite(saved.get_tensor(name).float()).all():
@@ -173,6 +168,18 @@ def _faults(case: Case) -> list[str]:
         "of a text encoder, not examined": names.text,
     }
     return [f"{_listed(keys)}: {what}" for what, keys in found.items() if keys]
+
+
+def _mixture(header: Header) -> list[str]:
+    """A line where the factors are not all of one type, with the first of each."""
+    kinds: dict[str, str] = {}
+    for name, entry in header.tensors.items():
+        if len(entry.shape) > 1:
+            kinds.setdefault(entry.kind, name)
+    if len(kinds) < 2:
+        return []
+    listed = _listed(f"{kind} ({name})" for kind, name in kinds.items())
+    return [f"mixes      {listed}; each is cast to the base's type"]
 
 
 def _listed(names: Iterable[str]) -> str:

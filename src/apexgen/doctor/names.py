@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from apexgen.doctor.file import Entry
+from apexgen.backbones.header import Entry
 
 DOWN, UP = "down", "up"
 FACTORS = {  # how the names of the two factors end, before an adapter's name and ".weight"

@@ -12,22 +12,16 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from apexgen.evaluate.collection import features_of
-from apexgen.evaluate.features import Extractor, open_extractor, open_quietly
+from apexgen.evaluate.features import Extractor, open_vision_model
+from apexgen.evaluate.weights import find_weights, open_judge, open_processor
 
 SOURCE = "openai/clip-vit-large-patch14"  # whose score most tables print
+TOKENIZER = ("tokenizer_config.json",)
 
 
 def open_clip(folder: Path, device: str | torch.device = "cpu") -> Extractor:
-    """The picture half of a CLIP's folder. ValueError, one line, where there is none or it is no CLIP."""
-    if not folder.is_dir():
-        raise ValueError(
-            f"--clip {folder}: no such folder; download {SOURCE} (config, tokenizer, model.safetensors) there"
-        )
-    if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json", "spiece.model")):
-        raise ValueError(
-            f"--clip {folder} has no tokenizer.json; is it a CLIP of pictures and texts, such as {SOURCE}?"
-        )
-    return open_extractor(folder, device=device)
+    """The picture half of a CLIP. ValueError, one line, where there is none."""
+    return open_vision_model("--clip", folder, SOURCE, device, TOKENIZER)
 
 
 def clip_scores(
@@ -46,10 +40,11 @@ def encode_texts(prompts: Sequence[str], folder: Path, device: str = "cpu", batc
     """The texts' features (n, width), and how many had to be cut; the end-of-text token stays."""
     from transformers import AutoModel, AutoTokenizer
 
-    network = open_quietly(AutoModel, folder, use_safetensors=True).eval().to(device)
+    found = find_weights("--clip", str(folder), SOURCE, TOKENIZER)
+    network = open_judge(AutoModel, found, device)
     if not hasattr(network, "get_text_features"):
         raise ValueError(f"--clip {folder} is no CLIP but a {type(network).__name__}; download {SOURCE}")
-    tokenizer = open_quietly(AutoTokenizer, folder)
+    tokenizer = open_processor(AutoTokenizer, found)
     longest = network.config.text_config.max_position_embeddings
     cut = sum(len(ids) > longest for ids in tokenizer(list(prompts)).input_ids)
     parts = []

@@ -9,10 +9,10 @@ from pathlib import Path
 import torch
 from PIL import Image
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
 from apexgen.evaluate.features import Extractor
+from apexgen.evaluate.gallery import open_picture, progress_bar
 from apexgen.files import write_whole
 
 ENDINGS = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
@@ -53,22 +53,6 @@ def find_pictures(folder: Path) -> Collection:
     return Collection(folder, tuple(file.as_posix() for file in files), categories)
 
 
-def open_picture(file: Path) -> Image.Image:
-    """A picture in RGB, of any mode and size; ValueError, one line, where it is missing, broken, or a bomb."""
-    try:
-        with Image.open(file) as picture:
-            return _to_rgb(picture)
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{file}: no picture that can be read ({type(error).__name__}); mend or remove it") from None
-
-
-def _to_rgb(picture: Image.Image) -> Image.Image:
-    """Sixteen bits of grey as eight, which Pillow would cut off at 255; all else as Pillow does it."""
-    if picture.mode.startswith("I;16"):
-        return picture.point(lambda value: value / 256).convert("L").convert("RGB")
-    return picture.convert("RGB")
-
-
 def features_of(
     files: Sequence[Path], extractor: Extractor, cache: Path, console: Console, title: str, batch: int = 32
 ) -> Tensor:
@@ -79,9 +63,8 @@ def features_of(
     not finite.
     """
     cache.mkdir(parents=True, exist_ok=True)
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     parts = []
-    with Progress(*columns, console=console) as progress:
+    with progress_bar(console) as progress:
         task = progress.add_task(title, total=len(files))
         for start in range(0, len(files), SHARD):
             parts.append(_shard(files[start : start + SHARD], extractor, cache, batch))

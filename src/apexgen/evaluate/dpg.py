@@ -16,6 +16,8 @@ from statistics import fmean
 
 from PIL import Image
 
+from apexgen.evaluate.gallery import open_picture
+
 CROPS = 4  # top left, top right, bottom left, bottom right
 WHERE = "the folder dpg_bench of github.com/TencentQQGYLab/ELLA (Apache-2.0)"
 
@@ -144,10 +146,7 @@ def boxes(size: tuple[int, int], count: int = CROPS) -> list[tuple[int, int, int
 
 def grid(files: Sequence[Path]) -> Image.Image:
     """Up to four pictures of one size in a 2x2 grid; a single one as it is. ValueError where the sizes differ."""
-    pictures = []
-    for file in files:
-        with Image.open(file) as opened:
-            pictures.append(opened.convert("RGB"))
+    pictures = [open_picture(file) for file in files]
     if len(pictures) == 1:
         return pictures[0]
     width, height = pictures[0].size

@@ -4,12 +4,11 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image
 from rich.console import Console
 
 from apexgen.evaluate import dpg
 from apexgen.evaluate.dpg_files import Box, detail_of, read_detail, read_scores, write_detail, write_scores
-from apexgen.evaluate.gallery import Job
+from apexgen.evaluate.gallery import Job, open_picture
 from apexgen.evaluate.interview import Answer, count_unanswered, interview
 from apexgen.evaluate.judge import YES_NO, Inquiry, View
 from apexgen.evaluate.result import Result
@@ -23,7 +22,7 @@ Sheets = dict[str, tuple[Path, list[Box]]]  # each item's picture and its crops
 def run(
     data: Path, source: Source, judging: Judging, seed: int, crops: int, strict: bool, console: Console
 ) -> Result | None:
-    """Judge all prompts of `data`; None where other ranks still draw. Picture k of a prompt has seed + k.
+    """Judge all prompts of `data`; None where other ranks are at it still. Picture k of a prompt has seed + k.
 
     Raises ValueError, before anything is drawn, for data, a model or a judge that can't be used; later for pictures
     that are missing or broken, unless strict, where they are dropped as the published script does.
@@ -48,6 +47,8 @@ def run(
     ]
     judge = judging.open()
     answers = interview(judge, inquiries, source.out / "answers.jsonl", console)
+    if answers is None:
+        return None
     said = by_crop(sheets, inquiries, answers)
     yes = {item: [{n: word == "yes" for n, word in crop.items()} for crop in own] for item, own in said.items()}
     scores = dpg.score(graphs, yes, strict)
@@ -79,20 +80,17 @@ def find_sheets(folder: Path, items: Sequence[str], crops: int, strict: bool) ->
 
     ValueError for pictures that are missing or broken, unless strict.
     """
-    files = {dpg.item_of(file): file for file in sorted(folder.iterdir()) if strict or file.suffix == ".png"}
+    files = {dpg.item_of(file): file for file in sorted(folder.glob("[!.]*")) if strict or file.suffix == ".png"}
     missing = [item for item in items if item not in files]
     if missing and not strict:
         raise ValueError(f"{folder} has no {missing[0]}.png; of {len(items)} pictures {len(missing)} are missing")
     sheets: Sheets = {}
     for item in files if strict else items:
         try:
-            if strict:
-                View(files[item]).open()
-            with Image.open(files[item]) as picture:
-                sheets[item] = files[item], dpg.boxes(picture.size, crops)
-        except (OSError, ValueError):
+            sheets[item] = files[item], dpg.boxes(open_picture(files[item]).size, crops)
+        except ValueError:
             if not strict:
-                raise ValueError(f"{files[item]}: no picture that can be read") from None
+                raise
     return sheets, len(files) - len(sheets) if strict else 0
 
 

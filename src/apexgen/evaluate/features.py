@@ -4,7 +4,6 @@ Each says what a result must record of it: its name, the hash of its weights, an
 """
 
 import hashlib
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,11 +15,13 @@ from PIL import Image
 from torch import Tensor, nn
 
 from apexgen.evaluate import inception
+from apexgen.evaluate.weights import find_weights, open_judge, open_processor
 
 RESIZES = ("clean-fid", "torchmetrics", "pytorch-fid")  # whose way; their FIDs differ by some tenths
 OWN = "its own processor"  # of a vision model
 PIXELS = 32  # a side of the pictures that `pixels` compares
-HELP = "write --features FILE, or FOLDER of a CLIP or DINOv2 model"
+FILES = (".pth", ".safetensors")  # of an Inception
+SETTINGS = ("config.json", "preprocessor_config.json")  # beside the weights, what a vision model's features depend on
 
 
 @dataclass(frozen=True)
@@ -50,14 +51,14 @@ def open_extractor(path: Path | None, resize: str | None = None, device: str | t
     """
     if resize is not None and resize not in RESIZES:
         raise ValueError(f"--resize {resize}: write one of {', '.join(RESIZES)}")
-    if path is None or not path.exists():
-        missing = "--features is missing" if path is None else f"--features {path}: no such file or folder"
+    if path is None or (path.suffix in FILES and not path.exists()):
+        missing = "--features is missing" if path is None else f"--features {path}: no such file"
         raise ValueError(f"{missing}; download {inception.SOURCE} and write --features PATH/TO/{inception.WEIGHTS}")
     if path.is_file():
         return _open_inception(path, resize or RESIZES[0], device)
     if resize is not None:
         raise ValueError(f"--resize is of the Inception; {path} has a processor that resizes: leave --resize out")
-    return _open_vision_model(path, device)
+    return open_vision_model("--features", path, "facebook/dinov2-base", device)
 
 
 def pixels() -> Extractor:
@@ -109,44 +110,22 @@ def to_inception(picture: Image.Image, resize: str) -> Tensor:
     return nn.functional.interpolate(pixel / 255, size=size, mode="bilinear", align_corners=False)[0] * 2 - 1
 
 
-def read_vision_folder(folder: Path) -> list[Path]:
-    """The files of a vision model's folder that its features depend on; ValueError where one is missing."""
-    needed = [folder / "config.json", folder / "preprocessor_config.json"]
-    weights = sorted(folder.glob("*.safetensors"))
-    for file in needed:
-        if not file.is_file():
-            raise ValueError(f"{folder} has no {file.name}; {HELP}, downloaded whole")
-    if not weights:
-        raise ValueError(f"{folder} has no .safetensors; download its model.safetensors into it")
-    return [*needed, *weights]
-
-
-def open_quietly(kind: Any, folder: Path, **options: Any) -> Any:
-    """A transformers object of a local folder, by its class's from_pretrained; ValueError, one line, where it can't."""
-    from safetensors import SafetensorError
-
-    from apexgen.backbones.diffusion import quiet
-
-    try:
-        with quiet():
-            return kind.from_pretrained(folder, local_files_only=True, **options)
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise ValueError(f"{folder} can't be opened: {str(error).strip().splitlines()[0]}") from error
-
-
-def _open_vision_model(folder: Path, device: str | torch.device) -> Extractor:
+def open_vision_model(
+    option: str, path: Path, usual: str, device: str | torch.device, beside: Sequence[str] = ()
+) -> Extractor:
+    """The network of a vision model's folder, or of a repository that was downloaded; ValueError for what is none."""
     from transformers import AutoImageProcessor, AutoModel
 
-    files = read_vision_folder(folder)
-    network = open_quietly(AutoModel, folder, use_safetensors=True).eval().requires_grad_(False).to(device)
-    processor = open_quietly(AutoImageProcessor, folder)
+    folder = find_weights(option, str(path), usual, (*SETTINGS, *beside))
+    network = open_judge(AutoModel, folder, device)
+    processor = open_processor(AutoImageProcessor, folder)
 
     def run(pictures: Sequence[Image.Image]) -> Tensor:
         given = processor(images=list(pictures), return_tensors="pt").to(device)
         return picture_features(network, given)
 
-    kind = json.loads(files[0].read_text()).get("model_type", "")
-    return Extractor(f"{kind} {folder.resolve().name}", hash_files(files), OWN, run)
+    files = [*(folder / name for name in SETTINGS), *sorted(folder.glob("*.safetensors"))]
+    return Extractor(f"{network.config.model_type} {path.resolve().name}", hash_files(files), OWN, run)
 
 
 def picture_features(network: Any, given: Any) -> Tensor:

@@ -58,6 +58,16 @@ def fill(folder: Path, jobs: Sequence[Job], drawer: "Drawer", console: Console, 
     return sum(not (folder / job.path).is_file() for job in jobs) if team.count > 1 else 0
 
 
+def of_rank(file: Path, rank: int) -> Path:
+    """The file that a rank adds to: the file itself for the first, NAME-RANK for others."""
+    return file.with_stem(f"{file.stem}-{rank}") if rank else file
+
+
+def of_ranks(file: Path) -> list[Path]:
+    """What all ranks have written."""
+    return sorted(file.parent.glob(f"{file.stem}*{file.suffix}"))
+
+
 def claim(folder: Path, settings: dict[str, Any], rank: int = 0) -> None:
     """Write who draws into an empty folder; ValueError where another did, or pictures are there and none says who."""
     manifest, settings = folder / MANIFEST, json.loads(json.dumps(settings))
@@ -126,8 +136,11 @@ def read_seeds(files: Sequence[Path]) -> tuple[int, ...]:
     seeds = set()
     for file in files:
         with Image.open(file) as picture:
-            seeds.add(picture.info.get("seed"))
-    return () if None in seeds else tuple(sorted(int(seed) for seed in seeds))
+            told = str(picture.info.get("seed"))
+        if not told.isdecimal():
+            return ()
+        seeds.add(int(told))
+    return tuple(sorted(seeds))
 
 
 def read_pictures(files: Sequence[Path], batch: int = 64) -> Iterator[np.ndarray]:
@@ -138,11 +151,21 @@ def read_pictures(files: Sequence[Path], batch: int = 64) -> Iterator[np.ndarray
 
 def read_picture(file: Path) -> np.ndarray:
     """A picture (H, W, 3) float32 in [0, 1]; ValueError where the file is missing or no picture."""
+    return np.asarray(open_picture(file), dtype=np.float32) / 255
+
+
+def open_picture(file: Path) -> Image.Image:
+    """A picture in RGB, of any mode and size; ValueError, one line, where it is missing, broken, or a bomb.
+
+    Sixteen bits of grey become eight, which Pillow would cut off at 255.
+    """
     try:
         with Image.open(file) as picture:
-            return np.asarray(picture.convert("RGB"), dtype=np.float32) / 255
-    except OSError as error:
-        raise ValueError(f"{file}: no picture that can be read ({type(error).__name__})") from None
+            if picture.mode.startswith("I;16"):
+                return picture.point(lambda value: value / 256).convert("L").convert("RGB")
+            return picture.convert("RGB")
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{file}: no picture that can be read ({type(error).__name__}); mend or remove it") from None
 
 
 def progress_bar(console: Console) -> Progress:

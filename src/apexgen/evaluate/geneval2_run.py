@@ -18,8 +18,9 @@ NAME = "GenEval 2"
 
 
 def run(data: Path, source: Source, judging: Judging, seed: int, strict: bool, console: Console) -> Result | None:
-    """Judge all prompts of `data`; None where other ranks still draw. strict: questions without our word of caution.
+    """Judge all prompts of `data`; None where other ranks are at it still.
 
+    strict: questions without our word of caution.
     Raises ValueError, before anything is drawn, for data, a model or a judge that can't be used; for a judge that
     tells no probabilities at its first answer.
     """
@@ -43,6 +44,8 @@ def run(data: Path, source: Source, judging: Judging, seed: int, strict: bool, c
     ]
     judge = judging.open()
     answers = interview(judge, inquiries, source.out / "answers.jsonl", console)
+    if answers is None:
+        return None
     values = iter(0.0 if answer.value is None else float(answer.value) for answer in answers)
     chances = [[next(values) for _ in prompt.questions] for prompt in prompts]
     _write(source.out / "images.json", {text: str(file) for text, file in pictures.items()})

@@ -5,17 +5,19 @@ command goes on after a kill, and a changed picture is judged anew. Who answers 
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from apexgen.evaluate.gallery import of_rank, of_ranks, progress_bar
 from apexgen.evaluate.judge import Inquiry, Judge, NoAnswer, code_of
+from apexgen.files import alone
+from apexgen.parallel import take_place
 
 FUSE = 20  # questions in a row that the judge fails to take before it is given up
 LONGEST = 2000  # characters kept of what was said
@@ -30,33 +32,39 @@ class Answer:
     why: str = ""
 
 
-def interview(judge: Judge, inquiries: Sequence[Inquiry], log: Path, console: Console) -> list[Answer]:
+def interview(judge: Judge, inquiries: Sequence[Inquiry], log: Path, console: Console) -> list[Answer] | None:
     """The answer to each inquiry; those that `log` has are not asked again, unanswered ones are.
 
-    Raises ValueError for a picture that is missing or broken, a broken log, or a judge that can't be used at all;
-    OSError where the judge fails at 20 questions in a row. What was answered by then is kept.
+    Each of several ranks asks its share, into a log of its own; None where some are left to others.
+    Raises ValueError for a picture that is missing or broken, a broken log, a judge that can't be used at all, or where
+    another process is at it; OSError where the judge fails at 20 questions in a row. What was answered by then is kept.
     """
+    team = take_place()
     keys = [inquiry.key(judge) for inquiry in inquiries]
-    answers = read_log(log)
-    left = {
-        key: inquiry
-        for key, inquiry in zip(keys, inquiries, strict=True)
-        if key not in answers or answers[key].value is None
-    }
-    with _progress(console) as progress, _open_log(log) as opened, ThreadPoolExecutor(judge.workers) as pool:
-        total = len(set(keys))
-        task = progress.add_task(f"asking {judge.name}", total=total, completed=total - len(left))
+    own = dict(list(dict(zip(keys, inquiries, strict=True)).items())[team.rank :: team.count])
+    with alone(log.parent, team.rank):
+        before = read_logs(log)
+        left = {key: inquiry for key, inquiry in own.items() if key not in before or before[key].value is None}
+        with progress_bar(console) as progress, _open_log(of_rank(log, team.rank)) as opened:
+            task = progress.add_task(f"asking {judge.name}", total=len(own), completed=len(own) - len(left))
+            with closing(_ask(judge, left)) as answered:
+                for key, answer in answered:
+                    _append(opened, key, left[key], answer)
+                    progress.advance(task)
+    answers = read_logs(log)
+    return [answers[key] for key in keys] if answers.keys() >= set(keys) else None
+
+
+def _ask(judge: Judge, left: Mapping[str, Inquiry]) -> Generator[tuple[str, Answer]]:
+    """Each inquiry's answer as it comes."""
+    with ThreadPoolExecutor(judge.workers) as pool:
         asked = {pool.submit(_put, judge, inquiry, key): key for key, inquiry in left.items()}
         try:
-            for key, answer in _as_they_come(judge, asked):
-                answers[key] = answer
-                _append(opened, key, left[key], answer)
-                progress.advance(task)
+            yield from _as_they_come(judge, asked)
         except BaseException:
             judge.close()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    return [answers[key] for key in keys]
 
 
 def _as_they_come(judge: Judge, asked: dict[Future[Answer], str]) -> Iterator[tuple[str, Answer]]:
@@ -81,6 +89,15 @@ def _put(judge: Judge, inquiry: Inquiry, key: str) -> Answer:
     except NoAnswer as reason:
         return Answer(None, "", str(reason))
     return Answer(None, said[:LONGEST] or "(nothing)", "not in the form asked for")
+
+
+def read_logs(log: Path) -> dict[str, Answer]:
+    """The answers that all ranks have by now; one rank's answer is not undone by what another failed to get."""
+    answers: dict[str, Answer] = {}
+    for file in of_ranks(log):
+        found = read_log(file)
+        answers |= {key: answer for key, answer in found.items() if key not in answers or answer.value is not None}
+    return answers
 
 
 def read_log(log: Path) -> dict[str, Answer]:
@@ -111,7 +128,6 @@ def count_unanswered(answers: Sequence[Answer], console: Console) -> int:
 @contextmanager
 def _open_log(log: Path) -> Iterator[BinaryIO]:
     """The log, to be appended to; a line that a kill cut short is taken away."""
-    log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as opened:
         whole = log.read_bytes()
         opened.truncate(whole.rfind(b"\n") + 1)
@@ -122,8 +138,3 @@ def _append(opened: BinaryIO, key: str, inquiry: Inquiry, answer: Answer) -> Non
     record = {"key": key, "id": inquiry.id, "value": answer.value, "said": answer.said, "why": answer.why}
     opened.write(json.dumps(record).encode() + b"\n")
     opened.flush()
-
-
-def _progress(console: Console) -> Progress:
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    return Progress(*columns, console=console)

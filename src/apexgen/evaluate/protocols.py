@@ -14,7 +14,8 @@ from apexgen.evaluate.collection import Collection
 from apexgen.evaluate.features import Extractor, open_extractor
 from apexgen.evaluate.gallery import Job, fill
 from apexgen.evaluate.result import Result, save_result
-from apexgen.evaluate.statistics import best_device, distances, diversity, prompt_fit
+from apexgen.evaluate.statistics import distances, diversity, prompt_fit
+from apexgen.evaluate.weights import best_device
 
 
 @dataclass(frozen=True)
@@ -77,9 +78,8 @@ def judge_diversity(
     if fill(folder, chosen, drawer, console):
         return None
     drawn = Collection(folder, tuple(job.path for job in chosen), ("",) * len(chosen))
-    known = {"seeds": tuple(range(seeds))}
     texts = [job.prompt for job in chosen]
-    return save_all([diversity("prompts", drawn, texts, extractor, cache, console, known)], folder)
+    return save_all([diversity("prompts", drawn, texts, extractor, cache, console)], folder)
 
 
 def repeated_jobs(prompts: Sequence[str], seeds: Sequence[int]) -> list[Job]:

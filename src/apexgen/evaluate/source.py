@@ -12,8 +12,7 @@ from apexgen.evaluate.endpoint import Endpoint
 from apexgen.evaluate.gallery import Job, fill, read_manifest
 from apexgen.evaluate.judge import Judge
 from apexgen.evaluate.result import Result, save_result
-from apexgen.evaluate.vlm import check_vlm, open_vlm
-from apexgen.parallel import take_place
+from apexgen.evaluate.vlm import find_vlm, open_vlm
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ class Source:
         return self.pictures or self.out / "pictures"
 
     def draw(self, jobs: Sequence[Job], console: Console) -> bool:
-        """Draw what is missing; False where other ranks are at it too, since one process judges."""
+        """Draw what is missing; False where some is left to other ranks."""
         from apexgen.drawer import open_model
 
         if self.model is None:
@@ -57,13 +56,10 @@ class Source:
         drawer = open_model(self.model, self.lora, checkpoint=self.checkpoint).drawer(
             self.steps or 1, 1.0 if self.guidance is None else self.guidance
         )
-        fill(self.folder, jobs, drawer, console)
+        left = fill(self.folder, jobs, drawer, console)
         del drawer
         torch.cuda.empty_cache()
-        if take_place().count > 1:
-            console.print("this rank's pictures are drawn; for the judging run the same command as one process")
-            return False
-        return True
+        return not left
 
     def conclude(self, result: dict[str, Any]) -> Result:
         """The result, completed by who drew, and saved as result.json."""
@@ -77,7 +73,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Judging:
-    """A judge to be opened: a model's folder on this machine, or a server's address and its model's name."""
+    """A judge to be opened: a model on this machine, or a server's address and its model's name."""
 
     judge: str
     model: str | None = None
@@ -92,12 +88,12 @@ class Judging:
         for option, value in {"--judge-model": self.model, "--workers": self.workers}.items():
             if value is not None:
                 raise ValueError(f"{option} does nothing with a judge of this machine; leave it out")
-        check_vlm(Path(self.judge))
+        find_vlm(self.judge)
 
     def open(self) -> Judge:
         """The judge."""
         if not self._is_address:
-            return open_vlm(Path(self.judge))
+            return open_vlm(self.judge)
         return Endpoint(self.judge, self.model or "", 8 if self.workers is None else self.workers, self.thinking)
 
     @property

@@ -5,14 +5,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 
 from apexgen.evaluate.clip import clip_scores, open_clip
 from apexgen.evaluate.collection import Collection, digest_of, features_of
 from apexgen.evaluate.distances import SUBSETS, fid, kid, warning
 from apexgen.evaluate.features import Extractor
-from apexgen.evaluate.gallery import read_manifest
+from apexgen.evaluate.gallery import read_manifest, read_seeds
 from apexgen.evaluate.result import Result
 from apexgen.evaluate.variety import variety
 
@@ -39,7 +38,7 @@ def distances(
     settings = extractor.identity | told | {"implementation": f"torchmetrics {version('torchmetrics')}"}
     subsets = {"seed": seed, "subsets": SUBSETS, "subset": kernel[ALL].subset, "spread": "deviation over subsets"}
     biased = warning(min(len(real), len(made)))
-    common = described(drawn.folder) | {"judge": judged_by(extractor), "n": len(made)} | (known or {})
+    common = described(drawn) | {"judge": judged_by(extractor), "n": len(made)} | (known or {})
     return [
         Result(
             benchmark=f"{benchmark} FID",
@@ -73,12 +72,12 @@ def prompt_fit(
     groups = {ALL: scores} | {name: scores[drawn.rows(name)] for name in categories(drawn)}
     extractor = open_clip(clip, device)
     notes = (f"{cut:,} prompts were longer than the CLIP reads, and cut",) if cut else ()
-    common = described(drawn.folder) | {"judge": judged_by(extractor), "n": len(drawn.names)} | (known or {})
+    common = described(drawn) | {"judge": judged_by(extractor), "n": len(drawn.names)} | (known or {})
     return Result(
         benchmark=f"{benchmark} CLIP score",
         scores={name: float(group.mean()) for name, group in groups.items()},
         spread={name: float(group.std() / len(group) ** 0.5) for name, group in groups.items() if len(group) > 1},
-        settings=extractor.identity | {"scale": "100 cos"},
+        settings=extractor.identity | {"scale": "100 cos", "implementation": f"transformers {version('transformers')}"},
         notes=notes,
         **common,
     )
@@ -97,7 +96,7 @@ def diversity(
     features = features_of(drawn.files, extractor, cache, console, "features of the drawn pictures")
     distance = "cosine" if extractor.weights else "rms"
     found = variety(features, prompts, distance)
-    common = described(drawn.folder) | {"judge": judged_by(extractor), "n": len(drawn.names)} | (known or {})
+    common = described(drawn) | {"judge": judged_by(extractor), "n": len(drawn.names)} | (known or {})
     return Result(
         benchmark=f"{benchmark} diversity",
         scores={"within": found.within, "between": found.between, "share": found.share},
@@ -128,15 +127,10 @@ def shared_categories(reference: Collection, drawn: Collection) -> list[str]:
     return names
 
 
-def described(folder: Path) -> dict[str, Any]:
-    """Who drew a folder's pictures, as fields of a result; its name where nothing says."""
-    told = read_manifest(folder)
+def described(drawn: Collection) -> dict[str, Any]:
+    """Who drew pictures, and from which seeds, as fields of a result; their folder's name where nothing says."""
+    told, seeds = read_manifest(drawn.folder), read_seeds(drawn.files)
     if not told:
-        return {"model": folder.resolve().name}
+        return {"model": drawn.folder.resolve().name, "seeds": seeds}
     evaluations = told["steps"] * (1 if told["guidance"] == 1 else 2)
-    return {"model": f"{told['model']} {told['drawer']}", "evaluations": evaluations, "drawn": told}
-
-
-def best_device() -> str:
-    """Where the judges run."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    return {"model": f"{told['model']} {told['drawer']}", "evaluations": evaluations, "drawn": told, "seeds": seeds}

@@ -20,8 +20,9 @@ from apexgen.evaluate.gallery import Job, fill, read_pictures
 from apexgen.evaluate.protocols import repeated_jobs
 from apexgen.evaluate.result import Result, save_result
 from apexgen.evaluate.scenes import judge
-from apexgen.evaluate.statistics import best_device, diversity, prompt_fit
+from apexgen.evaluate.statistics import diversity, prompt_fit
 from apexgen.evaluate.subject import Subject, open_subject
+from apexgen.evaluate.weights import best_device
 from apexgen.files import write_whole
 from apexgen.report import picture_grid
 from apexgen.report.curves import chart
@@ -107,7 +108,7 @@ def score(subject: Subject, drawer: Drawer, folder: Path, protocol: Protocol, co
     jobs = protocol.jobs()
     collection = Collection(folder, tuple(job.path for job in jobs), ("",) * len(jobs))
     prompts = [job.prompt for job in jobs]
-    known = {"model": f"{subject.text}@{drawer.steps}", "seeds": protocol.seeds}
+    known = {"model": f"{subject.text}@{drawer.steps}"}
     varied = diversity("sweep", collection, prompts, pixels(), protocol.cache, console, known)
     scores, spread, said = {"within": varied.scores["within"]}, dict(varied.spread), varied.settings
     judges = [varied.judge]

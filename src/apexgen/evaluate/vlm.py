@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from PIL import Image
 
+from apexgen.evaluate.weights import best_device, find_weights
+
 TOKENS = 128  # of an answer
 EXAMPLE = "Qwen/Qwen3-VL-8B-Instruct"
 
@@ -67,21 +69,18 @@ class Vlm:
         return inputs.to(self.model.device, dtype=self.model.dtype)
 
 
-def check_vlm(folder: Path) -> None:
-    """ValueError, naming what to download, where a folder holds no model."""
-    if not (folder / "config.json").is_file():
-        raise ValueError(
-            f"--judge {folder} holds no model (no config.json); download one that sees, such as {EXAMPLE}, into it"
-        )
+def find_vlm(name: str) -> Path:
+    """The folder of a model, or of a repository that was downloaded; ValueError, naming what to download, for none."""
+    return find_weights("--judge", name, EXAMPLE)
 
 
-def open_vlm(folder: Path) -> Vlm:
-    """Open a model's folder, its code not run. ValueError, one line, where it holds none that can judge."""
+def open_vlm(name: str) -> Vlm:
+    """Open a model, its code not run. ValueError, one line, where there is none that can judge."""
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
     from apexgen.drawer import hash_weights
 
-    check_vlm(folder)
+    folder = find_vlm(name)
     own = {"local_files_only": True, "trust_remote_code": False}
     try:
         processor = AutoProcessor.from_pretrained(folder, **own)
@@ -90,5 +89,5 @@ def open_vlm(folder: Path) -> Vlm:
         raise ValueError(f"--judge {folder} is no model for pictures and text: {str(error).splitlines()[0]}") from None
     if getattr(processor, "chat_template", None) is None or not hasattr(processor, "tokenizer"):
         raise ValueError(f"--judge {folder} has no chat template; take an instruction-tuned model, such as {EXAMPLE}")
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    return Vlm(folder.resolve().name, hash_weights([folder]), model.to(device).eval(), processor, threading.Lock())
+    model = model.to(best_device()).eval()
+    return Vlm(Path(name).resolve().name, hash_weights([folder]), model, processor, threading.Lock())

@@ -1,5 +1,6 @@
 """Judges' weights: a folder, or what the hub's cache has; nothing is downloaded, and what is missing is named."""
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,8 +11,13 @@ import torch
 from apexgen.backbones.diffusion import quiet
 
 
-def find_weights(option: str, name: str, needed: Sequence[str] = ("config.json",)) -> Path:
-    """The folder of a judge: `name` is one, or a hub repository that was downloaded before.
+def best_device() -> str:
+    """Where a judge runs: this rank's GPU, or the CPU."""
+    return f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
+
+
+def find_weights(option: str, name: str, usual: str, needed: Sequence[str] = ("config.json",)) -> Path:
+    """The folder of a judge: `name` is one, or a hub repository that was downloaded before, such as `usual`.
 
     Raises ValueError, one line that says what to download and where to put it, where the folder or repository is not
     there, has no .safetensors, or lacks one of the `needed` files.
@@ -20,7 +26,7 @@ def find_weights(option: str, name: str, needed: Sequence[str] = ("config.json",
     if folder is None:
         wanted = ", ".join((*needed, "*.safetensors"))
         if name.count("/") != 1 or name.startswith((".", "/", "~")):
-            raise ValueError(f"{option} {name}: no such folder; put {wanted} of the judge into it")
+            raise ValueError(f"{option} {name}: no such folder; run: hf download {usual}, and write {option} {usual}")
         raise ValueError(
             f"{option} {name} is not on this machine; run: hf download {name}, or put its {wanted} into a folder "
             f"and write {option} FOLDER"
@@ -29,7 +35,7 @@ def find_weights(option: str, name: str, needed: Sequence[str] = ("config.json",
     if next(folder.glob("*.safetensors"), None) is None:
         missing.append("*.safetensors")
     if missing:
-        raise ValueError(f"{option} {name}: {folder} lacks {', '.join(missing)}; put it there, or: hf download {name}")
+        raise ValueError(f"{option} {name} lacks {', '.join(missing)}; put all of it there, or: hf download {usual}")
     return folder
 
 
@@ -43,7 +49,7 @@ def _cached(repository: str) -> Path | None:
         return None
 
 
-def open_judge(kind: Any, folder: Path, device: str) -> Any:
+def open_judge(kind: Any, folder: Path, device: str | torch.device) -> Any:
     """The network of a transformers class from its folder, in float32, to be used and not trained.
 
     Nothing is downloaded and no code of the folder is run. ValueError, one line, where the weights can't be read, or

@@ -31,7 +31,7 @@ def run(
     seed: int,
     console: Console,
 ) -> Result | None:
-    """Judge all prompts of `data` by `instruction`, ours unless given; None where other ranks still draw.
+    """Judge all prompts of `data` by `instruction`, ours unless given; None where other ranks are at it still.
 
     Raises ValueError, before anything is drawn, for data, a model, an instruction or a judge that can't be used.
     """
@@ -48,6 +48,8 @@ def run(
     ]
     judge = judging.open()
     answers = interview(judge, inquiries, source.out / "answers.jsonl", console)
+    if answers is None:
+        return None
     marks = {
         prompt.id: None if answer.value is None else [int(mark) for mark in answer.value]
         for prompt, answer in zip(prompts, answers, strict=True)

@@ -44,7 +44,7 @@ pipe.scheduler = {scheduler}.from_pretrained("scheduler")"""
 from diffusers import {name}{f", {scheduler}" if lora else ""}
 
 {opened}
-steps = 1  # or 2, or 4
+steps = 1  # or 2, or 4{_seed(scheduler)}
 image = pipe(
     "a photo of a red circle",
     num_inference_steps=steps,
@@ -64,6 +64,11 @@ def _loading(student: Student, lora: str) -> str:
 pipe.load_lora_weights(task, adapter_name={TASK!r})
 pipe.load_lora_weights(".", weight_name={lora!r}, adapter_name={ADAPTER!r})
 pipe.set_adapters([{TASK!r}, {ADAPTER!r}])"""
+
+
+def _seed(scheduler: str) -> str:
+    """The line that seeds what the scheduler draws between steps: most pipelines do not hand it their generator."""
+    return "\ntorch.manual_seed(0)  # of the noise between steps" if scheduler == "FlowMatchLCMScheduler" else ""
 
 
 def _size(student: Student) -> str:

@@ -62,9 +62,8 @@ def check_comfyui(student: Student) -> None:
     for adapter in _adapters(student):
         modules = sorted(lora_modules(lora_layers(student, adapter)))
         if homeless := set(modules) - native_places(pipeline, modules).keys():
-            whose = (
-                "train without it in model.targets" if adapter == ADAPTER else "model.lora has it; write --to merged"
-            )
+            mine, theirs = "train without it in model.targets", f"{backbone.task_lora} has it; write --to merged"
+            whose = mine if adapter == ADAPTER else theirs
             raise ValueError(f"ComfyUI has no place for {min(homeless)} of {backbone.family}: {whose}")
 
 

@@ -71,7 +71,7 @@ def _write_lora(student: Student, folder: Path) -> None:
 
 
 def _scheduler(student: Student, renoises: bool) -> Any:
-    """The stock scheduler that takes our steps; a renoising student's draws fresh noise from the call's generator."""
+    """The stock scheduler that takes our steps; a renoising student's draws fresh noise between them."""
     from diffusers import FlowMatchEulerDiscreteScheduler, FlowMatchLCMScheduler
 
     kind = FlowMatchLCMScheduler if renoises else FlowMatchEulerDiscreteScheduler

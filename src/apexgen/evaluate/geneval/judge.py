@@ -7,13 +7,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, ImageOps
+from PIL import ImageOps
 from rich.console import Console
 
-from apexgen.evaluate.gallery import claim, progress_bar
+from apexgen.evaluate.gallery import claim, of_rank, of_ranks, open_picture, progress_bar
 from apexgen.evaluate.geneval.colors import ColorJudge
 from apexgen.evaluate.geneval.detect import Detector, Selection
 from apexgen.evaluate.geneval.records import parse_record
+from apexgen.files import alone, write_whole
+from apexgen.parallel import take_place
 from apexgen.rules import Record, faults, prompts_solved, standard_errors, summarize
 
 Line = dict[str, Any]  # of the official result file
@@ -35,10 +37,7 @@ class Judge:
 
     def look(self, file: Path, record: Record) -> Line:
         """One line of the official result file. ValueError where the file is no picture."""
-        try:
-            picture = ImageOps.exif_transpose(Image.open(file)).convert("RGB")
-        except OSError as error:
-            raise ValueError(f"{file}: no picture that can be read ({type(error).__name__})") from None
+        picture = ImageOps.exif_transpose(open_picture(file))
         things = [*record.get("include", []), *record.get("exclude", [])]
         wanted = list(dict.fromkeys(thing["class"] for thing in things))
         found = self.detector.detect(picture, wanted, self.selection.least(record["tag"]))
@@ -58,46 +57,62 @@ class Judge:
 
 def judge_pictures(
     folder: Path, pictures: Sequence[tuple[Path, Record]], judge: Judge, settings: dict[str, Any], console: Console
-) -> list[Line]:
+) -> list[Line] | None:
     """Judge pictures into folder/results.jsonl, going on from what is there; returns all lines, in order.
 
-    ValueError where the folder has another judge's results, or a picture changed since it was judged.
+    Each of several ranks judges its share, into a file of its own; None where some are left to others.
+    ValueError where the folder has another judge's results, a record changed since its picture was judged, or another
+    process is at it.
     """
-    claim(folder, {"judge": judge.name} | asdict(judge.selection) | settings)
-    file = folder / "results.jsonl"
-    if file.is_file():
-        _drop_torn_line(file)
-    before = {line["filename"]: line for line in read_results(file)} if file.is_file() else {}
-    lines = []
-    with file.open("a") as results, progress_bar(console) as progress:
-        task = progress.add_task("judging", total=len(pictures))
-        for path, record in pictures:
-            line = before.get(str(path))
-            if line is None:
-                line = judge.look(path, record)
-                results.write(json.dumps(line) + "\n")
-                results.flush()
-            elif json.loads(line["metadata"]) != record:
-                raise ValueError(f"{file}: {path} was judged by another record; give another --out")
-            lines.append(line)
-            progress.advance(task)
+    team = take_place()
+    file, own = folder / "results.jsonl", pictures[team.rank :: team.count]
+    with alone(folder, team.rank):
+        claim(folder, {"judge": judge.name} | asdict(judge.selection) | settings, team.rank)
+        _drop_torn_line(of_rank(file, team.rank))
+        before = _judged(file, own)
+        with of_rank(file, team.rank).open("a") as results, progress_bar(console) as progress:
+            task = progress.add_task("judging", total=len(own), completed=len(before))
+            for path, record in own:
+                if path not in before:
+                    results.write(json.dumps(judge.look(path, record)) + "\n")
+                    results.flush()
+                    progress.advance(task)
+    judged = _judged(file, pictures)
+    if len(judged) < len(pictures):
+        return None
+    lines = [judged[path] for path, _ in pictures]
+    if team.count > 1 or len(of_ranks(file)) > 1:
+        write_whole(file, "".join(json.dumps(line) + "\n" for line in lines).encode())
     return lines
+
+
+def _judged(file: Path, pictures: Sequence[tuple[Path, Record]]) -> dict[Path, Line]:
+    """The lines that all ranks have of pictures by now."""
+    whole = [part.read_text().rpartition("\n")[0] for part in of_ranks(file)]  # another may be writing its last line
+    lines = {line["filename"]: line for text in whole for line in _parse(text, file)}
+    judged = {path: lines[str(path)] for path, _ in pictures if str(path) in lines}
+    for path, record in pictures:
+        if path in judged and json.loads(judged[path]["metadata"]) != record:
+            raise ValueError(f"{file}: {path} was judged by another record; give another --out")
+    return judged
 
 
 def _drop_torn_line(file: Path) -> None:
     """A kill may cut the last line short; it is judged again."""
-    content = file.read_bytes()
-    if not content.endswith(b"\n"):
-        with file.open("r+b") as torn:
-            torn.truncate(content.rfind(b"\n") + 1)
+    with file.open("ab") as torn:
+        torn.truncate(file.read_bytes().rfind(b"\n") + 1)
 
 
 def read_results(file: Path) -> list[Line]:
     """The lines of an official result file. ValueError, one line, for a missing or broken one."""
     if not file.is_file():
         raise ValueError(f"{file}: no such result file; GenEval's evaluate_images.py writes results.jsonl")
+    return _parse(file.read_text(), file)
+
+
+def _parse(content: str, file: Path) -> list[Line]:
     lines = []
-    for number, text in enumerate(file.read_text().splitlines(), 1):
+    for number, text in enumerate(content.splitlines(), 1):
         try:
             line = json.loads(text)
         except ValueError as error:

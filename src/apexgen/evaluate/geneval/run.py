@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 
 from apexgen.drawer import Drawer, hash_weights
@@ -19,7 +18,7 @@ from apexgen.evaluate.geneval.mask2former import Mask2Former
 from apexgen.evaluate.geneval.open_vocabulary import GroundingDino, Owlv2
 from apexgen.evaluate.geneval.records import SAMPLES, SEED, lay_out, read_folder
 from apexgen.evaluate.result import Result, save_result
-from apexgen.evaluate.weights import find_weights
+from apexgen.evaluate.weights import best_device, find_weights
 from apexgen.rules import Record
 
 # The others have no official values: theirs are those that are usual for them, and duplicates are struck out.
@@ -51,14 +50,14 @@ class Choice:
     def find(self) -> tuple[Path, Path]:
         """The folders of both weights. ValueError, one line: what to download, and where to put it."""
         _, usual, beside, _ = KINDS[self.kind]
-        detector = find_weights("--detector", self.detector or usual, ("config.json", *beside))
-        return detector, find_weights("--clip", self.clip, ("config.json", "tokenizer_config.json"))
+        detector = find_weights("--detector", self.detector or usual, usual, ("config.json", *beside))
+        return detector, find_weights("--clip", self.clip, CLIP, ("config.json", "tokenizer_config.json"))
 
     def open(self) -> tuple[Judge, dict[str, Any]]:
         """The judge, and the settings that tell its weights. ValueError for weights that can't be read."""
         opened, usual, _, selection = KINDS[self.kind]
         folder, clip_folder = self.find()
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+        device = best_device()
         detector = opened(folder, self.detector or usual, device)
         for name in ("threshold", "counting_threshold", "max_overlap"):
             if (value := getattr(self, name)) is not None:
@@ -76,11 +75,16 @@ def draw_geneval(
 
 def judge_geneval(
     choice: Choice, pictures: Path, out: Path, model: str | None, console: Console
-) -> tuple[Result, list[Line]]:
-    """Judge an official folder of pictures, ours or others', into out/results.jsonl and out/result.json."""
+) -> tuple[Result, list[Line]] | None:
+    """Judge an official folder of pictures, ours or others', into out/results.jsonl and out/result.json.
+
+    None where some are left to other ranks.
+    """
     found, drawn = read_folder(pictures), read_manifest(pictures)
     judge, settings = choice.open()
     lines = judge_pictures(out, found, judge, settings | {"pictures": str(pictures.resolve())}, console)
+    if lines is None:
+        return None
     told = f"{drawn['model']} {drawn['drawer']}" if {"model", "drawer"} <= drawn.keys() else pictures.name
     protocol = settings | asdict(judge.selection)
     result = to_result(lines, settings["kind"], judge.name, model or told, protocol)

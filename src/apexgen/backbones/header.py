@@ -1,4 +1,4 @@
-"""What a safetensors file holds, by its header: nothing is unpickled, and no weight is read that is not asked for."""
+"""What a safetensors file holds, by its header: nothing is unpickled, and no weight is read."""
 
 import json
 import struct
@@ -9,6 +9,7 @@ from safetensors import SafetensorError, safe_open
 
 PICKLED = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")  # how torch.save's files begin
 LARGEST_HEADER = 100_000_000  # bytes; the format's own limit
+PLAIN = ("F64", "F32", "F16", "BF16", "I64")  # I64: of positions, which some encoders have saved
 
 
 @dataclass(frozen=True)
@@ -57,3 +58,13 @@ def read_header(path: Path) -> Header:
     except SafetensorError as error:
         raise ValueError(f"{path} is no safetensors file: {error}") from None
     return Header(entries, metadata)
+
+
+def refuse_quantised(path: Path, header: Header) -> None:
+    """ValueError where a tensor is of fewer bits than 16: to cast it would not undo what quantised it.
+
+    Of the others any mixture is welcome, as each is cast when it is loaded.
+    """
+    for name, entry in header.tensors.items():
+        if entry.kind not in PLAIN:
+            raise ValueError(f"{path}: {name} is {entry.kind}, quantised; give weights of 16 or 32 bits, as published")
