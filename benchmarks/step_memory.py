@@ -20,9 +20,9 @@ RUNS = {
     "flow_matching": ("name=flow_matching",),
     "apex, warm-up": ("warmup=10",),
     "apex": ("warmup=0",),
-    "apex, redraw": ("warmup=0", "redraw=true"),
+    "apex, held": ("warmup=0", "redraw=false"),
     "apex, guided": ("warmup=0", "guidance=3.0"),
-    "apex, redraw, guided": ("warmup=0", "redraw=true", "guidance=3.0"),
+    "apex, held, guided": ("warmup=0", "redraw=false", "guidance=3.0"),
 }
 
 

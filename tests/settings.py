@@ -19,7 +19,7 @@ SETTINGS = {
     "flow_matching": FlowMatching(),
     "kl": Apex(warmup=0),
     "kl warm-up": Apex(warmup=10),
-    "kl redraw": Apex(warmup=0, redraw=True),
+    "kl held": Apex(warmup=0, redraw=False),
     "kl guided": Apex(warmup=0, guidance=2.0),
     "kl data": Apex(warmup=0, anchor="data"),
     "kl no fake": Apex(warmup=0, fake_weight=0.0),

@@ -7,8 +7,9 @@ import torch
 
 from apexgen import checkup
 from apexgen.checkup import Checkup
+from apexgen.config import dump_run
 from apexgen.generate import to_tensor
-from apexgen.report.chart import charts, read_metrics
+from apexgen.report.page import write_page
 from apexgen.scenes.draw import draw_pictures
 from apexgen.scenes.pipeline import FOLDER
 from apexgen.train import train
@@ -82,7 +83,9 @@ def test_training_is_the_same_with_and_without(tmp_path):
             assert torch.equal(tensor, getattr(watched.student, part)[name]), name
     lines = [json.loads(line) for line in (tmp_path / "watched" / "metrics.jsonl").read_text().splitlines()]
     assert ["one_step_distance" in line for line in lines] == [False, True, False, True]
-    drawn = {chart.name: chart for chart in charts({"run": read_metrics(tmp_path / "watched" / "metrics.jsonl")})}
-    assert drawn["one_step_score"].last_step == 4
     again = Checkup(watched).take()
     assert {name: lines[-1][name] for name in again} == again
+    (tmp_path / "watched" / "config.toml").write_text(dump_run(watched.run))
+    page = write_page([tmp_path / "watched"], None).read_text()
+    for name, last in again.items():  # each is a curve of the report
+        assert f'aria-label="{name}: watched {lines[1][name]:.3g} at first, {last:.3g} at last"' in page

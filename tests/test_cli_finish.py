@@ -89,6 +89,26 @@ def test_every_command_shows_an_example_that_parses(path):
     command.make_context(path[-1], words[len(path) :])  # raises for an option that is not there
 
 
+def test_commands_have_what_is_common_to_them():
+    for path, command in COMMANDS.items():
+        options = {parameter.name for parameter in command.params}
+        assert "lora" not in options or "checkpoint" in options, f"{path}: a run's checkpoint can't be chosen"
+        assert "json" in options or path in {("app",), ("serve",), ("scenes", "build")}, path
+
+
+def test_what_was_encoded_and_drawn_is_told_in_json(run, tmp_path):
+    (tmp_path / "prompts.txt").write_text("two rings\na red circle\ntwo rings\n")
+    (tmp_path / "run.toml").write_text(f'data = {{source = "{tmp_path}/prompts.txt", cache = "{tmp_path}/cache"}}')
+    for encoded in (2, 0):
+        told = json.loads(run("encode", tmp_path / "run.toml", "--json")[1])
+        assert (told["records"], told["captions"]) == (3, 2)
+        assert told["texts"] == {"encoded": encoded, "reused": 2 - encoded, "bad": 0}
+    to, how = ("--prompts", tmp_path / "prompts.txt", "--out", tmp_path / "drawn"), ("--steps", "1", "--shard", "2")
+    for made in (2, 0):
+        told = json.loads(run("synthesize", "scenes", *to, *how, "--json")[1])
+        assert told == {"out": str(tmp_path / "drawn"), "pictures": 3, "tars": 2, "made": made}
+
+
 def test_the_page_of_commands_is_what_help_says():
     assert PAGE.read_text() == page(), "write it anew: python tests/cli_page.py"
 

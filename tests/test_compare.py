@@ -76,9 +76,10 @@ def test_the_point_network_reads_the_second_time_only_once_it_has_learnt_to():
         (Progressive(), 5),  # and two forwards of the snapshot
         (Ddo(), 16),  # two terms with a gradient, each beside the reference, which draws in eight steps
         (Ladd(r1=0.0, every=3), 6.63),  # the student 3, the teacher 2 and 1 back to the points; one head
-        (Apex(), 10),  # three terms with a gradient, and the teacher
-        (Apex(anchor_share=0.25), 7.75),
-        (Apex(guidance=2.0), 11),
+        (Apex(), 11),  # three terms with a gradient, the teacher, and the sample drawn twice
+        (Apex(redraw=False), 10),
+        (Apex(redraw=False, anchor_share=0.25), 7.75),
+        (Apex(guidance=2.0), 12),
     ],
 )
 def test_a_step_costs_what_its_equations_say(objective, evaluations):
@@ -95,7 +96,7 @@ def test_what_backward_needs_is_counted_once_and_given_back():
 
 
 def test_a_redrawn_sample_brings_the_kl_form_down_to_the_memory_of_flow_matching():
-    held = [Plane(Ring(), 1).cost(one).held_bytes for one in (FlowMatching(), Apex(redraw=True), Apex())]
+    held = [Plane(Ring(), 1).cost(one).held_bytes for one in (FlowMatching(), Apex(), Apex(redraw=False))]
     assert held[1] == pytest.approx(held[0], rel=0.05) and held[2] == pytest.approx(2 * held[0], rel=0.05)
 
 
@@ -148,11 +149,11 @@ def test_a_contest_on_scenes_trains_real_pipelines_and_goes_on_where_it_was(tmp_
     file.write_text(
         """world = "scenes"\nbudget = 20\nseeds = 1\nper_task = 1\nrecords = 12
         train = {batch = 2, preview_prompts = 1}
-        [contestants.kl]\nname = "apex"\nwarmup = 1\n[contestants.mean_flow]"""
+        [contestants.kl]\nname = "apex"\nwarmup = 0\n[contestants.mean_flow]"""
     )
     wanted, folder = load_terms(file, [], {}), tmp_path / "contest"
     report = compare(wanted, folder, Console(quiet=True))
-    assert report["kl"]["memory"] > 1.5 and 8 < report["kl"]["evaluations_per_step"] < 10, "frozen weights cost less"
+    assert report["kl"]["memory"] < 1.15 and 8 < report["kl"]["evaluations_per_step"] < 11, "frozen weights cost less"
     assert set(report["kl"]["nfe"]["1"]) == {"score", "places", "colors"}
     metrics = (folder / "kl-1" / "metrics.jsonl").read_text()
     again = compare(wanted, folder, Console(quiet=True))

@@ -14,13 +14,17 @@ from rich.console import Console
 from apexgen.backbones.diffusion import load_backbone
 from apexgen.config import Data, load_run
 from apexgen.data.corpus import Corpus
+from apexgen.data.source import open_source
 from apexgen.distill import distill, open_student
 from apexgen.encode import encode
-from apexgen.encode.store import Folder
+from apexgen.encode.start import Stores, _fill
+from apexgen.encode.store import Folder, Memory
+from apexgen.parallel import Team
 from apexgen.scenes.pipeline import FOLDER
 from apexgen.train import Trainer
 from pipelines import SIZE
 from small import short_run
+from stored import picture, write_tar
 
 CAPTIONS = ("a red circle", "two rings", "a photo of a white cross", "a blue square", "three rings", "a red ring")
 SHAPES = ((64, 64), (32, 128), (70, 66), (128, 32), (40, 160), (64, 60))  # height, width
@@ -134,8 +138,10 @@ def test_a_cache_in_bfloat16_is_rounded_and_half_as_large(pictures, tmp_path):
 
 
 @pytest.mark.parametrize("family", ["sd3", "flux", "qwen", "lumina2", "zimage"])
-def test_every_family_trains_alike_from_memory_and_from_a_cache_on_every_size(folders, family, pictures, tmp_path):
-    """Bitwise, with the latents' shape the batch's own."""
+def test_every_family_trains_alike_from_memory_and_from_a_cache_on_every_size(
+    folders, family, pictures, tmp_path, monkeypatch
+):
+    """Bitwise, with the latents' shape the batch's own; a cache that is whole needs no text encoder."""
     trained = []
     for cache in ([], [f"data.cache={tmp_path / 'cache'}"]):
         about = [f"model.path={folders[family]}", f"model.size={SIZE}", "model.rank=1", "model.precision=float32"]
@@ -150,21 +156,58 @@ def test_every_family_trains_alike_from_memory_and_from_a_cache_on_every_size(fo
         for _ in range(3):
             trainer.advance()
         trained.append({name: weight.detach() for name, weight in trainer.student.trained.items()})
+    no_text_encoder(monkeypatch)
+    net = load_backbone(folders[family], with_text=False)
+    net.size = SIZE
+    again = encode(run.data, net, pictures=True)
+    same(again.batch(0, 2, 0), corpus.batch(0, 2, 0))
+    assert not net.holds_text
+    monkeypatch.undo()
+    assert torch.equal(
+        net.encode_text(["a red ring"]).embeds, load_backbone(folders[family]).encode_text(["a red ring"]).embeds
+    )
     memory, cached = trained
     assert all(torch.equal(memory[name], cached[name]) for name in memory)
     assert any(weight.abs().sum() > 0 for name, weight in memory.items() if "lora_B" in name)
 
 
-def test_a_run_from_a_cache_ends_like_one_from_memory_and_frees_its_encoders(tmp_path):
-    ends = []
-    for name, cache in (("memory", []), ("cached", [f"data.cache={tmp_path / 'cache'}"])):
+def test_of_many_files_each_process_reads_its_own_and_together_they_find_what_one_does(tmp_path):
+    """Bad records and all, in the same order; a caption of two files is one."""
+    for number in range(8):
+        caption = b"" if number == 5 else CAPTIONS[number % 3].encode()
+        write_tar(tmp_path / f"{number}.tar", [("0.png", picture(number)), ("0.txt", caption)])
+    data, net, found = settings(tmp_path / "*.tar"), load_backbone(FOLDER), []
+    for team in (Team(0, 1), Team(0, 2), Team(1, 2)):
+        source = open_source(data)
+        found.append(_fill(source, data, net, Stores(Memory(), Memory()), Console(quiet=True), team))
+    (alone, skipped), *shares = found
+    assert [one.seen for _, one in shares] == [4, 4] and skipped.seen == 8
+    together = shares[0][0] + shares[1][0]
+    assert together.records() == alone.records() and together.captions == alone.captions
+    assert (shares[0][1] + shares[1][1]).why == skipped.why and len(skipped.why) == 1
+    assert len(alone.captions) == 3 and len(alone.table(()).rows) == 7
+
+
+def no_text_encoder(monkeypatch):
+    """Whoever opens one fails."""
+    import transformers
+
+    monkeypatch.setattr(transformers.PreTrainedModel, "from_pretrained", lambda *_, **__: pytest.fail("it was opened"))
+
+
+def test_a_run_from_a_cache_ends_like_one_from_memory_and_both_free_their_encoders(tmp_path, monkeypatch):
+    """A run whose cache is whole never opens the text encoder."""
+    ends, cache = [], [f"data.cache={tmp_path / 'cache'}"]
+    for name, settings in (("memory", []), ("cached", cache), ("again", cache)):
+        if name == "again":
+            no_text_encoder(monkeypatch)
         trainer, _ = distill(
-            short_run(tmp_path / name, "train.steps=2", "objective.warmup=0", *cache), Console(quiet=True)
+            short_run(tmp_path / name, "train.steps=2", "objective.warmup=0", *settings), Console(quiet=True)
         )
         ends.append({name: weight.detach() for name, weight in trainer.student.trained.items()})
         pipeline = trainer.student.backbone.pipeline
-        assert (pipeline.text_encoder is None) == (pipeline.vae.encoder is None) == bool(cache)
-    assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
+        assert pipeline.text_encoder is pipeline.vae.encoder is None
+    assert all(torch.equal(ends[0][name], one[name]) for one in ends for name in one)
     assert (tmp_path / "cached" / "samples" / "step-000002.png").is_file()
 
 

@@ -1,5 +1,6 @@
 """Real processes: an `apexgen encode` that is killed and goes on, two that share the work, and the same of pictures."""
 
+import json
 import os
 import signal
 import socket
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from kills import CONTEXT, _command, start
 
+from apexgen.encode.table import Prompts, Table
 from apexgen.scenes.prompts import draw_captions
 
 CAPTIONS = sorted({caption.text for caption in draw_captions(1200, held_out=False, seed=1)})
@@ -84,12 +86,20 @@ def test_a_killed_encode_goes_on_and_ends_with_the_same_files(source, alone, tmp
     assert contents(cache, "texts-*/*") == contents(alone, "texts-*/*")
 
 
-def test_processes_share_the_work_and_hold_what_one_would(source, alone, tmp_path):
+@pytest.mark.parametrize("files", [1, 8])
+def test_processes_share_the_work_and_hold_what_one_would(source, alone, tmp_path, files):
     from safetensors.torch import load_file
 
-    cache = tmp_path / "cache"
-    first, other = run_shared(tmp_path, "encode", str(source / "run.toml"), f"data.cache={cache}")
+    cache, many = tmp_path / "cache", -(-len(CAPTIONS) // files)
+    for number in range(files):
+        (tmp_path / f"{number}.txt").write_text("\n".join(CAPTIONS[number * many :][:many]))
+    arguments = ("encode", str(source / "run.toml"), f"data.cache={cache}", f"data.source={tmp_path / '[0-9].txt'}")
+    first, other = run_shared(tmp_path, *arguments)
     assert f"captions: {len(CAPTIONS):,} encoded, 0 reused, 0 bad" in first and "encoded" not in other
+    [told] = [json.loads(file.read_text()) for file in cache.glob("records-*.json")]
+    assert (told["records"], told["captions"]) == (len(CAPTIONS), len(CAPTIONS))
+    [table] = [Prompts(Table.load(file)) for file in cache.glob("records-*.safetensors")]
+    assert list(table) == CAPTIONS, "in the order of the source"
     [mine, whole] = [
         {name: tensor for path in sorted(folder.glob("texts-*/*")) for name, tensor in load_file(path).items()}
         for folder in (cache, alone)

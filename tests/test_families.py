@@ -11,7 +11,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from apexgen.backbones.base import fast_attention
-from apexgen.backbones.diffusion import BACKBONES, load_backbone
+from apexgen.backbones.diffusion import BACKBONES, load_backbone, open_pipeline
 from apexgen.backbones.two_times import give_second_time
 from apexgen.condition import Condition
 from apexgen.config import load_run
@@ -290,9 +290,11 @@ def test_an_older_diffusers_is_refused_before_the_weights_are_opened(folders, mo
         load_backbone(folders["qwen"])
 
 
-def test_stable_diffusion_3_without_its_t5_reads_with_clip(folders):
-    net = opened(folders["sd3"])
-    net.pipeline.text_encoder_3 = None
+def test_stable_diffusion_3_without_its_t5_reads_with_clip(folders, tmp_path):
+    pipeline = open_pipeline(folders["sd3"])
+    pipeline.register_modules(text_encoder_3=None)
+    pipeline.save_pretrained(tmp_path)
+    net = opened(tmp_path)
     net.pipeline.scheduler = FlowMatchEulerDiscreteScheduler(**net.scheduler_config)
     noise = draw_noise([0], net.latent_shape())
     with torch.no_grad():

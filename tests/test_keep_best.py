@@ -2,11 +2,13 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
 
 from apexgen import checkpoint
+from apexgen.cli import main
 from apexgen.config import dump_run, load_run
 from apexgen.distill import open_backbone, open_student, read_run
 from apexgen.drawer import open_model
@@ -100,7 +102,7 @@ def two_checkpoints(folder: Path) -> Path:
     return folder
 
 
-def test_the_checkpoint_that_is_named_is_drawn_with_and_exported(tmp_path):
+def test_the_checkpoint_that_is_named_is_drawn_with_judged_and_exported(tmp_path, monkeypatch):
     folder = two_checkpoints(tmp_path / "run")
     drawn = {
         which: open_model(folder, checkpoint=which).student(1).draw(["two rings"], [0])
@@ -108,6 +110,14 @@ def test_the_checkpoint_that_is_named_is_drawn_with_and_exported(tmp_path):
     }
     assert (drawn["best"] == drawn["3"]).all() and (drawn["latest"] == drawn["7"]).all()
     assert abs(drawn["best"] - drawn["latest"]).max() > 0.05
+    for which in ("latest", "best"):
+        out = tmp_path / which
+        monkeypatch.setattr(
+            sys, "argv", f"apexgen evaluate scenes {folder} --per-task 1 --out {out} --checkpoint {which}".split()
+        )
+        main()
+        drawer = json.loads(next(out.rglob("manifest.json")).read_text())
+        assert drawer == open_model(folder, checkpoint=which).student(1).settings()
     exported = export_run(folder, "merged", which="best").folder
     pictures = open_model(exported, precision="float32").teacher(1).draw(["two rings"], [0])
     assert abs(pictures - drawn["best"]).max() < 1e-3

@@ -5,6 +5,7 @@ import sys
 import pytest
 import torch
 
+import small
 from apexgen import checkpoint
 from apexgen.train import train
 from small import trainer, trainer_of
@@ -47,9 +48,13 @@ def test_a_missing_package_is_one_line(tmp_path, monkeypatch):
         trainer(tmp_path, EIGHT)
 
 
-@pytest.mark.slow
-def test_a_compiled_step_is_the_plain_one(tmp_path):
-    steps = []
+def test_a_compiled_step_is_the_plain_one(tmp_path, monkeypatch):
+    """Of a network of one block, each being compiled on its own; its graphs are caught and differentiated as ever, and
+    only the generating of machine code, which takes minutes, is left out."""
+    steps, whole = [], small.backbone
+    monkeypatch.setattr(small, "backbone", lambda: cut(whole()))
+    compile_block = torch.nn.Module.compile
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda block: compile_block(block, backend="aot_eager"))
     for compiled in ("false", "true"):
         made = trainer(tmp_path, "objective.warmup=0", f"train.compile={compiled}")
         logs = made.advance()
@@ -58,6 +63,14 @@ def test_a_compiled_step_is_the_plain_one(tmp_path):
     assert steps[1][0] == pytest.approx(steps[0][0], rel=1e-4, abs=1e-6)
     for name, tensor in steps[0][1].items():
         assert (steps[1][1][name] - tensor).abs().max() < 1e-3 * max(1e-2, tensor.abs().max()), name
+
+
+def cut(net):
+    """The network without all blocks but the first."""
+    for stack in net.network.children():
+        if isinstance(stack, torch.nn.ModuleList):
+            del stack[1:]
+    return net
 
 
 def test_compiling_does_not_go_with_forward_mode():

@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections import Counter
 from contextlib import contextmanager
@@ -22,10 +24,10 @@ from apexgen.parallel import Team, assembled, settle
 from apexgen.shard import whole
 from apexgen.train import Trainer, open_objective
 from small import perturb
-from together import begin, command, end
+from together import JOIN, begin, command, end
 
 SHORT = (
-    "train.steps=4", "train.batch=1", "train.save_every=2", "train.keep=9", "train.preview_every=1000",
+    "train.steps=2", "train.batch=1", "train.save_every=1", "train.keep=9", "train.preview_every=1000",
     "train.preview_prompts=1", "train.seed=1", "data.limit=8", "model.precision=float32", "model.rank=2",
     "objective.warmup=0",
 )  # fmt: skip
@@ -39,7 +41,7 @@ def trainer_in(team: Team, *settings: str) -> Trainer:
     sharded = run.train.parallel == "fsdp"
     net = open_backbone(run, sharded)
     corpus = encode(run.data, net, open_objective(run).needs_pictures)
-    made = Trainer(run, open_student(run, net, sharded), corpus, net.latent_shape(), step=2, team=team)
+    made = Trainer(run, open_student(run, net, sharded), corpus, net.latent_shape(), step=1, team=team)
     if not sharded:
         perturb(made.student)
     return made
@@ -144,28 +146,31 @@ def assert_close(one: dict, other: dict, start: dict) -> None:
 
 @pytest.mark.parametrize("name", ["lora", "sharded"])
 def test_a_run_goes_on_at_another_number_of_processes(tmp_path, name):
-    """Two processes take two steps and one the rest, and the other way round: all end where one alone does."""
+    """Two processes take a step and one the rest, and the other way round: all end where one alone does.
+
+    Sharded, the two compute activations again in the backward pass; the one does not.
+    """
     base = SHORT if name == "lora" else FULL
-    parallel = [] if name == "lora" else ["train.parallel=fsdp"]
+    parallel = [] if name == "lora" else ["train.parallel=fsdp", "model.checkpointing=true"]
     alone(tmp_path / "alone", *base, TWICE)
-    last, start = saved(tmp_path / "alone", 4), initial(*base)
+    last, start = saved(tmp_path / "alone", 2), initial(*base)
     there = tmp_path / "there"
     assert end(begin(there.with_name("log"), command, *run_file(there, *base, *parallel))) == [0, 0], logs_of(tmp_path)
-    assert_close(saved(there, 4), last, start)
-    assert_close(saved(there, 4, "average"), saved(tmp_path / "alone", 4, "average"), start)
+    assert_close(saved(there, 2), last, start)
+    assert_close(saved(there, 2, "average"), saved(tmp_path / "alone", 2, "average"), start)
     assert [line["fake"] for line in metrics(there)] == pytest.approx(
         [line["fake"] for line in metrics(tmp_path / "alone")], rel=1e-4
     )
     for folder in (tmp_path / "alone", there):
-        forget_after(folder, 2)
+        forget_after(folder, 1)
     alone(there, *base, TWICE)
-    assert_close(saved(there, 4), last, start)
+    assert_close(saved(there, 2), last, start)
     back = tmp_path / "alone"
     assert end(begin(back.with_name("log"), command, *run_file(back, *base, *parallel))) == [0, 0], logs_of(tmp_path)
-    assert "going on from step 2" in (tmp_path / "log-0").read_text()
+    assert "going on from step 1" in (tmp_path / "log-0").read_text()
     assert (tmp_path / "log-1").read_text().count("going on") == 0
-    assert_close(saved(back, 4), last, start)
-    assert [line["step"] for line in metrics(back)] == [1, 2, 3, 4]
+    assert_close(saved(back, 2), last, start)
+    assert [line["step"] for line in metrics(back)] == [1, 2]
 
 
 def initial(*settings: str) -> dict[str, torch.Tensor]:
@@ -201,8 +206,9 @@ def checkpoint_config(folder: Path) -> str:
 
 
 def test_a_sharded_student_is_exported_as_one_process_opens_it(tmp_path):
-    """Every process holds half of each tensor, and the pieces on the disk are the whole."""
-    settings = (*FULL, "train.parallel=fsdp", "train.processes=2", "model.checkpointing=true")
+    """Every process holds half of each tensor, and the pieces on the disk are the whole; with offload as far as a
+    machine without an accelerator can."""
+    settings = (*FULL, "train.parallel=fsdp", "train.processes=2", "model.checkpointing=true", "train.offload=true")
     assert end(begin(tmp_path / "log", train_sharded, tmp_path, *settings)) == [0, 0], logs_of(tmp_path)
     one, other = (torch.load(tmp_path / f"held-{rank}.pt", weights_only=True) for rank in (0, 1))
     run, state = read_run(tmp_path)
@@ -213,6 +219,30 @@ def test_a_sharded_student_is_exported_as_one_process_opens_it(tmp_path):
         assert one["held"][name] + other["held"][name] == tensor.numel()
     assert torch.equal(state.optimizer["state"][0]["exp_avg"], one["moment"])
     assert sum(one["held"].values()) < 0.6 * sum(tensor.numel() for tensor in student.average.values())
+
+
+def test_accelerate_starts_a_team_too(tmp_path):
+    """On this machine's processor, as docs/training.md says; what the team does is the same as above."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from apexgen.parallel import assembled\n"
+        "with assembled() as team:\n"
+        "    said = team.by_each(lambda: team.rank), list(team.share(4)), team.mean({'rank': team.rank})\n"
+        f"open(r'{tmp_path}/' + str(team.rank), 'w').write(repr(said))\n"
+    )
+    launch = [
+        sys.executable,
+        "-m",
+        "accelerate.commands.launch",
+        "--multi_gpu",
+        "--num_processes",
+        "2",
+        "--main_process_port",
+        "0",
+    ]
+    subprocess.run([*launch, str(script)], check=True, timeout=JOIN, capture_output=True)
+    assert (tmp_path / "0").read_text() == "([0, 1], [0, 1], {'rank': 0.5})"
+    assert (tmp_path / "1").read_text() == "([0, 1], [2, 3], {'rank': 0.5})"
 
 
 def test_a_signal_to_one_process_saves_once_and_ends_both(tmp_path):
@@ -280,6 +310,10 @@ def test_a_setting_without_effect_is_refused(monkeypatch):
         settle(validate({"train": {"parallel": "fsdp"}}))
     with pytest.raises(ValueError, match=r"train\.processes = 2 and here are 4"):
         settle(validate({"train": {"processes": 2}}))
+    sharded = validate({"train": {"parallel": "fsdp", "offload": True}, "model": {"tune": "full"}})
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match="offload is for weights of an accelerator and here is none; write"):
+        distill.check_run(sharded)
 
 
 @pytest.mark.parametrize("setting", ["model.checkpointing=true", "train.parallel=fsdp"])

@@ -220,6 +220,13 @@ def test_a_few_steps_fit_the_fake_field(tmp_path):
     assert after["anchor"] < 0.5 * before["fake"]
 
 
+def test_a_sample_drawn_again_for_its_gradient_is_the_same_training_bitwise(tmp_path):
+    held, redrawn = (
+        run_to_end(trainer(tmp_path, f"objective.redraw={redraw}"), tmp_path / redraw) for redraw in ("false", "true")
+    )
+    assert_same(held, redrawn)
+
+
 @pytest.mark.parametrize("setting", ["objective.warmup=0", 'model.tune="full"'])
 def test_checkpointing_takes_the_same_step(tmp_path, setting):
     steps = []

@@ -17,10 +17,10 @@ from apexgen.backbones.diffusion import load_backbone
 from apexgen.backbones.hub import find_folder
 from apexgen.backbones.task_lora import add_task_lora
 from apexgen.backbones.two_times import give_second_time
-from apexgen.checkup import Checkup, is_judged
+from apexgen.checkup import Checkup
 from apexgen.config import Run, dump_run, load_run
 from apexgen.data import Batches
-from apexgen.encode import encode, processes
+from apexgen.encode import encode, encode_cache
 from apexgen.files import write_whole
 from apexgen.interrupt import noted_signals
 from apexgen.objectives import Objective
@@ -46,13 +46,14 @@ def base_folder(run: Run) -> Path:
     return FOLDER if run.model.path == "scenes" else find_folder(run.model.path)
 
 
-def open_backbone(run: Run, sharded: bool = False) -> Backbone:
+def open_backbone(run: Run, sharded: bool = False, with_text: bool = True) -> Backbone:
     """The run's pipeline on the best device there is, in the run's precision.
 
     sharded: its network, which a device may have no room for, waits in the processor's memory for `shard`.
+    with_text: False leaves the text encoders on the disk until a text is to be encoded.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    backbone = load_backbone(base_folder(run), "cpu" if sharded else device, run.model.weights)
+    backbone = load_backbone(base_folder(run), "cpu" if sharded else device, run.model.weights, with_text)
     if sharded:
         backbone.computes_on = torch.device(device)
         for part in backbone.pipeline.components.values():
@@ -112,10 +113,7 @@ def distill(
     """
     run = settle(run)
     with assembled() as team:
-        try:
-            check_run(run)
-        except ValueError as error:
-            raise team.agreed(error) from None
+        team.by_first(lambda: check_run(run))
         return _distill(run, team, console if team.first else Console(quiet=True), watch, corpus)
 
 
@@ -124,14 +122,12 @@ def _distill(
 ) -> tuple[Trainer, float]:
     objective, folder = open_objective(run), Path(run.folder)
     sharded = run.train.parallel == "fsdp"
-    backbone = open_backbone(run, sharded)
+    backbone = open_backbone(run, sharded, with_text=corpus is None and run.data.cache is None)
     if corpus is None:
-        corpus = encode(run.data, backbone, objective.needs_pictures, console)
+        corpus = encode(run.data, backbone, objective.needs_pictures, console, team)
     student = open_student(run, backbone, sharded)
     warnings = warn_of_shift(objective, backbone, corpus, console, run.train.seed)
-    if run.data.cache is not None and not (
-        is_judged(run) and run.train.evaluate_every
-    ):  # which has captions of its own
+    if run.data.encode != "step":
         backbone.forget_encoders()
     trainer = Trainer(run, student, corpus, backbone.latent_shape(), team=team)
     newest = team.by_first(lambda: checkpoint.find_latest(folder / "checkpoints", console.print))
@@ -151,12 +147,14 @@ def _distill(
     return trainer, seconds
 
 
-def encode_run(run: Run, console: Console) -> None:
-    """Build a run's cache on its own. ValueError where it names none."""
+def encode_run(run: Run, console: Console) -> dict[str, Any] | None:
+    """Build a run's cache on its own; what was done, told by the first process. ValueError where it names none."""
     if run.data.cache is None:
         raise ValueError('data.cache is missing: write data.cache = "FOLDER"; without one, training encodes in memory')
-    processes()  # each on a device of its own, before the pipeline is opened
-    encode(run.data, open_backbone(run), open_objective(run).needs_pictures, console)
+    with assembled() as team:
+        console, backbone = console if team.first else Console(quiet=True), open_backbone(run, with_text=False)
+        told = encode_cache(run.data, backbone, open_objective(run).needs_pictures, console, team)
+        return told if team.first else None
 
 
 def _write_config(run: Run, folder: Path) -> None:

@@ -6,7 +6,6 @@ Each picture depends on its prompt and its seed, not on the others of its batch.
 import hashlib
 import io
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -23,6 +22,7 @@ from apexgen.config import validate
 from apexgen.distill import base_folder, open_backbone, open_trained, read_run
 from apexgen.files import write_whole
 from apexgen.generate import draw_noises, make_pictures
+from apexgen.parallel import take_place
 from apexgen.report import picture_grid
 from apexgen.sample import uniform_grid
 from apexgen.train import open_objective
@@ -134,8 +134,7 @@ def open_model(
 
     Raises ValueError, one line, for a folder that is neither, or for a setting that a run already has.
     """
-    if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
+    take_place()
     if (Path(folder) / "config.toml").is_file() and not (Path(folder) / "model_index.json").is_file():
         return _open_run(Path(folder), lora, size, precision, checkpoint)
     if str(folder) != "scenes" and not (Path(folder) / "model_index.json").is_file():

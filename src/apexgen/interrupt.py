@@ -16,7 +16,7 @@ class Stopped(Exception):
 
 
 class Elsewhere(Exception):
-    """The first process could not go on, and has said why."""
+    """Another process could not go on, and says why."""
 
 
 @contextmanager

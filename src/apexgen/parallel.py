@@ -1,13 +1,14 @@
-"""The processes that train one run together: what they sum, decide and do in common.
+"""The processes that do one piece of work together: what they share, sum, decide and do in common.
 
 torchrun or `accelerate launch` starts them and says so in the environment; a process alone is a team of one, whose
-methods do nothing. Every process draws the whole step and takes its rows of it, so no random state and no place in the
-data belongs to a process: there is none to save.
+methods do nothing. In training every process draws the whole step and takes its rows of it, so no random state and no
+place in the data belongs to a process: there is none to save.
 """
 
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
@@ -18,11 +19,12 @@ from apexgen.config import Run
 from apexgen.interrupt import Elsewhere
 
 BUCKET = 64_000_000  # numbers that one collective carries at most: what the copy it needs is held to
+PATIENCE = timedelta(hours=12)  # with one that draws or writes for longer than the others; a dead one is seen at once
 Result = TypeVar("Result")
 
 
 class Team:
-    """This process among those that train together."""
+    """This process among those that work together."""
 
     def __init__(self, rank: int = 0, count: int = 1) -> None:
         self.rank, self.count = rank, count
@@ -69,25 +71,30 @@ class Team:
         return bool(heard)
 
     def by_first(self, act: Callable[[], Result]) -> Result:
-        """What the first process's act returns, in all of them; the others wait.
+        """What the first process's act returns, in all of them; the others wait. Raises as `by_each` does."""
+        result: Result = self.by_each(lambda: act() if self.first else None)[0]  # type: ignore[assignment]
+        return result
 
-        Where it raises, so does the first, and the others raise Elsewhere: none is left waiting.
+    def by_each(self, act: Callable[[], Result]) -> list[Result]:
+        """What every process's act returns, in their order, in all of them; they wait for one another.
+
+        Where some raise, the first of those does, and the others raise Elsewhere: none is left waiting.
         """
         if self.count == 1:
-            return act()
-        said: list[Any] = [None, ""]
+            return [act()]
+        said: list[Any] = [None] * self.count
+        result, raised = None, None
         try:
-            if self.first:
-                said[0] = act()
+            result = act()
         except BaseException as error:
-            said[1] = str(error) or type(error).__name__
-            raise
-        finally:
-            dist.broadcast_object_list(said, src=0, device=torch.device("cpu"))
-        if said[1]:
-            raise Elsewhere(said[1])
-        result: Result = said[0]
-        return result
+            raised = error
+        dist.all_gather_object(said, (result, raised and (str(raised) or type(raised).__name__)))
+        failed = {rank: why for rank, (_, why) in enumerate(said) if why}
+        if raised is not None and self.rank == min(failed):
+            raise raised
+        if failed:
+            raise Elsewhere(failed[min(failed)])
+        return [result for result, _ in said]
 
     def agreed(self, error: Exception) -> Exception:
         """An error that all processes meet alike, for each to raise: the first tells of it."""
@@ -97,25 +104,22 @@ class Team:
 ALONE = Team()
 
 
-def processes() -> int:
-    """How many processes the launcher says there are."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+def take_place() -> Team:
+    """This process's place as the launcher told it, and its device; not connected: it can share and not speak."""
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    return Team(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
 
 
 @contextmanager
 def assembled() -> Iterator[Team]:
-    """The team that the launcher started, connected inside; a process alone is ALONE."""
-    if processes() == 1:
-        yield ALONE
-        return
-    gpus = torch.cuda.is_available()
-    if gpus:
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-    ours = not dist.is_initialized()
+    """The team that the launcher started, connected inside."""
+    team = take_place()
+    ours = team.count > 1 and not dist.is_initialized()
     if ours:
-        dist.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo")
+        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=PATIENCE)
     try:
-        yield Team(dist.get_rank(), dist.get_world_size())
+        yield team
     finally:
         if ours:
             dist.destroy_process_group()
@@ -126,7 +130,7 @@ def settle(run: Run) -> Run:
 
     ValueError where they were given and the launcher started another number of processes.
     """
-    given, count = run.train, processes()
+    given, count = run.train, take_place().count
     if count == 1 and given.parallel is not None:
         raise ValueError(
             f'train.parallel = "{given.parallel}" is of several processes and here is one; remove it, or write: '

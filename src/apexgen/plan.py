@@ -18,7 +18,7 @@ from apexgen.cost import bytes_of, most_held, numbers_in
 from apexgen.distill import open_backbone, open_student
 from apexgen.encode import count_records, encode
 from apexgen.objectives import Objective
-from apexgen.parallel import settle
+from apexgen.parallel import settle, take_place
 from apexgen.refuse import check_run
 from apexgen.room import check_room, checkpoint_bytes, checkpoints_held, moments, room_free, room_needed, size
 from apexgen.shard import repeated_blocks
@@ -52,7 +52,7 @@ def show_plan(run: Run, console: Console) -> Plan:
     Under a launcher, or with WORLD_SIZE=8 before the command, it is that of so many processes, and the first prints.
     """
     run = settle(run)
-    if os.environ.get("RANK", "0") != "0":
+    if not take_place().first:
         console = Console(quiet=True)
     check_run(run)
     with console.status("taking a small step"):
@@ -148,6 +148,8 @@ def _small_trainer(run: Run, measured: int) -> Trainer:
     few = run.data.model_copy(update={"limit": min(run.data.limit or FEW, FEW), "cache": None})
     backbone = open_backbone(run)
     corpus = encode(few, backbone, open_objective(run).needs_pictures)
+    if run.data.encode != "step":
+        backbone.forget_encoders()
     trainer = Trainer(small, open_student(run, backbone), corpus, backbone.latent_shape())
     if type(trainer.objective).takes_snapshot is not Objective.takes_snapshot:  # it has one by the last step
         trainer.student.take_snapshot()

@@ -34,7 +34,7 @@ def shard(network: nn.Module, device: torch.device, offload: bool = False) -> No
     warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view tensor")
     network.requires_grad_(True)
     mesh = init_device_mesh(device.type, (torch.distributed.get_world_size(),))
-    policy = CPUOffloadPolicy() if offload else OffloadPolicy()
+    policy = CPUOffloadPolicy(pin_memory=device.type != "cpu") if offload else OffloadPolicy()
     for module in [*repeated_blocks(network), network]:
         # The root too lets go of its weights after a forward: the next may run under others.
         fully_shard(module, mesh=mesh, reshard_after_forward=True, offload_policy=policy)

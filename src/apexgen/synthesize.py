@@ -10,6 +10,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -19,9 +20,10 @@ from apexgen.backbones.base import Backbone
 from apexgen.condition import Condition
 from apexgen.config import validate
 from apexgen.distill import open_backbone
-from apexgen.encode import processes, prompts_in
+from apexgen.encode import prompts_in
 from apexgen.files import write_whole
 from apexgen.generate import draw_noise, make_pictures
+from apexgen.parallel import assembled
 from apexgen.sample import uniform_grid
 from apexgen.velocities import guided
 
@@ -41,8 +43,10 @@ class Plan:
     shard: int  # pictures a tar
 
 
-def run_synthesis(plan: Plan, prompts: Path, out: Path, console: Console) -> None:
+def run_synthesis(plan: Plan, prompts: Path, out: Path, console: Console) -> dict[str, Any] | None:
     """Draw every prompt of a file into tars in `out`, this process its share; what is there already is left.
+
+    Returns what was done, where this is the first process.
 
     Each picture is KEY.png with KEY.txt, its prompt, and KEY.json, its seed; index.json says how they were made.
     Raises ValueError for a bad file of prompts, steps < 1, and for a folder begun with another plan or other prompts.
@@ -50,23 +54,18 @@ def run_synthesis(plan: Plan, prompts: Path, out: Path, console: Console) -> Non
     check_webdataset()
     uniform_grid(plan.steps)
     texts = prompts_in(prompts, f"--prompts {prompts}")
-    ranks = processes()  # first: each then has a device of its own
-    backbone = open_backbone(validate({"model": {"path": plan.model, "size": plan.size}}))
-    out.mkdir(parents=True, exist_ok=True)
-    _begin(plan, texts, out, ranks.is_main_process)
-    ranks.wait_for_everyone()
     tars = [out / f"{first // plan.shard:06d}.tar" for first in range(0, len(texts), plan.shard)]
-    missing = [number for number, tar in enumerate(tars) if not tar.is_file()]
-    with console.status("") as status:
-        null = backbone.encode_text([""])
-        for done, number in enumerate(missing[ranks.process_index :: ranks.num_processes]):
-            status.update(f"{tars[number].name}: {done} of {len(missing)} missing tars done here")
-            first = number * plan.shard
-            pictures = _draw(plan, backbone, null, texts[first : first + plan.shard], plan.seed + first)
-            write_whole(tars[number], _tar(plan, texts, first, pictures))
-    ranks.wait_for_everyone()
-    if ranks.is_main_process:
-        console.print(f"{out}: {len(texts)} pictures, {len(missing)} of {len(tars)} tars made now", soft_wrap=True)
+    with assembled() as team:
+        console = console if team.first else Console(quiet=True)
+        missing = team.by_first(lambda: _begin(plan, texts, out, tars))
+        backbone = open_backbone(validate({"model": {"path": plan.model, "size": plan.size}}))
+        team.by_each(
+            lambda: _draw_tars(plan, backbone, texts, [tars[n] for n in missing[team.rank :: team.count]], console)
+        )
+    if not team.first:
+        return None
+    console.print(f"{out}: {len(texts)} pictures, {len(missing)} of {len(tars)} tars made now", soft_wrap=True)
+    return {"out": str(out), "pictures": len(texts), "tars": len(tars), "made": len(missing)}
 
 
 def check_webdataset() -> None:
@@ -77,19 +76,31 @@ def check_webdataset() -> None:
         raise ValueError('tars need webdataset; write: pip install "apexgen[data]"') from None
 
 
-def _begin(plan: Plan, texts: Sequence[str], out: Path, first_process: bool) -> None:
-    """Write the index, or refuse a folder whose index is another's."""
+def _begin(plan: Plan, texts: Sequence[str], out: Path, tars: Sequence[Path]) -> list[int]:
+    """Write the index, or refuse a folder whose index is another's; the numbers of the tars that it lacks."""
+    out.mkdir(parents=True, exist_ok=True)
     digest = hashlib.sha256("\n".join(texts).encode()).hexdigest()
     index = asdict(plan) | {"prompts": len(texts), "prompts_sha256": digest, "seeds": "seed + the prompt's place"}
     file = out / INDEX
     before = json.loads(file.read_text()) if file.is_file() else None
-    if before is None and first_process:
+    if before is None:
         write_whole(file, json.dumps(index, indent=1).encode())
     for name, value in index.items():
         if before is not None and before.get(name) != value:
             raise ValueError(
                 f"{out} was begun with {name} = {before.get(name)!r}, not {value!r}; write --out elsewhere"
             )
+    return [number for number, tar in enumerate(tars) if not tar.is_file()]
+
+
+def _draw_tars(plan: Plan, backbone: Backbone, texts: Sequence[str], tars: Sequence[Path], console: Console) -> None:
+    null = backbone.encode_text([""])
+    with console.status("") as status:
+        for done, tar in enumerate(tars):
+            status.update(f"{tar.name}: {done} of {len(tars)} missing tars done here")
+            first = int(tar.stem) * plan.shard
+            pictures = _draw(plan, backbone, null, texts[first : first + plan.shard], plan.seed + first)
+            write_whole(tar, _tar(plan, texts, first, pictures))
 
 
 def _draw(plan: Plan, backbone: Backbone, null: Condition, prompts: Sequence[str], seed: int) -> np.ndarray:

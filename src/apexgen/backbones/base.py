@@ -98,6 +98,9 @@ class Backbone(ABC):
         self.adapters: tuple[str, ...] = ()  # of the network before it has a student's, and always on
         self.computes_on: torch.device | None = None  # where weights that live elsewhere are brought to be used
         self.second: SecondTime | None = None  # where the network reads r; a stock one does not
+        parts = pipeline.components.items()
+        self.text_parts = [name for name, part in parts if name.startswith("text_encoder") and part is not None]
+        self.open_text: Callable[[], Any] | None = None  # opens a pipeline of those that are not in memory
         for module in pipeline.components.values():
             if isinstance(module, nn.Module):
                 module.eval().requires_grad_(False)
@@ -195,8 +198,21 @@ class Backbone(ABC):
     @torch.no_grad()
     def encode_text(self, prompts: Sequence[str]) -> Condition:
         """The condition of each prompt, by the pipeline's own encoders; a warning of those that they cut."""
+        if not self.holds_text:
+            self._fetch_text()
         with quiet():  # they have a notice of their own for every text, padding and all
             return self._encode_text(prompts)
+
+    @property
+    def holds_text(self) -> bool:
+        """Whether the text encoders are in memory; where not, the first text to be encoded fetches them."""
+        return all(getattr(self.pipeline, name) is not None for name in self.text_parts)
+
+    def _fetch_text(self) -> None:
+        assert self.open_text is not None, "the text encoders are gone"
+        opened = self.open_text()
+        for name in self.text_parts:
+            setattr(self.pipeline, name, getattr(opened, name).to(self.device).eval().requires_grad_(False))
 
     @abstractmethod
     def _encode_text(self, prompts: Sequence[str]) -> Condition:
@@ -209,9 +225,8 @@ class Backbone(ABC):
 
     def forget_encoders(self) -> None:
         """Free the text encoders and the encoding half of the autoencoder, once all is encoded; it still decodes."""
-        for name in self.pipeline.components:
-            if name.startswith("text_encoder"):
-                setattr(self.pipeline, name, None)
+        for name in self.text_parts:
+            setattr(self.pipeline, name, None)
         for name in ("encoder", "quant_conv"):
             if hasattr(self.pipeline.vae, name):
                 setattr(self.pipeline.vae, name, None)

@@ -1,6 +1,8 @@
 """Open a diffusers pipeline folder safely: check it first, then load it, so that a mistake costs one clear line."""
 
 import json
+from collections.abc import Sequence
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,17 +59,21 @@ def check_flow(folder: Path) -> None:
         )
 
 
-def load_backbone(folder: str | Path, device: str | torch.device = "cpu", weights: Weights = "float32") -> "Backbone":
+def load_backbone(
+    folder: str | Path, device: str | torch.device = "cpu", weights: Weights = "float32", with_text: bool = True
+) -> "Backbone":
     """Open a pipeline folder as a Backbone; nothing is downloaded and no code from the folder is run.
 
     weights: how those of its network are held, whatever types the folder's tensors have; each is cast.
+    with_text: False leaves the text encoders for when a text is encoded.
 
     Raises ValueError, one line, when the folder is missing, is not a diffusers pipeline, is of a family without an
     adapter, is not a flow-matching model, has a broken or missing weight file, or weights that are not finite or were
     quantised by others.
     """
     path = Path(folder)
-    family = read_index(path)["_class_name"]
+    index = read_index(path)
+    family = index["_class_name"]
     if family not in BACKBONES:
         raise ValueError(f"{path} is a {family}: apexgen has adapters for {', '.join(sorted(BACKBONES))}")
     check_flow(path)
@@ -76,7 +82,11 @@ def load_backbone(folder: str | Path, device: str | torch.device = "cpu", weight
     check_package(weights)
     for file in [file for part in ("transformer", "vae") for name in WEIGHTS for file in (path / part).glob(name)]:
         refuse_quantised(file, read_header(file))
-    backbone = adapter(open_pipeline(path, weights))
+    text_parts = [name for name in index if name.startswith("text_encoder")]
+    absent = [name for name in text_parts if index[name][1] is None]  # some families do without one
+    backbone = adapter(open_pipeline(path, weights, absent if with_text else text_parts))
+    backbone.text_parts = [name for name in text_parts if name not in absent]
+    backbone.open_text = partial(open_pipeline, path, weights, ("transformer", "vae", *absent))
     for name, weight in backbone.network.named_parameters():
         if not weight.isfinite().all():
             raise ValueError(
@@ -105,8 +115,8 @@ def check_diffusers(adapter: "type[Backbone]") -> None:
         )
 
 
-def open_pipeline(path: Path, weights: Weights = "float32") -> Any:
-    """The stock pipeline of a folder, quietly. ValueError, one line, when it can't be opened."""
+def open_pipeline(path: Path, weights: Weights = "float32", without: Sequence[str] = ()) -> Any:
+    """The stock pipeline of a folder, quietly, some of its parts left out. ValueError when it can't be opened."""
     try:
         from diffusers import DiffusionPipeline
     except RuntimeError as error:  # how its lazy modules say that one of theirs failed: 0.36 beside a newer torchao
@@ -114,7 +124,7 @@ def open_pipeline(path: Path, weights: Weights = "float32") -> Any:
         raise ValueError(f"diffusers can't be imported ({why}); write: pip install -U diffusers") from error
     from safetensors import SafetensorError
 
-    options = {"use_safetensors": True, "local_files_only": True} | loading_options(weights)
+    options = {"use_safetensors": True, "local_files_only": True} | loading_options(weights) | dict.fromkeys(without)
     try:
         with quiet(), catch_warnings():
             simplefilter("ignore", FutureWarning)  # newer diffusers calls torch_dtype dtype

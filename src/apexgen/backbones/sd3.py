@@ -29,7 +29,7 @@ class StableDiffusion3(Backbone):
     @property
     def _reader(self) -> Any:
         """The tokenizer of the encoder that reads the whole prompt; CLIP sums up the beginning of a long one."""
-        return self.pipeline.tokenizer if self.pipeline.text_encoder_3 is None else self.pipeline.tokenizer_3
+        return self.pipeline.tokenizer if "text_encoder_3" not in self.text_parts else self.pipeline.tokenizer_3
 
     @property
     def max_tokens(self) -> int:

@@ -78,6 +78,7 @@ def _leave_stdout(wanted: bool) -> bool:
 
 
 Overrides = Annotated[list[str] | None, typer.Argument(help="Settings to change, such as train.steps=100.")]
+Checkpoint = Annotated[str, typer.Option(help="Of a run: latest, best (train.keep_best), or a step.")]
 Json = Annotated[
     bool, typer.Option("--json", callback=_leave_stdout, help="Print the result as JSON, alone on standard output.")
 ]

@@ -1,17 +1,18 @@
 """The commands that make data ready, or make it: each is a thin call."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from apexgen.cli.app import Overrides, app, console
+from apexgen.cli.app import Json, Overrides, answer, app, console
 
 
 @app.command()
 def encode(
     run: Annotated[Path, typer.Argument(help="The run file, TOML; its data.cache names the folder.")],
     overrides: Overrides = None,
+    json: Json = False,
 ) -> None:
     """Encode a run's captions and pictures into its cache; what is there already is not encoded again.
 
@@ -20,7 +21,7 @@ def encode(
     from apexgen.config import load_run
     from apexgen.distill import encode_run
 
-    encode_run(load_run(run, overrides or []), console)
+    _answer(json, encode_run(load_run(run, overrides or []), console))
 
 
 @app.command()
@@ -33,6 +34,7 @@ def synthesize(
     seed: Annotated[int, typer.Option(help="Seed of the first prompt's noise; the next has the next.")] = 0,
     size: Annotated[int | None, typer.Option(help="Pixels a side; the model's own unless given.")] = None,
     shard: Annotated[int, typer.Option(min=1, help="Pictures a tar: the most that a kill costs.")] = 64,
+    json: Json = False,
 ) -> None:
     """Draw a model's own pictures of many prompts, as data to train on; resumes, and shares the work under torchrun.
 
@@ -41,4 +43,9 @@ def synthesize(
     from apexgen.synthesize import Plan, run_synthesis
 
     plan = Plan(str(folder), steps, guidance, seed, size, shard)
-    run_synthesis(plan, prompts, out, console)
+    _answer(json, run_synthesis(plan, prompts, out, console))
+
+
+def _answer(as_json: bool, told: dict[str, Any] | None) -> None:
+    if told is not None:  # else another process tells of it
+        answer(as_json, told)

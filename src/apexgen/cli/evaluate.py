@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from apexgen.cli.app import Json, answer, app, console
+from apexgen.cli.app import Checkpoint, Json, answer, app, console
 
 if TYPE_CHECKING:
     from apexgen.evaluate.result import Result
@@ -63,6 +63,7 @@ def scenes(
     steps: Steps = 1,
     guidance: Guidance = 1.0,
     lora: Lora = None,
+    checkpoint: Checkpoint = "latest",
     per_task: Annotated[int, typer.Option(min=1, help="Held-out captions of each of the six tasks.")] = 20,
     seed: Annotated[int, typer.Option(help="Of the captions, and of the first picture.")] = 1_000_000,
     json: Json = False,
@@ -74,7 +75,7 @@ def scenes(
     from apexgen.drawer import open_model
     from apexgen.evaluate.scenes import evaluate_scenes
 
-    drawer = open_model(folder, lora).drawer(steps, guidance)
+    drawer = open_model(folder, lora, checkpoint=checkpoint).drawer(steps, guidance)
     show(evaluate_scenes(drawer, out, per_task, seed, console), json)
 
 
@@ -88,6 +89,7 @@ def geneval(
     steps: Steps = 1,
     guidance: Guidance = 1.0,
     lora: Lora = None,
+    checkpoint: Checkpoint = "latest",
     size: Annotated[int | None, typer.Option(help="Pixels a side; the model's own unless given.")] = None,
     metadata: Annotated[Path | None, typer.Option(help="GenEval's metadata; the official one if none.")] = None,
     samples: Annotated[int, typer.Option(min=1, help="Pictures a prompt.")] = 4,
@@ -114,7 +116,7 @@ def geneval(
     choice.find()  # what is missing is told before hours of drawing
     if folder is not None:
         records = read_records(metadata)
-        drawer = open_model(folder, lora, size).drawer(steps, guidance)
+        drawer = open_model(folder, lora, size, checkpoint=checkpoint).drawer(steps, guidance)
         if draw_geneval(out / "pictures", records, drawer, console, samples, seed):
             return show(None, json)
     judged = judge_geneval(choice, pictures or out / "pictures", out / kind, model, console)
@@ -128,7 +130,9 @@ def _check_source(context: typer.Context, folder: str | None, pictures: Path | N
     if (folder is None) == (pictures is None):
         raise ValueError("write apexgen evaluate geneval FOLDER --out OUT, or give --pictures in place of FOLDER")
     if pictures is not None:
-        refuse_given(context, ("steps", "guidance", "lora", "size", "metadata", "samples", "seed"), "--pictures")
+        refuse_given(
+            context, ("steps", "guidance", "lora", "checkpoint", "size", "metadata", "samples", "seed"), "--pictures"
+        )
 
 
 @evaluate.command()

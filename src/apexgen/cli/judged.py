@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from apexgen.cli.app import Json, console
+from apexgen.cli.app import Checkpoint, Json, console
 from apexgen.cli.evaluate import evaluate, show
 
 Model = Annotated[str | None, typer.Argument(help="A run's folder, a pipeline's, or \"scenes\"; or give --pictures.")]
@@ -33,6 +33,7 @@ def dpg(
     out: Out,
     model: Model = None,
     lora: Lora = None,
+    checkpoint: Checkpoint = "latest",
     steps: Steps = None,
     guidance: Guidance = None,
     seed: Seed = 0,
@@ -52,7 +53,7 @@ def dpg(
     from apexgen.evaluate.dpg_run import run
     from apexgen.evaluate.source import Judging, Source
 
-    source = Source(out, model, lora, steps, guidance, pictures, name)
+    source = Source(out, model, lora, checkpoint, steps, guidance, pictures, name)
     show(run(data, source, Judging(judge, judge_model, workers, thinking), seed, crops, strict, console), json)
 
 
@@ -69,6 +70,7 @@ def wise(
         Path | None, typer.Option(help="The judge's text: WISE's own script, or a .txt; ours unless given.")
     ] = None,
     lora: Lora = None,
+    checkpoint: Checkpoint = "latest",
     steps: Steps = None,
     guidance: Guidance = None,
     seed: Seed = 0,
@@ -87,7 +89,7 @@ def wise(
     from apexgen.evaluate.source import Judging, Source
     from apexgen.evaluate.wise_run import find_protocol, run
 
-    source = Source(out, model, lora, steps, guidance, pictures, name)
+    source = Source(out, model, lora, checkpoint, steps, guidance, pictures, name)
     judging = Judging(judge, judge_model, workers, thinking)
     show(run(data, find_protocol(protocol), source, judging, instruction, seed, console), json)
 
@@ -99,6 +101,7 @@ def geneval2(
     out: Out,
     model: Model = None,
     lora: Lora = None,
+    checkpoint: Checkpoint = "latest",
     steps: Steps = None,
     guidance: Guidance = None,
     seed: Seed = 0,
@@ -117,7 +120,7 @@ def geneval2(
     from apexgen.evaluate.geneval2_run import run
     from apexgen.evaluate.source import Judging, Source
 
-    source = Source(out, model, lora, steps, guidance, pictures, name)
+    source = Source(out, model, lora, checkpoint, steps, guidance, pictures, name)
     show(run(data, source, Judging(judge, judge_model, workers, thinking), seed, strict, console), json)
 
 

@@ -5,9 +5,7 @@ from typing import Annotated
 
 import typer
 
-from apexgen.cli.app import NO, Json, answer, app, busy, console
-
-CHECKPOINT = "Of a run: latest, best (train.keep_best), or a step."
+from apexgen.cli.app import NO, Checkpoint, Json, answer, app, busy, console
 
 
 @app.command()
@@ -24,7 +22,7 @@ def sample(
     grid: Annotated[int, typer.Option(min=1, help="Pictures a prompt.")] = 1,
     size: Annotated[int | None, typer.Option(help="Pixels a side; the model's own unless given.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the first picture's noise; each has the next one.")] = 0,
-    checkpoint: Annotated[str, typer.Option(help=CHECKPOINT)] = "latest",
+    checkpoint: Checkpoint = "latest",
     json: Json = False,
 ) -> None:
     """Draw prompts with a run's student, a pipeline, or a pipeline and a LoRA.
@@ -54,7 +52,7 @@ def export(
     run: Annotated[Path, typer.Argument(help="A run's folder.")],
     to: Annotated[str, typer.Option(help="diffusers or comfyui, a LoRA; merged, a whole pipeline.")] = "diffusers",
     out: Annotated[Path | None, typer.Option(help="A new folder; export-<to> in the run's unless given.")] = None,
-    checkpoint: Annotated[str, typer.Option(help=CHECKPOINT)] = "latest",
+    checkpoint: Checkpoint = "latest",
     json: Json = False,
 ) -> None:
     """Export a run's student, reopen it, and compare its pictures.

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from apexgen.cli.app import app, console
+from apexgen.cli.app import Checkpoint, app, console
 
 Folder = Annotated[str, typer.Argument(help="A run's folder, or a pipeline's; \"scenes\" is the embedded one.")]
 Lora = Annotated[Path | None, typer.Option(help="An exported LoRA, .safetensors, for a pipeline.")]
@@ -25,6 +25,7 @@ def _need(command: str, *packages: str) -> None:
 def serve(
     folder: Folder,
     lora: Lora = None,
+    checkpoint: Checkpoint = "latest",
     host: Host = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 is a free one.")] = 8000,
     batch: Annotated[int, typer.Option(min=1, help="Pictures drawn at once, at most.")] = 16,
@@ -42,7 +43,7 @@ def serve(
     from apexgen.serve.server import make_offer
     from apexgen.serve.server import serve as serve_offer
 
-    offer = make_offer(open_model(folder, lora), teacher_steps, guidance, batch, queue, timeout)
+    offer = make_offer(open_model(folder, lora, checkpoint=checkpoint), teacher_steps, guidance, batch, queue, timeout)
     serve_offer(offer, host, port, console)
 
 
@@ -50,6 +51,7 @@ def serve(
 def show_page(
     folder: Folder = "scenes",
     lora: Lora = None,
+    checkpoint: Checkpoint = "latest",
     host: Host = "127.0.0.1",
     port: Annotated[
         int | None, typer.Option(min=1, max=65535, help="The first free one from 7860 unless given.")
@@ -64,4 +66,4 @@ def show_page(
     from apexgen.app.launch import run_app
     from apexgen.drawer import open_model
 
-    run_app(open_model(folder, lora), guidance, host, port, console)
+    run_app(open_model(folder, lora, checkpoint=checkpoint), guidance, host, port, console)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from apexgen.cli.app import Json, answer, console
+from apexgen.cli.app import Checkpoint, Json, answer, console
 from apexgen.cli.evaluate import Guidance, Lora, Model, Out, Steps, evaluate, show
 
 Features = Annotated[
@@ -33,6 +33,7 @@ def mjhq(
     steps: Steps = 1,
     guidance: Guidance = 1.0,
     lora: Lora = None,
+    checkpoint: Checkpoint = "latest",
     size: Size = None,
     limit: Annotated[int | None, typer.Option(min=2, help="Pictures of each category; all unless given.")] = None,
     seed: Seed = 0,
@@ -50,7 +51,7 @@ def mjhq(
     from apexgen.evaluate.protocols import Judges, judge_mjhq
 
     judges = Judges.open(features, resize, clip, cache or CACHE, seed)
-    drawer = open_model(model, lora, size).drawer(steps, guidance)
+    drawer = open_model(model, lora, size, checkpoint=checkpoint).drawer(steps, guidance)
     show(judge_mjhq(drawer, data, judges, limit, out, console), json)
 
 
@@ -115,6 +116,7 @@ def diversity(
     steps: Steps = 1,
     guidance: Guidance = 1.0,
     lora: Lora = None,
+    checkpoint: Checkpoint = "latest",
     size: Size = None,
     cache: Cache = None,
     out: Out = Path("apexgen-diversity"),
@@ -133,7 +135,7 @@ def diversity(
 
     texts = given_prompts([], prompts)
     extractor = pixels() if features is None else open_extractor(features, device=best_device())
-    drawer = open_model(model, lora, size).drawer(steps, guidance)
+    drawer = open_model(model, lora, size, checkpoint=checkpoint).drawer(steps, guidance)
     show(judge_diversity(drawer, texts, seeds, extractor, cache or CACHE, out, console), json)
 
 

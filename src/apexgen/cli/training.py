@@ -49,7 +49,8 @@ def train(
         return
     trainer, seconds = distill(settings, console)
     told = {"folder": settings.folder, "steps": trainer.step, "seconds": trainer.seconds_before + seconds}
-    answer(json, told, f"trained; look at it: apexgen report {settings.folder}")
+    if trainer.team.first:
+        answer(json, told, f"trained; look at it: apexgen report {settings.folder}")
 
 
 @app.command()

@@ -1,7 +1,7 @@
 """Bad records: skipped, counted, listed with the reason, and too many of them stop the run."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from apexgen.files import write_whole
@@ -30,6 +30,9 @@ class Skipped:
         self._judge(self.seen)
         if self.seen == len(self.why):
             raise ValueError(f"{self.origin} has no records that can be used{self._first()}")
+
+    def __add__(self, other: "Skipped") -> "Skipped":
+        return replace(self, seen=self.seen + other.seen, why=self.why | other.why)
 
     def write(self, folder: Path) -> None:
         """List what was skipped in a run's folder, a JSON object a line; nothing where nothing was."""

@@ -1,5 +1,7 @@
 """From a source of prompts, or of pictures with captions, to what a training reads."""
 
+from typing import Any
+
 from rich.console import Console
 
 from apexgen.backbones.base import Backbone
@@ -7,14 +9,16 @@ from apexgen.config import Data
 from apexgen.data.corpus import Batches
 from apexgen.data.source import open_source
 from apexgen.encode.live import Live
-from apexgen.encode.processes import processes
 from apexgen.encode.prompts import check_prompts, given_prompts, probe_prompts, prompts_in
-from apexgen.encode.start import encode_in_memory, encode_to_cache
+from apexgen.encode.start import encode_in_memory, fill_cache
+from apexgen.parallel import ALONE, Team
 
-__all__ = ["check_prompts", "count_records", "encode", "given_prompts", "probe_prompts", "processes", "prompts_in"]
+__all__ = ["check_prompts", "count_records", "encode", "encode_cache", "given_prompts", "probe_prompts", "prompts_in"]
 
 
-def encode(data: Data, backbone: Backbone, pictures: bool, console: Console | None = None) -> Batches:
+def encode(
+    data: Data, backbone: Backbone, pictures: bool, console: Console | None = None, team: Team = ALONE
+) -> Batches:
     """Encode a source as the settings say: into memory, into a cache, or each step anew.
 
     pictures: whether they are asked for. Raises ValueError, one line, for a source that is missing, empty or without
@@ -26,8 +30,15 @@ def encode(data: Data, backbone: Backbone, pictures: bool, console: Console | No
     if data.encode == "step":
         size = backbone.size or backbone.native_size
         return Live(source, backbone, data, (size, size) if pictures else None)
-    into = encode_in_memory if data.cache is None else encode_to_cache
-    return into(source, data, backbone, pictures, quiet)
+    if data.cache is None:
+        return encode_in_memory(source, data, backbone, pictures, quiet)
+    return fill_cache(source, data, backbone, pictures, quiet, team).read(data)
+
+
+def encode_cache(data: Data, backbone: Backbone, pictures: bool, console: Console, team: Team) -> dict[str, Any]:
+    """Fill a source's cache; how many records and captions it has, and what became of texts and pictures now."""
+    _check(data, pictures)
+    return fill_cache(open_source(data, pictures), data, backbone, pictures, console, team).told
 
 
 def count_records(data: Data) -> int:

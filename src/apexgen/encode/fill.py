@@ -3,7 +3,7 @@
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -33,6 +33,10 @@ class Counts:
     encoded: int = 0
     reused: int = 0
     bad: dict[bytes, str] = field(default_factory=dict)  # why, by key
+
+    def told(self) -> dict[str, int]:
+        """How many of each."""
+        return {"encoded": self.encoded, "reused": self.reused, "bad": len(self.bad)}
 
     def __str__(self) -> str:
         return f"{self.encoded:,} encoded, {self.reused:,} reused, {len(self.bad):,} bad"
@@ -127,8 +131,64 @@ def to_latents(backbone: Backbone, pictures: Sequence[np.ndarray]) -> Tensor:
     return backbone.encode_image(to_tensor(np.stack(pictures)).to(backbone.device)).cpu()
 
 
+class Listed(NamedTuple):
+    """A record, by what it needs of the stores."""
+
+    name: str
+    texts: tuple[bytes, ...]  # keys
+    weights: tuple[float, ...]
+    pictures: tuple[bytes, ...]  # keys: of the picture, and of its mirror image where there is one
+    bucket: int
+
+
+@dataclass
+class Found:
+    """What some records came to."""
+
+    captions: dict[bytes, str] = field(default_factory=dict)  # the distinct ones, by key
+    parts: dict[int, list[Listed]] = field(default_factory=dict)  # by the number of the source's part
+    texts: Counts = field(default_factory=Counts)
+    pictures: Counts = field(default_factory=Counts)
+
+    def __add__(self, other: "Found") -> "Found":
+        return Found(
+            self.captions | other.captions,
+            self.parts | other.parts,
+            sum_counts((self.texts, other.texts)),
+            sum_counts((self.pictures, other.pictures)),
+        )
+
+    def records(self) -> list[Listed]:
+        """All of them, in the source's order."""
+        return [record for part in sorted(self.parts) for record in self.parts[part]]
+
+    def bad(self) -> list[tuple[str, str]]:
+        """The records that can't be used, each with a reason."""
+        bad = self.texts.bad | self.pictures.bad
+        reasons = [(one.name, [bad[key] for key in one.texts + one.pictures if key in bad]) for one in self.records()]
+        return [(name, why[0]) for name, why in reasons if why]
+
+    def table(self, bad: Container[str]) -> Table:
+        """The table of the records that are not bad."""
+        kept = [record for record in self.records() if record.name not in bad]
+        most, sides = max(len(record.texts) for record in kept), max(len(record.pictures) for record in kept)
+        row = {key: number for number, key in enumerate(dict.fromkeys(key for record in kept for key in record.texts))}
+        words = [self.captions[key].encode() for key in row]
+        used = sorted({record.bucket for record in kept})
+        rows = [[row[key] for key in record.texts] for record in kept]
+        return Table(
+            texts=as_keys(list(row)),
+            letters=as_bytes(b"".join(words)),
+            ends=torch.tensor([len(word) for word in words]).cumsum(0),
+            rows=torch.tensor([each + each[:1] * (most - len(each)) for each in rows]),
+            weights=torch.tensor([record.weights + (0.0,) * (most - len(record.weights)) for record in kept]),
+            pictures=as_keys([record.pictures[side] for side in range(sides) for record in kept]),
+            buckets=torch.tensor([used.index(record.bucket) for record in kept]),
+        )
+
+
 class Builder:
-    """Takes the records of a source one after another; in the end, the stores are filled and there is a table."""
+    """Takes the records of a source one after another; in the end, the stores are filled and what was found is told."""
 
     def __init__(
         self,
@@ -149,25 +209,19 @@ class Builder:
                 self._pictures.append(
                     Filler(latents, lambda pictures: encode_pictures(backbone, pictures), chunk, mine)
                 )
-        self._names: dict[bytes, tuple[int, str]] = {}  # of distinct captions: row and text
-        self._records: list[tuple[str, tuple[int, ...], tuple[float, ...], list[bytes], int]] = []
+        self._found = Found()
 
-    def take(self, record: Record) -> None:
-        """Ask for what a record needs. ValueError for one whose picture is missing or has no readable header."""
-        bucket, pictures = 0, list[bytes]()
-        if self._pictures:
-            bucket, pictures = self._ask_picture(record.picture)
-        drawn = [
-            (caption, weight) for caption, weight in zip(record.captions, record.weights, strict=True) if weight > 0
-        ]
-        rows = []
-        for caption, _ in drawn:
-            key = keys.text_key(caption)
-            self._texts.ask(key, caption)
-            rows.append(self._names.setdefault(key, (len(self._names), caption))[0])
-        self._records.append((record.key, tuple(rows), tuple(weight for _, weight in drawn), pictures, bucket))
+    def take(self, record: Record, part: int) -> None:
+        """Ask for what a record of a part needs. ValueError where its picture is missing or has no readable header."""
+        bucket, pictures = self._ask_picture(record.picture) if self._pictures else (0, ())
+        drawn = [(text, weight) for text, weight in zip(record.captions, record.weights, strict=True) if weight > 0]
+        texts, weights = tuple(keys.text_key(text) for text, _ in drawn), tuple(weight for _, weight in drawn)
+        for key, (text, _) in zip(texts, drawn, strict=True):
+            self._texts.ask(key, text)
+            self._found.captions.setdefault(key, text)
+        self._found.parts.setdefault(part, []).append(Listed(record.key, texts, weights, pictures, bucket))
 
-    def _ask_picture(self, stored: bytes | None) -> tuple[int, list[bytes]]:
+    def _ask_picture(self, stored: bytes | None) -> tuple[int, tuple[bytes, ...]]:
         if stored is None:
             raise ValueError(NO_PICTURE)
         bucket = self.sizes.index(nearest_size(picture_sides(stored), self.sizes)) if len(self.sizes) > 1 else 0
@@ -175,37 +229,15 @@ class Builder:
         for mirrored in self.sides:
             asked.append(keys.picture_key(content, size, mirrored))
             self._pictures[bucket].ask(asked[-1], (stored, size, mirrored))
-        return bucket, asked
+        return bucket, tuple(asked)
 
-    def finish(self) -> tuple[Counts, Counts]:
-        """Encode what waits and flush the stores; what became of captions and pictures."""
+    def finish(self) -> Found:
+        """Encode what waits and flush the stores; what there is."""
         fillers = (self._texts, *self._pictures)
         for filler in fillers:
             filler.finish()
         for filler in fillers:
             filler.store.flush()
-        return self._texts.counts, sum_counts(filler.counts for filler in self._pictures)
-
-    def bad(self, texts: Counts, pictures: Counts) -> list[tuple[str, str]]:
-        """The records that can't be used, each with a reason, once every process has filled its share."""
-        found, names = list[tuple[str, str]](), list(self._names)
-        for name, rows, _, asked, _ in self._records:
-            reasons = [texts.bad.get(names[row]) for row in rows] + [pictures.bad.get(key) for key in asked]
-            found += [(name, reason) for reason in reasons if reason][:1]
-        return found
-
-    def table(self, bad: Container[str]) -> Table:
-        """The table of the records that are not bad."""
-        kept = [record for record in self._records if record[0] not in bad]
-        most = max(len(rows) for _, rows, *_ in kept)
-        words = [caption.encode() for _, caption in self._names.values()]
-        used = sorted({bucket for *_, bucket in kept})
-        return Table(
-            texts=as_keys(list(self._names)),
-            letters=as_bytes(b"".join(words)),
-            ends=torch.tensor([len(word) for word in words]).cumsum(0),
-            rows=torch.tensor([rows + rows[:1] * (most - len(rows)) for _, rows, *_ in kept]),
-            weights=torch.tensor([weights + (0.0,) * (most - len(weights)) for _, _, weights, *_ in kept]),
-            pictures=as_keys([asked[side] for side in range(len(self.sides)) for *_, asked, _ in kept if asked]),
-            buckets=torch.tensor([used.index(bucket) for *_, bucket in kept]),
-        )
+        self._found.texts = self._texts.counts
+        self._found.pictures = sum_counts(filler.counts for filler in self._pictures)
+        return self._found

@@ -2,7 +2,9 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import reduce
+from operator import add
 from pathlib import Path
 from typing import Any
 
@@ -17,53 +19,23 @@ from apexgen.data.corpus import Corpus
 from apexgen.data.sizes import Size, bucket_sizes
 from apexgen.data.skipped import Skipped
 from apexgen.encode import keys
-from apexgen.encode.fill import Builder, Counts, sum_counts
-from apexgen.encode.processes import processes
+from apexgen.encode.fill import Builder, Found
 from apexgen.encode.store import Folder, Memory, Store
-from apexgen.encode.table import Prompts, StoredLatents, StoredTexts, Table
+from apexgen.encode.table import Prompts, StoredLatents, StoredTexts, Table, as_keys
 from apexgen.files import write_whole
+from apexgen.parallel import ALONE, Team
+
+NULL = keys.text_key("")
+PARTS = 4  # of a source for each process, so that none waits long for another
 
 
 def encode_in_memory(source: Source, data: Data, backbone: Backbone, pictures: bool, console: Console) -> Corpus:
     """Encode all of a source and hold it."""
     stores = Stores(Memory(), Memory() if pictures else None)
-    builder = Builder(backbone, stores.texts, stores.latents, sizes_of(data, backbone), data.flip, lambda key: True)
-    texts, latents = _walk(source, builder, console)
-    return _corpus(_table(source, builder, texts, latents, console), stores, backbone, data, source.skipped)
-
-
-def encode_to_cache(source: Source, data: Data, backbone: Backbone, pictures: bool, console: Console) -> Corpus:
-    """Encode what the cache lacks, each process its share by key, and read what the run needs from it.
-
-    Beside the shards, the run's records: a table, and a list of what was left out.
-    """
-    from accelerate.utils import gather_object
-
-    ranks, folder = processes(), Path(str(data.cache))
-    console = console if ranks.is_main_process else Console(quiet=True)
-    stores = open_stores(data, backbone, pictures)
-
-    def mine(key: bytes) -> bool:
-        return int.from_bytes(key[:4]) % ranks.num_processes == ranks.process_index
-
-    builder = Builder(backbone, stores.texts, stores.latents, sizes_of(data, backbone), data.flip, mine)
-    shares = gather_object([_walk(source, builder, console)])  # which also waits for every process
-    stores.reopen()
-    texts, latents = (sum_counts(each) for each in zip(*shares, strict=True))
-    table = _table(source, builder, texts, latents, console)
-    name = folder / f"records-{_digest(data, stores, pictures)}"
-    if ranks.is_main_process:
-        table.save(name.with_suffix(".safetensors"))
-        said = {
-            "source": data.source,
-            "records": len(table.rows),
-            "captions": len(table.ends),
-            "bad": source.skipped.why,
-        }
-        write_whole(name.with_suffix(".json"), json.dumps(said | stores.names(), indent=1).encode())
-        console.print(f"captions: {texts}; pictures: {latents}", highlight=False, soft_wrap=True)
-    ranks.wait_for_everyone()
-    return _corpus(Table.load(name.with_suffix(".safetensors")), stores, backbone, data, source.skipped)
+    found, skipped = _fill(source, data, backbone, stores, console, ALONE)
+    table = _table(found, skipped, console)
+    _keep_null(stores.texts, backbone)
+    return _corpus(table, stores, data, skipped)
 
 
 @dataclass(frozen=True)
@@ -85,6 +57,45 @@ class Stores:
         return {name: store.path.name for name, store in named.items() if isinstance(store, Folder)}
 
 
+@dataclass(frozen=True)
+class Cached:
+    """A cache that has all a run needs."""
+
+    stores: Stores
+    records: Path  # the run's table
+    skipped: Skipped
+    told: dict[str, Any]  # records, captions, and what became of texts and pictures now
+
+    def read(self, data: Data) -> Corpus:
+        """What a training reads."""
+        return _corpus(Table.load(self.records), self.stores, data, self.skipped)
+
+
+def fill_cache(source: Source, data: Data, backbone: Backbone, pictures: bool, console: Console, team: Team) -> Cached:
+    """Encode what the cache lacks, each process its share.
+
+    Beside the shards, the run's records: a table, and a list of what was left out.
+    """
+    stores = open_stores(data, backbone, pictures)
+    shares = team.by_each(lambda: _fill(source, data, backbone, stores, console, team))
+    file = (Path(str(data.cache)) / f"records-{_digest(data, stores, pictures)}").with_suffix(".safetensors")
+
+    def conclude() -> tuple[Skipped, dict[str, Any]]:
+        found, skipped = (reduce(add, each) for each in zip(*shares, strict=True))
+        _keep_null(stores.texts, backbone)
+        table = _table(found, skipped, console)
+        table.save(file)
+        told = {"source": data.source, "records": len(table.rows), "captions": len(table.ends), "bad": skipped.why}
+        write_whole(file.with_suffix(".json"), json.dumps(told | stores.names(), indent=1).encode())
+        told |= {"texts": found.texts.told(), "pictures": found.pictures.told()}
+        console.print(f"captions: {found.texts}; pictures: {found.pictures}", highlight=False, soft_wrap=True)
+        return skipped, told
+
+    skipped, told = team.by_first(conclude)
+    stores.reopen()
+    return Cached(stores, file, skipped, told)
+
+
 def open_stores(data: Data, backbone: Backbone, pictures: bool) -> Stores:
     """The cache's folders for a pipeline: a changed text encoder or autoencoder has one of its own."""
     folder, dtype = Path(str(data.cache)), getattr(torch, data.cache_dtype)
@@ -103,34 +114,63 @@ def sizes_of(data: Data, backbone: Backbone) -> list[Size]:
     return bucket_sizes(size, backbone.size_multiple, data.aspect, backbone.largest_size)
 
 
-def _walk(source: Source, builder: Builder, console: Console) -> tuple[Counts, Counts]:
-    """Give every record to a builder; what became of captions and pictures."""
+def _fill(
+    source: Source, data: Data, backbone: Backbone, stores: Stores, console: Console, team: Team
+) -> tuple[Found, Skipped]:
+    """Encode this process's share of a source; what its records came to, and what it left out.
+
+    A source of many parts is shared by them, and each process reads its own; else each reads all, and they share what
+    is to be encoded by key.
+    """
+    parts = source.parts()
+    shared = len(parts) >= PARTS * team.count
+
+    def mine(key: bytes) -> bool:
+        return shared or int.from_bytes(key[:4]) % team.count == team.rank
+
+    builder = Builder(backbone, stores.texts, stores.latents, sizes_of(data, backbone), data.flip, mine)
+    own = range(team.rank, len(parts), team.count) if shared else range(len(parts))
+    records = ((part, record) for part in own for record in parts[part])
     columns = (TextColumn("encoding"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as progress:
-        for record in progress.track(source, total=source.length()):
+        for part, record in progress.track(records, total=None if shared else source.length()):
             try:
-                builder.take(record)
+                builder.take(record, part)
             except ValueError as error:
                 source.skipped.add(record.key, str(error))
-        return builder.finish()
+    found = builder.finish()
+    if shared or team.first:
+        return found, source.skipped
+    return Found(texts=found.texts, pictures=found.pictures), replace(
+        source.skipped, seen=0
+    )  # the first found the same
 
 
-def _table(source: Source, builder: Builder, texts: Counts, latents: Counts, console: Console) -> Table:
+def _table(found: Found, skipped: Skipped, console: Console) -> Table:
     """The table of the good records; what else there was is told of. ValueError where too many are bad."""
-    for name, why in builder.bad(texts, latents):
-        source.skipped.add(name, why)
-    source.skipped.finish()
-    if source.skipped.why:
-        console.print(str(source.skipped), highlight=False, markup=False, soft_wrap=True)
-    return builder.table(source.skipped.why)
+    for name, why in found.bad():
+        skipped.add(name, why)
+    skipped.finish()
+    if skipped.why:
+        console.print(str(skipped), highlight=False, markup=False, soft_wrap=True)
+    return found.table(skipped.why)
 
 
-def _corpus(table: Table, stores: Stores, backbone: Backbone, data: Data, skipped: Skipped) -> Corpus:
+def _keep_null(texts: Store, backbone: Backbone) -> None:
+    """See to it that the empty prompt is among the texts, as it is."""
+    if NULL not in texts:
+        c = backbone.encode_text([""]).to("cpu")
+        pooled = {} if c.pooled is None else {"pooled": c.pooled[0]}
+        texts.add(NULL, {"embeds": c.embeds[0], "mask": c.mask[0]} | pooled)
+        texts.flush()
+
+
+def _corpus(table: Table, stores: Stores, data: Data, skipped: Skipped) -> Corpus:
     return Corpus(
         Prompts(table),
         StoredTexts(stores.texts, table.texts),
         table.rows,
-        backbone.encode_text([""]).to("cpu"),
+        StoredTexts(stores.texts, as_keys([NULL])).select(torch.tensor([0])),
         StoredLatents(stores.latents, table.pictures) if stores.latents is not None else None,
         table.weights,
         table.buckets,

@@ -6,7 +6,6 @@ another model, other settings or other prompts are refused, not mixed in.
 
 import io
 import json
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from apexgen.files import write_whole
+from apexgen.parallel import take_place
 
 if TYPE_CHECKING:
     from apexgen.drawer import Drawer
@@ -37,30 +37,25 @@ class Job:
 def fill(folder: Path, jobs: Sequence[Job], drawer: "Drawer", console: Console, batch: int = 8) -> int:
     """Draw the jobs that are not done yet, in batches; returns how many are left to other ranks.
 
-    Each of WORLD_SIZE processes, as torchrun numbers them by RANK, draws its own share.
+    Of several processes that torchrun started each draws its own share.
     Raises ValueError, before anything is drawn, where the folder holds pictures of another model, of other settings,
     or of another prompt or seed at a job's path.
     """
-    rank, ranks = place()
+    team = take_place()
     if len({job.path for job in jobs}) < len(jobs):
         raise ValueError(f"{folder}: two jobs have the same path")
-    claim(folder, drawer.settings(), rank)
-    left = [job for job in jobs[rank::ranks] if not is_drawn(folder, job)]
+    claim(folder, drawer.settings(), team.rank)
+    share = jobs[team.rank :: team.count]
+    left = [job for job in share if not is_drawn(folder, job)]
     with progress_bar(console) as progress:
-        share = len(jobs[rank::ranks])
-        task = progress.add_task(f"drawing with {drawer.name}", total=share, completed=share - len(left))
+        task = progress.add_task(f"drawing with {drawer.name}", total=len(share), completed=len(share) - len(left))
         for start in range(0, len(left), batch):
             chosen = left[start : start + batch]
             pictures = drawer.draw([job.prompt for job in chosen], [job.seed for job in chosen])
             for job, picture in zip(chosen, pictures, strict=True):
                 write_picture(folder / job.path, picture, job)
             progress.advance(task, len(chosen))
-    return sum(not (folder / job.path).is_file() for job in jobs) if ranks > 1 else 0
-
-
-def place() -> tuple[int, int]:
-    """This process's number and how many there are, as torchrun tells them."""
-    return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    return sum(not (folder / job.path).is_file() for job in jobs) if team.count > 1 else 0
 
 
 def of_rank(file: Path, rank: int) -> Path:

@@ -14,9 +14,10 @@ from typing import Any, BinaryIO
 
 from rich.console import Console
 
-from apexgen.evaluate.gallery import of_rank, of_ranks, place, progress_bar
+from apexgen.evaluate.gallery import of_rank, of_ranks, progress_bar
 from apexgen.evaluate.judge import Inquiry, Judge, NoAnswer, code_of
 from apexgen.files import alone
+from apexgen.parallel import take_place
 
 FUSE = 20  # questions in a row that the judge fails to take before it is given up
 LONGEST = 2000  # characters kept of what was said
@@ -38,13 +39,13 @@ def interview(judge: Judge, inquiries: Sequence[Inquiry], log: Path, console: Co
     Raises ValueError for a picture that is missing or broken, a broken log, a judge that can't be used at all, or where
     another process is at it; OSError where the judge fails at 20 questions in a row. What was answered by then is kept.
     """
-    rank, ranks = place()
+    team = take_place()
     keys = [inquiry.key(judge) for inquiry in inquiries]
-    own = dict(list(dict(zip(keys, inquiries, strict=True)).items())[rank::ranks])
-    with alone(log.parent, rank):
+    own = dict(list(dict(zip(keys, inquiries, strict=True)).items())[team.rank :: team.count])
+    with alone(log.parent, team.rank):
         before = read_logs(log)
         left = {key: inquiry for key, inquiry in own.items() if key not in before or before[key].value is None}
-        with progress_bar(console) as progress, _open_log(of_rank(log, rank)) as opened:
+        with progress_bar(console) as progress, _open_log(of_rank(log, team.rank)) as opened:
             task = progress.add_task(f"asking {judge.name}", total=len(own), completed=len(own) - len(left))
             with closing(_ask(judge, left)) as answered:
                 for key, answer in answered:

@@ -22,6 +22,7 @@ class Source:
     out: Path  # where the result goes
     model: str | None = None  # a run's folder, a pipeline's, or "scenes"
     lora: Path | None = None
+    checkpoint: str = "latest"  # of a run
     steps: int | None = None
     guidance: float | None = None
     pictures: Path | None = None  # others' pictures
@@ -31,7 +32,8 @@ class Source:
         """ValueError where neither or both are given, or an option would do nothing."""
         if (self.model is None) == (self.pictures is None):
             raise ValueError("name a model, or the pictures it drew: --pictures FOLDER")
-        unused = {"--lora": self.lora, "--steps": self.steps, "--guidance": self.guidance}
+        chosen = None if self.checkpoint == "latest" else self.checkpoint
+        unused = {"--lora": self.lora, "--checkpoint": chosen, "--steps": self.steps, "--guidance": self.guidance}
         for option, value in unused.items() if self.pictures else {"--name": self.name}.items():
             if value is not None:
                 raise ValueError(
@@ -51,7 +53,7 @@ class Source:
 
         if self.model is None:
             return True
-        drawer = open_model(self.model, self.lora).drawer(
+        drawer = open_model(self.model, self.lora, checkpoint=self.checkpoint).drawer(
             self.steps or 1, 1.0 if self.guidance is None else self.guidance
         )
         left = fill(self.folder, jobs, drawer, console)

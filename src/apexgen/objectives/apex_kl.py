@@ -33,7 +33,7 @@ class KlForm(Objective):
     anchor_weight: float = 1.0  # at 0 nothing holds the shared weights: a control only
     anchor_share: float = 1.0  # share of the batch that the anchor sees; the field is held by few
     clamp: float = 1.0  # largest |v_fake - v_real| that moves a sample
-    redraw: bool = False  # True: one more forward, and the peak memory of flow matching
+    redraw: bool = True  # one more forward, for the peak memory of flow matching; False: twice that memory
 
     def __post_init__(self) -> None:
         for name in ("fake_weight", "warmup", "kl_weight", "anchor_weight"):

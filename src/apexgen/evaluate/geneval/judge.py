@@ -10,11 +10,12 @@ from typing import Any
 from PIL import ImageOps
 from rich.console import Console
 
-from apexgen.evaluate.gallery import claim, of_rank, of_ranks, open_picture, place, progress_bar
+from apexgen.evaluate.gallery import claim, of_rank, of_ranks, open_picture, progress_bar
 from apexgen.evaluate.geneval.colors import ColorJudge
 from apexgen.evaluate.geneval.detect import Detector, Selection
 from apexgen.evaluate.geneval.records import parse_record
 from apexgen.files import alone, write_whole
+from apexgen.parallel import take_place
 from apexgen.rules import Record, faults, prompts_solved, standard_errors, summarize
 
 Line = dict[str, Any]  # of the official result file
@@ -63,13 +64,13 @@ def judge_pictures(
     ValueError where the folder has another judge's results, a record changed since its picture was judged, or another
     process is at it.
     """
-    rank, ranks = place()
-    file, own = folder / "results.jsonl", pictures[rank::ranks]
-    with alone(folder, rank):
-        claim(folder, {"judge": judge.name} | asdict(judge.selection) | settings, rank)
-        _drop_torn_line(of_rank(file, rank))
+    team = take_place()
+    file, own = folder / "results.jsonl", pictures[team.rank :: team.count]
+    with alone(folder, team.rank):
+        claim(folder, {"judge": judge.name} | asdict(judge.selection) | settings, team.rank)
+        _drop_torn_line(of_rank(file, team.rank))
         before = _judged(file, own)
-        with of_rank(file, rank).open("a") as results, progress_bar(console) as progress:
+        with of_rank(file, team.rank).open("a") as results, progress_bar(console) as progress:
             task = progress.add_task("judging", total=len(own), completed=len(before))
             for path, record in own:
                 if path not in before:
@@ -80,7 +81,7 @@ def judge_pictures(
     if len(judged) < len(pictures):
         return None
     lines = [judged[path] for path, _ in pictures]
-    if ranks > 1 or len(of_ranks(file)) > 1:
+    if team.count > 1 or len(of_ranks(file)) > 1:
         write_whole(file, "".join(json.dumps(line) + "\n" for line in lines).encode())
     return lines
 
