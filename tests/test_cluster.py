@@ -11,7 +11,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -108,8 +107,8 @@ def test_one_replica_killed_every_picture_is_drawn_and_another_takes_its_place(c
         victim.kill()
         statuses, pictures = zip(*(answer.result() for answer in answers), strict=True)
     assert {said[-1] for said in statuses} == {200}
-    failed = Counter(status for said in statuses for status in said[:-1])
-    assert failed.keys() == {500} and failed[500] < count, failed  # what the killed one had, and nothing else
+    failed = [status for said in statuses for status in said[:-1]]
+    assert failed and set(failed) == {500} and len(failed) <= 4, failed  # what the killed one had: two batches
     drawn = open_model(folder).student(8).draw(["a red ring"] * count, range(count))
     assert np.abs(np.stack(pictures) - 255 * drawn).max() <= 1
     wait(lambda: len(replicas(cluster)) == 2 and healthy())

@@ -21,11 +21,11 @@ class Cluster(Table):
 
     folder: str  # where every machine has it, or "scenes"
     lora: Path | None = None
-    replicas: int = Field(1, ge=1)
-    gpus: float = Field(0, ge=0)  # of a replica; Ray places as many on a machine as it has
+    replicas: int = Field(1, ge=1)  # Ray places as many on a machine as it has these for
+    gpus: float = Field(0, ge=0)
     cpus: float = Field(1, ge=0)
     batch: int = Field(16, ge=1)
-    queue: int = Field(128, ge=1)  # pictures that may wait, in each replica
+    queue: int = Field(128, ge=1)  # requests that may wait before the replicas, and pictures in each
     timeout: float = Field(60, gt=0)
     teacher_steps: int = Field(50, ge=1, le=100)
     guidance: float = Field(3.0, ge=0)
@@ -54,7 +54,8 @@ def endpoint(cluster: Cluster) -> Any:
         name="apexgen",
         num_replicas=cluster.replicas,
         ray_actor_options={"num_cpus": cluster.cpus, "num_gpus": cluster.gpus},
-        max_ongoing_requests=2 * cluster.queue,  # the queue's own answer, 429, is to be heard
+        max_ongoing_requests=2 * cluster.batch,  # a batch at work and the next: the rest goes to others, or waits outside
+        max_queued_requests=cluster.queue,
         graceful_shutdown_timeout_s=cluster.timeout + 1,
         health_check_period_s=1,
     ).bind()
