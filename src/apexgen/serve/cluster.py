@@ -54,7 +54,8 @@ def endpoint(cluster: Cluster) -> Any:
         name="apexgen",
         num_replicas=cluster.replicas,
         ray_actor_options={"num_cpus": cluster.cpus, "num_gpus": cluster.gpus},
-        max_ongoing_requests=2 * cluster.batch,  # a batch at work and the next: the rest goes to others, or waits outside
+        max_ongoing_requests=2
+        * cluster.batch,  # a batch at work and the next: the rest goes to others, or waits outside
         max_queued_requests=cluster.queue,
         graceful_shutdown_timeout_s=cluster.timeout + 1,
         health_check_period_s=1,
