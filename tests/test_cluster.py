@@ -87,7 +87,7 @@ def cluster(folder):
 def ask(client, seed):
     """One picture, asked for again after a 5xx, as OpenAI's clients do: its statuses, and the picture."""
     statuses = []
-    while not statuses or statuses[-1] >= 500 and len(statuses) < 3:
+    while not statuses or (statuses[-1] >= 500 and len(statuses) < 3):
         time.sleep(0.5 * len(statuses))
         body = {"prompt": "a red ring", "seed": seed, "steps": 8}
         answer = client.post("/v1/images/generations", json=body)

@@ -1,4 +1,4 @@
-"""The endpoint on several machines, or GPUs: Ray Serve keeps the replicas, each a model with a queue and batches of its own.
+"""The endpoint on several machines, or GPUs: Ray Serve keeps the replicas, each a model with batches of its own.
 
     serve run apexgen.serve.cluster:endpoint folder=/where/each/machine/has/it replicas=2
 
@@ -54,8 +54,7 @@ def endpoint(cluster: Cluster) -> Any:
         name="apexgen",
         num_replicas=cluster.replicas,
         ray_actor_options={"num_cpus": cluster.cpus, "num_gpus": cluster.gpus},
-        max_ongoing_requests=2
-        * cluster.batch,  # a batch at work and the next: the rest goes to others, or waits outside
+        max_ongoing_requests=2 * cluster.batch,  # one at work and the next; the rest waits for whoever is free
         max_queued_requests=cluster.queue,
         graceful_shutdown_timeout_s=cluster.timeout + 1,
         health_check_period_s=1,
