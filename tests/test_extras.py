@@ -26,7 +26,6 @@ NEEDED = [  # the package, its extra, the command, what is said before the advic
         "tars need webdataset",
     ),
     ("torchao", "memory", ["demo", "--folder", "new", "model.weights=8bit"], "needs torchao"),
-    ("bitsandbytes", "memory", ["demo", "--folder", "new", "train.optimizer=adamw8bit"], "needs bitsandbytes"),
 ]
 
 
