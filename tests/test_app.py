@@ -6,11 +6,14 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from apexgen.app.launch import QUIET, launch
+from apexgen.app.page import build_page
 from apexgen.app.studio import Studio
 from apexgen.drawer import open_model
 from runs import finished_run
@@ -197,6 +200,29 @@ def test_fifty_requests_at_once_are_all_answered(address):
     for seed, job in enumerate(jobs):
         files = str(job.result(timeout=120)[0])
         assert f"a-red-ring-{seed}-student-1" in files and f"a-red-ring-{seed}-teacher-1" in files
+
+
+def test_beyond_the_queue_a_request_is_told_so_and_those_that_wait_are_drawn(folder, tmp_path, monkeypatch):
+    from gradio_client import Client
+
+    for name, said in (QUIET | {"GRADIO_TEMP_DIR": str(tmp_path)}).items():
+        monkeypatch.setenv(name, said)
+    monkeypatch.setattr("apexgen.app.page.WAITING", 2)
+    studio = Studio(open_model(folder), 3.0, tmp_path)
+    page = build_page(studio, [])
+    client = Client(launch(page, "127.0.0.1", None)[1], verbose=False, download_files=False, analytics_enabled=False)
+    try:
+        with studio._alone:  # nothing is drawn until all have asked
+            jobs = [client.submit("a red ring", seed, 1, 1, api_name="/draw") for seed in range(6)]
+            while sum(job.done() for job in jobs) < 3:  # one is drawn, two wait
+                time.sleep(0.05)
+            refused = [str(job.exception()) for job in jobs if job.done()]
+            early = [job for job in jobs if not job.done()]
+        drawn = [str(job.result(timeout=60)[0]) for job in early]
+    finally:
+        page.close()
+    assert len(drawn) == 3 and all("a-red-ring" in files for files in drawn)
+    assert refused == ["Queue is full! Please try again."] * 3
 
 
 @pytest.mark.parametrize("prompts", [["ring"] * 65, []])

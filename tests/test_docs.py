@@ -26,8 +26,9 @@ from runs import finished_run
 from snippets import EVERY, ROOT, SHELL, in_language, without_launcher
 
 SHORT = ("train.steps=4", "train.batch=2", "train.save_every=4", "train.preview_every=4", "train.preview_prompts=1")
-LANGUAGES = {*SHELL, "toml", "python", "py", "text", "nginx"}  # py: a file of the package, shown
-STARTED_BY_NAME = {"make", "pip", "hf", "curl", "python"}  # what stands in a block beside apexgen's own lines
+LANGUAGES = {*SHELL, "toml", "python", "py", "text"}  # py: a file of the package, shown
+# What stands in a block beside the lines of apexgen.
+STARTED_BY_NAME = {"make", "pip", "hf", "curl", "python", "ray", "serve"}
 
 
 def by_place(blocks):

@@ -1,7 +1,22 @@
 """The libraries below kept from talking over us."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+# Of the extra `memory`: diffusers imports both wherever they are installed, and each tells of kernels it lacks.
+TALKERS = (
+    "bitsandbytes.backends.cpu.ops",
+    "diffusers.quantizers.torchao.torchao_quantizer",
+    "torch.utils._pytree",
+    "torchao",
+)
+
+
+def silence_imports() -> None:
+    """For this process: what libraries say at import, that no user can act on, is left unsaid; errors are not."""
+    for name in TALKERS:
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 @contextmanager

@@ -5,9 +5,9 @@ import warnings
 
 import typer
 
+from apexgen.backbones.quiet import silence_imports
 from apexgen.cli import data, evaluate, judged, models, report, serve, start, statistics, training  # noqa: F401
 from apexgen.cli.app import MISTAKE, NO, STOPPED, WELL, app, console
-from apexgen.cli.quiet import silence_imports
 from apexgen.interrupt import Elsewhere, Stopped
 
 

@@ -72,7 +72,7 @@ def _metrics(module: str) -> Any:
     try:
         return import_module(f"torchmetrics.{module}")
     except ModuleNotFoundError as error:
-        if error.name != "torchmetrics":
+        if (error.name or "").partition(".")[0] != "torchmetrics":
             raise
         raise ValueError('FID and KID need torchmetrics; write: pip install "apexgen[evaluate]"') from None
 

@@ -25,7 +25,7 @@ from apexgen.evaluate.subject import Subject, open_subject
 from apexgen.evaluate.weights import best_device
 from apexgen.files import write_whole
 from apexgen.report import picture_grid
-from apexgen.report.curves import chart
+from apexgen.report.curves import EVALUATIONS, chart
 from apexgen.scenes.pipeline import FOLDER
 from apexgen.scenes.prompts import Caption, draw_captions
 
@@ -157,7 +157,7 @@ def write_page(
         seeds=len(protocol.seeds),
         scores=list(every[0].scores),
         results=every,
-        charts={measure: chart(measure, curves(measure, results)) for measure in every[0].scores},
+        charts={measure: chart(measure, curves(measure, results), EVALUATIONS) for measure in every[0].scores},
         grid=base64.b64encode(_encoded(grid, "WEBP")).decode(),
     )
     told = [result.model_dump(mode="json") for result in every]

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from apexgen.report.axis import Axis, fitting
+
 WIDTH, HEIGHT = 300, 110  # of the plot, in SVG units
 BINS = 100  # points of a line: each the mean of its share of the steps, which smooths lightly
 
@@ -31,9 +33,8 @@ class Chart:
 
     name: str
     lines: list[Line]
-    low: float  # values at the bottom and the top of the plot
-    high: float
-    last_step: int
+    across: Axis  # steps
+    up: Axis  # values
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
@@ -70,25 +71,26 @@ def _is_number(value: object) -> bool:
 def draw_chart(name: str, curves: Mapping[tuple[str, int], np.ndarray]) -> Chart:
     """Bin, scale and draw curves (2, N) of steps and values.
 
-    The scale leaves out each curve's outermost percent, so that one peak hides nothing.
+    The scale leaves out each curve's outermost percent, so that one peak hides nothing; it is logarithmic where the
+    rest spans much.
     """
     binned = {run: _bin(*curve) for run, curve in curves.items()}
     ends = [np.percentile(values, [1, 99]) for _, values in curves.values()]
     last = [means[-1] for _, means, _, _ in binned.values()]
     low, high = min(*last, *(end[0] for end in ends)), max(*last, *(end[1] for end in ends))
-    span = high - low or abs(high) or 1.0
-    left, right = min(at[0] for at, *_ in binned.values()), max(at[-1] for at, *_ in binned.values())
+    up = fitting(low, high, low)
+    across = Axis(min(steps[0] for steps, _ in curves.values()), max(steps[-1] for steps, _ in curves.values()))
 
     def place(at: np.ndarray, values: np.ndarray) -> list[str]:
-        across, down = (at - left) / (right - left or 1) * WIDTH, HEIGHT * (1 - ((values - low) / span).clip(0, 1))
-        return [f"{x:.1f},{y:.1f}" for x, y in zip(across, down, strict=True)]
+        places = zip(across.places(at), up.places(values), strict=True)
+        return [f"{WIDTH * x:.1f},{HEIGHT * (1 - y):.1f}" for x, y in places]
 
     lines = [
         Line(run, number, " ".join(place(at, means)), " ".join(place(at, most) + place(at, least)[::-1]),
              float(means[0]), float(means[-1]))
         for (run, number), (at, means, least, most) in binned.items()
     ]  # fmt: skip
-    return Chart(name, lines, low, low + span, int(max(steps[-1] for steps, _ in curves.values())))
+    return Chart(name, lines, across, up)
 
 
 def _bin(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

@@ -5,7 +5,11 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-WIDTH, HEIGHT = 640, 320  # of a chart, in SVG units
+from apexgen.report.axis import fitting
+
+WIDTH, HEIGHT = 360, 180  # of a chart, in SVG units: its numbers can be read on a phone
+EVALUATIONS = "evaluations of the network"  # what most charts have across
+DOTS = 12  # points of a curve, at most, that are shown one by one
 COLORS = (
     "#0072b2",
     "#d55e00",
@@ -18,20 +22,29 @@ COLORS = (
 )  # told apart by all
 
 
-def chart(title: str, curves: list[tuple[str, dict[float, float]]]) -> Markup:
-    """The chart of curves x -> y, both axes from 0 to the largest value."""
+def chart(title: str, curves: list[tuple[str, dict[float, float]]], unit: str = "") -> Markup:
+    """The chart of curves x -> y, from 0 to the largest value, or logarithmic where the values span much.
+
+    unit: what x counts, said below the axis.
+    """
     pages = Environment(loader=PackageLoader("apexgen", "report"), autoescape=True, undefined=StrictUndefined)
     page = pages.get_template("curves.html.jinja")
-    return Markup(page.render(title=title, width=WIDTH, height=HEIGHT, **points(curves)))
+    return Markup(page.render(title=title, unit=unit, width=WIDTH, height=HEIGHT, **points(curves)))
 
 
 def points(curves: list[tuple[str, dict[float, float]]]) -> dict[str, Any]:
-    """Each curve as the points of an SVG line; and the values where the axes end."""
-    across = max(x for _, curve in curves for x in curve)
-    top = max(max(curve.values()) for _, curve in curves) or 1.0
+    """Each curve as the points of an SVG line, and where they are few as dots; and both axes."""
+    xs, ys = ([value for _, curve in curves for value in side(curve)] for side in (dict.keys, dict.values))
+    across, up = fitting(min(xs), max(xs), 0.0), fitting(min(ys), max(ys), 0.0)
     drawn = []
     for index, (name, curve) in enumerate(curves):
-        line = " ".join(f"{WIDTH * x / across:.1f},{HEIGHT * (1 - y / top):.1f}" for x, y in curve.items())
-        dashes = "6 4" if index >= len(COLORS) else "none"
-        drawn.append({"name": name, "points": line, "color": COLORS[index % len(COLORS)], "dashes": dashes})
-    return {"lines": drawn, "across": across, "top": top}
+        places = zip(across.places(curve.keys()), up.places(curve.values()), strict=True)
+        at = [(f"{WIDTH * x:.1f}", f"{HEIGHT * (1 - y):.1f}") for x, y in places]
+        drawn.append({
+            "name": name,
+            "points": " ".join(",".join(point) for point in at),
+            "dots": at if len(at) <= DOTS else [],
+            "color": COLORS[index % len(COLORS)],
+            "dashes": "6 4" if index >= len(COLORS) else "none",
+        })  # fmt: skip
+    return {"lines": drawn, "across": across, "up": up}

@@ -149,8 +149,8 @@ def quality(runs: list[Told]) -> Markup | None:
         teacher = run.scores.get("teacher", {})
         if len(runs) == 1 and teacher.get("score"):
             name = f"teacher in {teacher['steps']} steps, guidance {teacher['guidance']:g}"
-            lines.append((name, dict.fromkeys((0.0, max(curve)), teacher["score"]["overall"])))
-    return curves.chart("overall score by network evaluations", lines) if lines else None
+            lines.append((name, dict.fromkeys((min(curve), max(curve)), teacher["score"]["overall"])))
+    return curves.chart("overall score by network evaluations", lines, curves.EVALUATIONS) if lines else None
 
 
 def results(runs: list[Told]) -> list[dict[str, Any]]:
@@ -169,7 +169,7 @@ def results(runs: list[Told]) -> list[dict[str, Any]]:
         drawn = [(model, curve) for model, curve in by_model.items() if len(curve) > 1]
         title = f"{names[0]} by network evaluations"
         told.append({"first": group[0], "names": names, "results": group, "title": title,
-                     "chart": curves.chart(title, drawn) if drawn else None})  # fmt: skip
+                     "chart": curves.chart(title, drawn, curves.EVALUATIONS) if drawn else None})  # fmt: skip
     return told
 
 

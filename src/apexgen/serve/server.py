@@ -29,14 +29,19 @@ def make_offer(model: Model, teacher_steps: int, guidance: float, batch: int, qu
     )
 
 
+def warm_up(offer: Offer) -> None:
+    """Draw once, unseen: what the first drawing sets up, nobody waits for."""
+    first = next(iter(offer.steps))
+    offer.draw((first, offer.steps[first]), [("", 0)])
+
+
 def serve(offer: Offer, host: str, port: int, console: Console) -> None:
     """Answer requests until asked to stop; then refuse new ones, and answer what has come.
 
     Raises OSError where the port is taken.
     """
     listening = _listen(host, port)
-    first = next(iter(offer.steps))
-    offer.draw((first, offer.steps[first]), [("", 0)])  # what the first drawing sets up, nobody waits for
+    warm_up(offer)
     api = Api(offer)
     config = uvicorn.Config(
         api.app,

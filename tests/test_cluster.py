@@ -1,0 +1,122 @@
+"""The endpoint under Ray Serve, as its page starts it: two replicas, one of them killed, and every picture drawn."""
+
+import base64
+import io
+import os
+import re
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import numpy as np
+import psutil
+import pytest
+from PIL import Image
+
+from apexgen.drawer import open_model
+from runs import finished_run
+from snippets import in_language
+
+pytest.importorskip("ray.serve", exc_type=ImportError)
+ADDRESS = "http://127.0.0.1:8000"  # Ray Serve's own
+
+
+def command(folder):
+    """The page's command, of another folder; batches of two, so that several are under way."""
+    lines = [block.text for block in in_language("") if block.page.name == "serving.md"]
+    [words] = [words for words in map(shlex.split, "".join(lines).splitlines()) if words[1:3] == ["serve", "run"]]
+    variable, program, *rest = words
+    assert variable == "RAY_USAGE_STATS_ENABLED=0" and "replicas=2" in rest
+    said = [f"folder={folder}" if word.startswith("folder=") else word for word in rest]
+    return [str(Path(sys.executable).with_name(program)), *said, "batch=2"]
+
+
+def replicas(process):
+    """The replicas' processes."""
+    return {child for child in psutil.Process(process.pid).children(recursive=True) if "ServeReplica" in child.name()}
+
+
+def wait(ready, seconds=120):
+    end = time.monotonic() + seconds
+    while not ready():
+        assert time.monotonic() < end, "too late"
+        time.sleep(0.1)
+
+
+def healthy():
+    try:
+        return httpx.get(ADDRESS + "/health").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return finished_run(tmp_path_factory.mktemp("served") / "run", "scenes")
+
+
+@pytest.fixture(scope="module")
+def cluster(folder):
+    """`serve run`, with files of its own, which are gone when it is."""
+    with socket.socket() as probe:
+        if probe.connect_ex(("127.0.0.1", 8000)) == 0:
+            pytest.skip("port 8000 is taken")
+    with tempfile.TemporaryDirectory(prefix="ray-") as home:  # not pytest's: a socket's path must be short
+        own = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_TMPDIR": home, "HOME": home}
+        with open(Path(home) / "log", "w") as log:
+            process = subprocess.Popen(command(folder), stdout=log, stderr=log, env=os.environ | own)
+        try:
+            wait(healthy)
+            yield process
+            process.send_signal(signal.SIGINT)
+            assert process.wait(60) == 0
+        finally:
+            for one in [*psutil.Process(process.pid).children(recursive=True)] if process.poll() is None else []:
+                one.kill()
+            process.kill()
+            process.wait()
+
+
+def ask(client, seed):
+    """One picture, asked for again after a 5xx, as OpenAI's clients do: its statuses, and the picture."""
+    statuses = []
+    while not statuses or (statuses[-1] >= 500 and len(statuses) < 3):
+        time.sleep(0.5 * len(statuses))
+        body = {"prompt": "a red ring", "seed": seed, "steps": 8}
+        answer = client.post("/v1/images/generations", json=body)
+        statuses.append(answer.status_code)
+    return statuses, np.asarray(Image.open(io.BytesIO(base64.b64decode(answer.json()["data"][0]["b64_json"]))), int)
+
+
+def test_one_replica_killed_every_picture_is_drawn_and_another_takes_its_place(cluster, folder):
+    count = 48
+    wait(lambda: len(replicas(cluster)) == 2)
+    before = replicas(cluster)
+    limits = httpx.Limits(max_connections=count)
+    with httpx.Client(base_url=ADDRESS, timeout=120, limits=limits) as client, ThreadPoolExecutor(count) as pool:
+        answers = [pool.submit(ask, client, seed) for seed in range(count)]
+        wait(lambda: sum(answer.done() for answer in answers) >= count // 8)
+        victim = before.copy().pop()
+        victim.kill()
+        statuses, pictures = zip(*(answer.result() for answer in answers), strict=True)
+    assert {said[-1] for said in statuses} == {200}
+    failed = [status for said in statuses for status in said[:-1]]
+    assert failed and set(failed) == {500} and len(failed) <= 4, failed  # what the killed one had: two batches
+    drawn = open_model(folder).student(8).draw(["a red ring"] * count, range(count))
+    assert np.abs(np.stack(pictures) - 255 * drawn).max() <= 1
+    wait(lambda: len(replicas(cluster)) == 2 and healthy())
+    assert victim not in replicas(cluster)
+
+
+def test_a_setting_that_is_none_is_refused():
+    from apexgen.serve.cluster import Cluster
+
+    with pytest.raises(ValueError, match=re.escape("replicsa")):
+        Cluster.model_validate({"folder": "scenes", "replicsa": "2"})
