@@ -3,9 +3,10 @@
     python benchmarks/step.py            # the embedded model, LoRA; a few minutes on two calm cores
 
 An APEX step beside flow matching's, twin_flow's (the released recipe's forwards) and DMD's with its second network;
-one-step sampling beside the bare network call; a step compiled and not. Every round takes one of each, every other round
-in the opposite order, so that what else the machine does falls on all; a ratio is of the same round. Told are the median
-of the rounds and the interval that holds it with 95 % (of order statistics: what the ratios' law is does not matter).
+one-step sampling beside the bare network call; a step compiled and not. Every round takes one of each, every other
+round in the opposite order, so that what else the machine does falls on all; a ratio is of the same round. Told are
+the median of the rounds and the interval that holds it with 95 % (of order statistics: what the ratios' law is does
+not matter).
 """
 
 import json

@@ -242,7 +242,7 @@ def test_an_axis_shows_round_numbers_where_they_lie(axis, ticks):
     assert [text for _, text in axis.ticks()] == ticks
     for share, text in axis.ticks():
         value = float(text.replace(",", ""))
-        low, high = (np.log([axis.low, axis.high]) if axis.log else (axis.low, axis.high))
+        low, high = np.log([axis.low, axis.high]) if axis.log else (axis.low, axis.high)
         assert share == pytest.approx(((np.log(value) if axis.log else value) - low) / (high - low))
 
 
