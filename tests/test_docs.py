@@ -75,8 +75,8 @@ def options():
 def check_pip(words):
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     assert words[:2] == ["pip", "install"]
-    for extra in re.findall(r"apexgen\[(.*?)\]", " ".join(words)):
-        assert extra in extras
+    for names in re.findall(r"apexgen\[(.*?)\]", " ".join(words)):
+        assert set(names.split(",")) <= set(extras)
 
 
 @by_place(in_language(*SHELL))
