@@ -13,7 +13,7 @@ from playwright.sync_api import sync_playwright
 
 IMAGES = Path(__file__).parent.parent / "docs/images"
 SHOTS = {"app.png": (1280, 900, "light"), "app-mobile.png": (390, 844, "dark")}  # width, height, scheme
-PROMPTS = ("three green rings", "a white cross and a purple square", "a photo of a red circle")
+PROMPTS = ("three rings", "a white cross and a purple square", "a photo of a red circle")
 
 
 def take(run: str, folder: Path = IMAGES) -> None:
