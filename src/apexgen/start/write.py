@@ -57,7 +57,7 @@ batch = {choice.batch}                          # the most that fits
 accumulate = {accumulate}                     # batches a step: {
         choice.batch * accumulate
     } samples, whatever fits at once
-learning_rate = {"1.5e-3" if scenes else "1e-4  "}             # {
+learning_rate = {"3e-3  " if scenes else "1e-4  "}             # {
         "of a network this small" if scenes else "usual for a LoRA; halve it where the loss jumps"
     }
 ema = 0.98                         # the average that is sampled and exported looks back some 50 steps
