@@ -162,6 +162,24 @@ def test_a_contest_on_scenes_trains_real_pipelines_and_goes_on_where_it_was(tmp_
         assert again[name]["nfe"] == report[name]["nfe"]
 
 
+def test_a_contestant_may_have_a_budget_of_its_own(tmp_path):
+    file = tmp_path / "steps.toml"
+    file.write_text(
+        'world = "ring"\nbudget = 60\n[contestants.usual]\nname = "lcm"\n[contestants.long]\nname = "lcm"\nbudget = 120'
+    )
+    wanted = load_terms(file, [], {"seeds": 1, "teacher_steps": 2})
+    report = compare(wanted, tmp_path / "contest", Console(quiet=True))
+    assert report["long"]["steps"] == 2 * report["usual"]["steps"] == 24
+
+
+@pytest.mark.parametrize("budget", ["0", "-1", '"much"', "true", "inf", "nan"])
+def test_a_budget_that_is_none_costs_one_line(tmp_path, budget):
+    file = tmp_path / "steps.toml"
+    file.write_text(f'world = "ring"\nbudget = 60\n[contestants.lcm]\nbudget = {budget}')
+    with pytest.raises(ValueError, match=r"contestants.lcm: budget = .*: write budget = 60$"):
+        load_terms(file, [], {}).budgets()
+
+
 def test_a_stopped_contest_keeps_those_who_were_through(tmp_path):
     class Stopping(Console):
         def print(self, *objects, **options):

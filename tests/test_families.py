@@ -2,11 +2,13 @@
 
 import re
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler
+from diffusers import AutoencoderTiny, FlowMatchEulerDiscreteScheduler
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
@@ -303,6 +305,37 @@ def test_stable_diffusion_3_without_its_t5_reads_with_clip(folders, tmp_path):
     torch.testing.assert_close(ours, stock, atol=1e-5, rtol=1e-5)
     with pytest.warns(UserWarning, match="cut to 24 tokens"):
         net.encode_text([LONG])
+
+
+def test_a_tiny_autoencoder_in_place_of_the_familys_own_is_used_as_the_stock_pipeline_uses_it(folders, tmp_path):
+    pipeline = open_pipeline(folders["flux"])
+    tiny = AutoencoderTiny(
+        encoder_block_out_channels=(8,) * 4, decoder_block_out_channels=(8,) * 4, latent_channels=4,
+        scaling_factor=1.3, shift_factor=0.2,
+    )  # fmt: skip
+    pipeline.register_modules(vae=tiny)
+    pipeline.save_pretrained(tmp_path)
+    net = opened(tmp_path)
+    net.pipeline.scheduler = FlowMatchEulerDiscreteScheduler(**net.scheduler_config)
+    pictures = torch.rand(2, 3, SIZE, SIZE) * 2 - 1
+    with torch.no_grad():
+        plain = tiny.decode(tiny.encode(pictures).latents).sample
+        torch.testing.assert_close(net.decode(net.encode_image(pictures)), plain, atol=1e-5, rtol=1e-4)
+    noise = draw_noise([0], net.latent_shape())
+    ours = make_pictures(net, net, net.encode_text([SHORT]), noise, 1)
+    arguments = net.pipeline_arguments(1, 1.0)
+    stock = net.pipeline(prompt=[SHORT], latents=net.pack(noise), output_type="np", **arguments).images
+    np.testing.assert_allclose(ours, stock, atol=1e-4)
+
+
+def test_a_norm_in_half_precision_says_nothing_that_no_user_can_act_on():
+    code = (
+        "import torch, apexgen.backbones.quiet as quiet; {}"
+        "torch.nn.functional.rms_norm(torch.ones(2, 4, dtype=torch.bfloat16), (4,), torch.ones(4))"
+    )
+    for said, first in ((True, ""), (False, "quiet.silence_libraries(); ")):
+        ended = subprocess.run([sys.executable, "-c", code.format(first)], capture_output=True, text=True, check=True)
+        assert ("Mismatch dtype" in ended.stderr) == said
 
 
 def test_stable_diffusion_3_has_places_up_to_a_size(folders):

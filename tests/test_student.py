@@ -57,6 +57,25 @@ def test_the_gradient_survives_a_turn_as_teacher(student):
         assert (plain is None and interrupted is None) or torch.equal(plain, interrupted)
 
 
+def test_a_lora_reads_what_autocast_gives_it_and_no_cast_in_between_would_matter():
+    student = Student(backbone(), "lora", rank=4)
+    perturb(student)
+    student.backbone.precision = torch.bfloat16
+    (x, t, c), read = inputs(student.backbone), []
+    modules = dict(student.backbone.network.named_modules())
+    for name, module in modules.items():
+        if name.endswith("lora_A.student"):
+            module.register_forward_pre_hook(lambda module, given: read.append(given[0].dtype))
+    with torch.no_grad():
+        plain = student.backbone(x, t, t, c)
+        assert torch.bfloat16 in read  # where a norm is before it, it is given float32
+        for module in modules.values():
+            if hasattr(module, "cast_input_dtype_enabled"):
+                module.cast_input_dtype_enabled = True
+        read.clear()
+        assert torch.equal(student.backbone(x, t, t, c), plain) and set(read) == {torch.float32}
+
+
 def test_the_average_follows_its_formula():
     student = Student(backbone(), "lora", rank=2)
     name = next(iter(student.weights))

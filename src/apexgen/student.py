@@ -103,6 +103,9 @@ class Student:
         for name, weight in network.named_parameters():
             if f".{ADAPTER}." in name:
                 weight.data = weight.data.float()  # whatever the base is held in
+        for module in network.modules():
+            if hasattr(module, "cast_input_dtype_enabled"):  # peft's cast to float32, which autocast would undo
+                module.cast_input_dtype_enabled = False
         if self.backbone.adapters:
             network.set_adapters([*self.backbone.adapters, ADAPTER])  # which would train them all
             for name, weight in network.named_parameters():

@@ -237,14 +237,18 @@ class Backbone(ABC):
     @torch.no_grad()
     def encode_image(self, pictures: Tensor) -> Tensor:
         """Pictures (B, 3, H, W) in [-1, 1] to latents (B, C, h, w), with the family's scale and shift."""
-        vae = self.pipeline.vae
-        return (vae.encode(pictures).latent_dist.mode() - vae.config.shift_factor) * vae.config.scaling_factor
+        encoded, config = self.pipeline.vae.encode(pictures), self.pipeline.vae.config
+        if hasattr(encoded, "latent_dist"):
+            latents = encoded.latent_dist.mode()
+        else:
+            latents = encoded.latent if hasattr(encoded, "latent") else encoded.latents  # DC-AE | tiny autoencoder
+        return (latents - (config.get("shift_factor") or 0)) * config.scaling_factor
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
         """Latents (B, C, h, w) to pictures (B, 3, H, W) in [-1, 1]."""
         vae = self.pipeline.vae
-        return vae.decode(latents / vae.config.scaling_factor + vae.config.shift_factor).sample
+        return vae.decode(latents / vae.config.scaling_factor + (vae.config.get("shift_factor") or 0)).sample
 
     def latent_shape(self, height: int | None = None, width: int | None = None) -> tuple[int, int, int]:
         """(C, h, w) of a picture of these pixels, by default of `size`; ValueError for a size the family can't draw."""

@@ -1,6 +1,7 @@
 """The libraries below kept from talking over us."""
 
 import logging
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -13,10 +14,11 @@ TALKERS = (
 )
 
 
-def silence_imports() -> None:
-    """For this process: what libraries say at import, that no user can act on, is left unsaid; errors are not."""
+def silence_libraries() -> None:
+    """For this process: what libraries say that no user can act on is left unsaid; errors are not."""
     for name in TALKERS:
         logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", "Mismatch dtype between input and weight")  # torch, of a norm under autocast
 
 
 @contextmanager

@@ -6,7 +6,6 @@ Linear attention, one text encoder, no pooled condition.
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from apexgen.backbones.base import Backbone, warn_of_cut
@@ -54,16 +53,6 @@ class Sana(Backbone):
             complex_human_instruction=None,
         )
         return Condition(embeds, mask)
-
-    @torch.no_grad()
-    def encode_image(self, pictures: Tensor) -> Tensor:
-        encoded = self.pipeline.vae.encode(pictures)
-        latents = encoded.latent if hasattr(encoded, "latent") else encoded.latents  # DC-AE | tiny autoencoder
-        return latents * self.pipeline.vae.config.scaling_factor
-
-    @torch.no_grad()
-    def decode(self, latents: Tensor) -> Tensor:
-        return self.pipeline.vae.decode(latents / self.pipeline.vae.config.scaling_factor).sample
 
     def pipeline_arguments(self, steps: int, guidance: float) -> dict[str, Any]:
         stock = {"complex_human_instruction": None, "use_resolution_binning": False}

@@ -5,7 +5,7 @@ import warnings
 
 import typer
 
-from apexgen.backbones.quiet import silence_imports
+from apexgen.backbones.quiet import silence_libraries
 from apexgen.cli import data, evaluate, judged, models, report, serve, start, statistics, training  # noqa: F401
 from apexgen.cli.app import MISTAKE, NO, STOPPED, WELL, app, console
 from apexgen.interrupt import Elsewhere, Stopped
@@ -15,7 +15,7 @@ def main() -> None:
     """Run a command; it exits with a code of cli/app.py, and a mistake or a warning is one line on standard error."""
     warnings.formatwarning = lambda message, *_: f"warning: {message}\n"
     console.stderr = False
-    silence_imports()
+    silence_libraries()
     try:
         code = app(prog_name="apexgen", standalone_mode=False) or 0  # the code of typer.Exit; 130 of ctrl-C
     except Stopped as stop:

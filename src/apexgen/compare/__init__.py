@@ -18,13 +18,13 @@ def compare(terms: Terms, folder: Path, console: Console) -> dict[str, Any]:
 
     Raises ValueError, before anything is trained, for a contestant that is described wrongly or a budget too small.
     """
-    contestants = terms.objectives()
+    contestants, budgets = terms.objectives(), terms.budgets()
     world = _open(terms, folder, console)
 
     def keep(so_far: dict[str, Any]) -> None:
         write(folder, so_far, world)
 
-    report = contest(world, contestants, terms.budget, range(1, terms.seeds + 1), console.print, keep)
+    report = contest(world, contestants, budgets, range(1, terms.seeds + 1), console.print, keep)
     console.print(table(report, world))
     console.print(f"report: {folder / 'compare.html'}")
     return report

@@ -1,4 +1,4 @@
-"""Objectives on equal terms: one teacher, one order of data, one budget of network evaluations, several seeds."""
+"""Objectives on equal terms: one teacher, one order of data, a budget of network evaluations, several seeds."""
 
 import statistics
 import time
@@ -60,7 +60,7 @@ def plan(world: World, objective: Objective, budget: float) -> tuple[int, Cost]:
 def contest(
     world: World,
     contestants: Mapping[str, Objective],
-    budget: float,
+    budgets: Mapping[str, float],
     seeds: Sequence[int],
     told: Callable[[str], None],
     keep: Callable[[dict[str, Any]], None],
@@ -74,7 +74,7 @@ def contest(
     those of a step of flow matching; training: the deciding measure in one step, on the way.
     ValueError, before anything is trained, for a budget too small.
     """
-    plans = {name: plan(world, objective, budget) for name, objective in contestants.items()}
+    plans = {name: plan(world, objective, budgets[name]) for name, objective in contestants.items()}
     least = world.cost(FlowMatching()).held_bytes
     told("the teacher")
     at_rest = {str(steps): _spread([world.judge(world.teacher, steps, False)]) for steps in world.teacher_evaluations}

@@ -1,5 +1,6 @@
 """A contest's file: the world, the budget, and who takes part."""
 
+import math
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -25,7 +26,8 @@ class Terms(Table):
     records: int = Field(24_000, ge=1)  # training captions with a picture each, in scenes
     per_task: int = Field(20, ge=1)  # held-out captions of each task, in scenes
     train: dict[str, Any] = Field(default_factory=dict)  # batch, learning_rate ... of every run, in scenes
-    contestants: dict[str, dict[str, Any]] = Field(min_length=1)  # an objective's table; its name, where it has none
+    # An objective's table; its name, where that has none; and a budget of its own, where length is what is compared.
+    contestants: dict[str, dict[str, Any]] = Field(min_length=1)
 
     @model_validator(mode="after")
     def _nothing_without_effect(self) -> "Terms":
@@ -40,11 +42,20 @@ class Terms(Table):
         ready = {}
         for name, table in self.contestants.items():
             fields = {"name": name} | table
+            fields.pop("budget", None)
             try:
                 ready[name] = build_objective(str(fields.pop("name")), fields)
             except ValueError as error:
                 raise ValueError(f"contestants.{name}: {error}") from None
         return ready
+
+    def budgets(self) -> dict[str, float]:
+        """The evaluations each contestant has. ValueError, one line, for one that is no positive number."""
+        budgets = {name: table.get("budget", self.budget) for name, table in self.contestants.items()}
+        for name, budget in budgets.items():
+            if isinstance(budget, bool) or not isinstance(budget, int | float) or not 0 < budget < math.inf:
+                raise ValueError(f"contestants.{name}: budget = {budget!r}: write budget = {self.budget:.0f}")
+        return budgets
 
 
 def load_terms(file: Path | None, names: Sequence[str], changed: dict[str, Any]) -> Terms:

@@ -36,12 +36,12 @@ def endpoint(cluster: Cluster) -> Any:
     from ray import serve
 
     def build() -> "FastAPI":
-        from apexgen.backbones.quiet import silence_imports
+        from apexgen.backbones.quiet import silence_libraries
         from apexgen.drawer import open_model
         from apexgen.serve.api import Api
         from apexgen.serve.server import make_offer, warm_up
 
-        silence_imports()
+        silence_libraries()
         model = open_model(cluster.folder, cluster.lora)
         offer = make_offer(
             model, cluster.teacher_steps, cluster.guidance, cluster.batch, cluster.queue, cluster.timeout
