@@ -26,8 +26,16 @@ CONFIG = Path(__file__).with_name("demo.toml")
 
 
 def run_demo(folder: Path, overrides: Sequence[str], ablate: bool, per_task: int, console: Console) -> dict[str, Any]:
-    """Run the demo in a folder and return its report; the same call goes on from where it was stopped."""
+    """Run the demo in a folder and return its report; the same call goes on from where it was stopped.
+
+    Raises ValueError, before anything is written, for settings that it could not prove or export in the end.
+    """
     run = load_run(CONFIG, [f"folder={folder}", *overrides])
+    if run.model.weights != "float32":
+        raise ValueError(
+            f'the demo judges in float32, not on weights in "{run.model.weights}"; remove model.weights, '
+            "or write apexgen train RUN.toml, and then apexgen export"
+        )
     refuse_second_time(open_objective(run).needs_second_time)
     trainer, seconds = distill(run, console)
     mixed = distill(ablation(run), console)[0] if ablate else None
