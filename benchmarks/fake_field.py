@@ -16,7 +16,7 @@ from torch import Generator, Tensor
 
 from apexgen import flow
 from apexgen.backbones.base import fast_attention
-from apexgen.backbones.quiet import silence_imports
+from apexgen.backbones.quiet import silence_libraries
 from apexgen.condition import Condition
 from apexgen.distill import open_trained, read_run
 from apexgen.encode import encode
@@ -134,7 +134,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=2_000)
     parser.add_argument("--checkpoint", default="latest")
     arguments = parser.parse_args()
-    silence_imports()
+    silence_libraries()
     generated = Generated(arguments.folder, arguments.checkpoint)
     cosine, ratio = gradients(generated)
     print(f"gradients of kl and anchor: cosine {cosine:.2f}, size {ratio:.2f} to 1", flush=True)
