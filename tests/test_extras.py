@@ -25,7 +25,7 @@ NEEDED = [  # the package, its extra, the command, what is said before the advic
         ["synthesize", "scenes", "--prompts", "prompts.txt", "--out", "new"],
         "tars need webdataset",
     ),
-    ("torchao", "memory", ["demo", "--folder", "new", "model.weights=8bit"], "needs torchao"),
+    ("torchao", "memory", ["train", "run.toml", "model.weights=8bit"], "needs torchao"),
 ]
 
 
@@ -46,6 +46,7 @@ def test_a_missing_extra_is_one_line_and_nothing_is_left(
     hide, monkeypatch, capsys, tmp_path, package, extra, words, said
 ):
     (tmp_path / "prompts.txt").write_text("a red ring\n")
+    (tmp_path / "run.toml").write_text('folder = "new"\n')
     for name in ("table.parquet", "shard.tar"):
         (tmp_path / name).touch()
     before = sorted(tmp_path.rglob("*"))
