@@ -12,7 +12,6 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -77,8 +76,7 @@ def cluster(folder):
             wait(healthy)
             yield process
             process.send_signal(signal.SIGINT)
-            with suppress(subprocess.TimeoutExpired):  # how long Ray takes to stop is Ray's own
-                process.wait(20)
+            assert process.wait(60) == 0
         finally:
             for one in [*psutil.Process(process.pid).children(recursive=True)] if process.poll() is None else []:
                 one.kill()
