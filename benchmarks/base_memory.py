@@ -5,6 +5,7 @@ LoRA: the family's own targets at rank 32, with its gradient, two moments and av
 text encoders and autoencoder; those `apexgen train run.toml --dry-run` measures on the model itself.
 """
 
+import argparse
 from typing import Any
 
 import diffusers
@@ -56,6 +57,7 @@ def row(name: str) -> str:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     assert {pipeline for pipeline, _, _ in SHAPES.values()} == set(BACKBONES)
     print("| model | weights | float32 | bfloat16 | 8bit | 4bit | adapted | LoRA | its memory |")
     print("|---|---|---|---|---|---|---|---|---|")

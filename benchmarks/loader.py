@@ -1,11 +1,11 @@
 """Records that sources give in a second, decoded, against what a training step of the embedded model takes.
 
-python benchmarks/loader.py [RECORDS]
+python benchmarks/loader.py [--records 1200]
 """
 
+import argparse
 import io
 import json
-import sys
 import tarfile
 import tempfile
 import time
@@ -69,7 +69,10 @@ def trained_a_second() -> float:
     return STEPS * trainer.samples / (time.perf_counter() - began)
 
 
-def main(records: int) -> None:
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--records", type=int, default=1200)
+    records = parser.parse_args().records
     taken = trained_a_second()
     print(f"training: {taken:,.0f} records a second")
     with tempfile.TemporaryDirectory() as folder:
@@ -79,4 +82,4 @@ def main(records: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 1200)
+    main()

@@ -9,6 +9,7 @@ the median of the rounds and the interval that holds it with 95 % (of order stat
 not matter).
 """
 
+import argparse
 import json
 import time
 from collections.abc import Callable
@@ -82,6 +83,7 @@ def sampling_calls(trainer: Trainer) -> dict[str, Callable[[], Any]]:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     trainers = {name: open_trainer(*settings) for name, settings in OBJECTIVES.items()}
     took = seconds({name: trainer.advance for name, trainer in trainers.items()}, ROUNDS)
     bytes_held = {name: held(trainer) for name, trainer in trainers.items()}
