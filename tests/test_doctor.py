@@ -127,7 +127,21 @@ def test_what_is_left_out_is_named(tmp_path, bases):
     wrong = said(diagnosis, "wrong")
     assert not diagnosis.loads
     assert f"transformer.{first}: without another factor that fits" in wrong
-    assert "transformer.img_in.dora_scale: no LoRA known here" in wrong and "mlp_fc1.lora_up.weight: of a text" in wrong
+    assert "transformer.img_in.dora_scale: no LoRA known here" in wrong
+    assert said(diagnosis, "text").endswith("mlp_fc1.lora_up.weight: of a text encoder, not examined")
+
+
+def test_the_transformers_part_is_examined_alone(tmp_path, bases):
+    """The text encoder's is what the loader would put in an encoder that an empty pipeline lacks."""
+    folder, shapes = bases["flux"]
+    fused = {f"double_blocks.{block}.img_attn.qkv": (96, 32) for block in range(2)}
+    layer, square, spelling = "text_model.encoder.layers.0.", (16, 16), ("lora_down", "lora_up", ALPHA)
+    kohya = weights(fused, "lora_unet_", *spelling) | weights({f"{layer}mlp.fc1": square}, "lora_te1_", *spelling)
+    text = weights({f"{layer}self_attn.q_proj": square}, "text_encoder.", "lora_A", "lora_B", None)
+    for tensors in (kohya, weights(shapes, *TRAINERS["diffusers"]) | text):
+        diagnosis = examine(written(tmp_path, tensors), folder)
+        assert said(diagnosis, "diffusers").startswith("yes") and said(diagnosis, "ComfyUI").startswith("yes")
+        assert "of a text encoder, not examined" in said(diagnosis, "text") and not said(diagnosis, "wrong")
 
 
 def test_a_file_of_several_types_loads_and_they_are_named(tmp_path, bases):

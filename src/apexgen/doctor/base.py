@@ -16,6 +16,7 @@ from torch import nn
 
 from apexgen.backbones.diffusion import BACKBONES, read_index
 from apexgen.backbones.header import Header
+from apexgen.doctor.names import TEXT
 from apexgen.export.native import native_places
 
 ADAPTER = "examined"
@@ -74,12 +75,14 @@ def try_loading(pipeline: Any, file: Path, header: Header) -> dict[str, float]:
     """The modules on which the pipeline's own loader lets a file take effect, and the scale of each.
 
     The loader is given ones in place of the factors, so that a product's entry over its rank is the scale that it
-    applies, be it baked in or kept beside. ValueError with the loader's reason when it refuses the file.
+    applies, be it baked in or kept beside. A text encoder's part is left out where the loader would put it in one.
+    ValueError with the loader's reason when it refuses the file.
     """
     from peft.tuners.tuners_utils import BaseTunerLayer
 
+    left_out = TEXT if hasattr(pipeline, "load_lora_into_text_encoder") else ()
     with tempfile.TemporaryDirectory() as folder, _silence():
-        save_file(_ones(file, header), Path(folder) / file.name, metadata=header.metadata or None)
+        save_file(_ones(file, header, left_out), Path(folder) / file.name, metadata=header.metadata or None)
         try:
             pipeline.load_lora_weights(folder, weight_name=file.name, adapter_name=ADAPTER)
         except Exception as error:  # a converter meets a stranger's file: anything may come
@@ -102,11 +105,13 @@ def _scale(module: Any) -> float | None:
     return float(module.scaling[ADAPTER] * product / len(down))
 
 
-def _ones(file: Path, header: Header) -> dict[str, torch.Tensor]:
-    """Stand-ins for a file's tensors: scalars, which are alphas, are its own."""
+def _ones(file: Path, header: Header, left_out: tuple[str, ...]) -> dict[str, torch.Tensor]:
+    """Stand-ins for a file's tensors but those whose names begin so: scalars, which are alphas, are its own."""
     tensors = {}
     with safe_open(file, framework="pt") as saved:
         for name, entry in header.tensors.items():
+            if name.startswith(left_out):
+                continue
             small = len(entry.shape) < 2
             tensors[name] = saved.get_tensor(name) if small else torch.ones(entry.shape)
     return tensors

@@ -72,6 +72,7 @@ def examine(file: Path, folder: Path) -> Diagnosis:
         f"diffusers  {diffusers_line}",
         f"ComfyUI    {comfyui_line}",
         *_mixture(header),
+        *_text(names),
         *(f"wrong      {fault}" for fault in _faults(case)),
     ]
     return Diagnosis(lines, in_diffusers or in_comfyui)
@@ -165,7 +166,6 @@ def _faults(case: Case) -> list[str]:
         "of another size than the base's": [f"{pair.key} ({pair.rows} x {pair.columns})" for pair in wrong_size],
         "without another factor that fits": names.half,
         "no LoRA known here, left out": names.strange,
-        "of a text encoder, not examined": names.text,
     }
     return [f"{_listed(keys)}: {what}" for what, keys in found.items() if keys]
 
@@ -180,6 +180,11 @@ def _mixture(header: Header) -> list[str]:
         return []
     listed = _listed(f"{kind} ({name})" for kind, name in kinds.items())
     return [f"mixes      {listed}; each is cast to the base's type"]
+
+
+def _text(names: Names) -> list[str]:
+    """A line where the file is of a text encoder too: the base is opened without one."""
+    return [f"text       {_listed(names.text)}: of a text encoder, not examined"] if names.text else []
 
 
 def _listed(names: Iterable[str]) -> str:
