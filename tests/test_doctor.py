@@ -116,6 +116,45 @@ def test_an_alpha_in_the_metadata_alone_is_lost_in_comfyui(tmp_path, bases):
     assert "at scale 1 in place of 2" in said(diagnosis, "ComfyUI") and said(diagnosis, "ComfyUI").startswith("no")
 
 
+def test_alphas_of_some_modules_and_ranks_under_a_root_count(tmp_path, bases):
+    """Compared with what peft, given the same metadata by the stock loader, applies."""
+    folder, shapes = bases["qwen"]
+    told = {"transformer.r": RANK, "transformer.target_modules": sorted(shapes), "transformer.lora_alpha": 4}
+    tensors = weights(shapes, *TRAINERS["diffusers"])
+    for more, scales in (
+        ({"transformer.alpha_pattern": {"0.attn.to_q": 8}}, "1, 2"),
+        ({"transformer.use_rslora": True}, "2"),
+        ({"transformer.alpha_pattern": {r"transformer_blocks\.1\..*": 1}, "transformer.use_rslora": True}, "0.5, 2"),
+    ):
+        diagnosis = examine(written(tmp_path, tensors, {"lora_adapter_metadata": json.dumps(told | more)}), folder)
+        assert said(diagnosis, "rank") == f"4; scale {scales}"
+        assert said(diagnosis, "diffusers").startswith("yes")
+        assert said(diagnosis, "ComfyUI").startswith("no") and "it reads no metadata" in said(diagnosis, "ComfyUI")
+
+
+def test_pefts_own_configuration_is_read_beside_its_file(tmp_path, bases):
+    folder, shapes = bases["sd3"]
+    file = written(tmp_path, weights(shapes, *TRAINERS["PEFT"])).rename(tmp_path / "adapter_model.safetensors")
+    config, first = tmp_path / "adapter_config.json", sorted(shapes)[0]
+    told = {"peft_type": "LORA", "r": RANK, "lora_alpha": 4, "alpha_pattern": {}, "use_rslora": False}
+    config.write_text(json.dumps(told))
+    assert said(examine(file, folder), "ComfyUI").startswith("yes")
+    for more, scales in (
+        ({"lora_alpha": 8}, "2"),
+        ({"use_rslora": True}, "2"),
+        ({"alpha_pattern": {first: 8}}, "1, 2"),
+    ):
+        config.write_text(json.dumps(told | more))
+        diagnosis = examine(file, folder)
+        assert not diagnosis.loads and said(diagnosis, "rank") == f"4; scale {scales}"
+        assert said(diagnosis, "ComfyUI").endswith("at scale 1 in place of 2: it reads no adapter_config.json")
+    other = written(tmp_path, weights(shapes, *TRAINERS["diffusers"]))
+    assert said(examine(other, folder), "ComfyUI").startswith("yes"), "not of the file that the configuration is of"
+    config.write_text("[]")
+    with pytest.raises(ValueError, match=r"adapter_config\.json can't be read; mend it or move it away"):
+        examine(file, folder)
+
+
 def test_what_is_left_out_is_named(tmp_path, bases):
     folder, shapes = bases["qwen"]
     tensors = weights(shapes, *TRAINERS["diffusers"])

@@ -1,6 +1,5 @@
 """What a LoRA file, whoever trained it, does to a base model: what it covers, how strongly, and where it loads."""
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from math import isclose
@@ -13,6 +12,7 @@ from safetensors.torch import safe_open
 from apexgen.backbones.header import Header, read_header, refuse_quantised
 from apexgen.doctor.base import Base, describe, open_empty, try_loading
 from apexgen.doctor.names import Names, Pair, bare, sort_out
+from apexgen.doctor.scale import BESIDE, read_told
 from apexgen.export.comfyui import SUPPORTED, accepted_keys
 
 LISTED = 3  # names given of a list
@@ -42,6 +42,7 @@ class Case:
     fits: set[str]  # keys of those whose size fits too
     alphas: dict[str, float]
     asked: dict[str, float]  # the scale of each pair: alpha / rank
+    source: str  # what beside its tensors tells of alpha
 
     @property
     def is_whole(self) -> bool:
@@ -95,18 +96,14 @@ def _take_up(file: Path, header: Header, names: Names, base: Base) -> Case:
     fits = {pair.key for pair in names.pairs if _fits(pair, [base.shapes[name] for name in matched[pair.key]])}
     with safe_open(file, framework="pt") as saved:
         alphas = {pair.key: float(saved.get_tensor(pair.alpha)) for pair in names.pairs if pair.alpha}
-    told = _told_alpha(file, header)
-    asked = {pair.key: alphas.get(pair.key, told or pair.rank) / pair.rank for pair in names.pairs}
-    return Case(names, base, matched, fits, alphas, asked)
-
-
-def _told_alpha(file: Path, header: Header) -> float | None:
-    """The alpha of a file's PEFT metadata, which counts where there is no tensor of one."""
-    try:
-        told = json.loads(header.metadata.get("lora_adapter_metadata", "{}")).get("transformer.lora_alpha")
-        return None if told is None else float(told)
-    except (ValueError, TypeError, AttributeError):
-        raise ValueError(f"{file}: its lora_adapter_metadata can't be read; take it out of the file") from None
+    told = read_told(file, header, names.trainer == "PEFT")
+    asked = {
+        pair.key: alphas[pair.key] / pair.rank
+        if pair.key in alphas
+        else told.scale((matched[pair.key] or [bare(pair.key)])[0], pair.rank)
+        for pair in names.pairs
+    }
+    return Case(names, base, matched, fits, alphas, asked, told.source)
 
 
 def _fits(pair: Pair, shapes: list[tuple[int, int]]) -> bool:
@@ -125,7 +122,8 @@ def _in_diffusers(case: Case, pipeline: Any, file: Path, header: Header) -> tupl
         name for name in wanted.keys() & scales.keys() if not isclose(scales[name], wanted[name], rel_tol=1e-3)
     )
     said = f"{len(scales)} modules take effect"
-    return _verdict(case, said, missed, [(name, scales[name], wanted[name]) for name in unlike])
+    why = f"it reads no {BESIDE}" if case.source == BESIDE else ""
+    return _verdict(case, said, missed, [(name, scales[name], wanted[name]) for name in unlike], why)
 
 
 def _in_comfyui(case: Case) -> tuple[bool, str]:
@@ -139,7 +137,8 @@ def _in_comfyui(case: Case) -> tuple[bool, str]:
     scales = {pair.key: case.alphas.get(pair.key, pair.rank) / pair.rank for pair in case.names.pairs}
     unlike = [key for key in scales if not isclose(scales[key], case.asked[key], rel_tol=1e-3)]
     said = f"{len(case.names.pairs) - len(missed)} keys load"
-    return _verdict(case, said, missed, [(key, scales[key], case.asked[key]) for key in unlike], "it reads no metadata")
+    why = f"it reads no {BESIDE if case.source == BESIDE else 'metadata'}"
+    return _verdict(case, said, missed, [(key, scales[key], case.asked[key]) for key in unlike], why)
 
 
 def _verdict(
