@@ -30,10 +30,10 @@ def runs(folders, tmp_path_factory):
     """A finished run of every family, made when it is first asked for."""
     root, made = tmp_path_factory.mktemp("runs"), {}
 
-    def run(family):
-        if family not in made:
-            made[family] = finished_run(root / family, folders[family])
-        return made[family]
+    def run(family, *settings):
+        if (family, *settings) not in made:
+            made[family, *settings] = finished_run(root / str(len(made)), folders[family], *settings)
+        return made[family, *settings]
 
     return run
 
@@ -43,10 +43,10 @@ def exports(runs, tmp_path_factory):
     """A family's run exported one way, once for all who read it."""
     root, made = tmp_path_factory.mktemp("exports"), {}
 
-    def export(family, to):
-        if (family, to) not in made:
-            made[family, to] = export_run(runs(family), to, root / f"{family}-{to}")
-        return made[family, to]
+    def export(family, to, *settings):
+        if (family, to, *settings) not in made:
+            made[family, to, *settings] = export_run(runs(family, *settings), to, root / str(len(made)))
+        return made[family, to, *settings]
 
     return export
 
@@ -154,6 +154,15 @@ def from_native(family, weights):
     return places[converter](Zeros(weights))
 
 
+SWAPPED = {  # of which ComfyUI's map swaps the halves: scale comes first in diffusers, shift in the original releases
+    "FluxPipeline": ("transformer.norm_out.linear",),
+    "StableDiffusion3Pipeline": (
+        "transformer.norm_out.linear",
+        "transformer.transformer_blocks.1.norm1_context.linear",
+    ),
+}
+
+
 def patched(file, pipeline, shapes):
     """What ComfyUI adds to each linear weight of the original release: B A, at the rows its key map gives."""
     saved, places = load_file(file), native_places(pipeline, list(shapes))
@@ -171,25 +180,28 @@ def patched(file, pipeline, shapes):
             whole = len(modules) == len(parts[native])
             begin = 0 if whole else sum(shapes[parts[native][before]][0] for before in range(part))
             patch = saved[f"{key}.lora_B.weight"] @ saved[f"{key}.lora_A.weight"]
+            if key in SWAPPED.get(pipeline, ()):
+                patch = torch.cat(patch.chunk(2)[::-1])
             weights[native][begin : begin + len(patch)] += patch
             used |= {f"{key}.lora_A.weight", f"{key}.lora_B.weight"}
     assert used == saved.keys()  # else "lora key not loaded"
     return weights
 
 
+@pytest.mark.parametrize("settings", [(), ("model.targets=all-linear",)], ids=["own", "all"])
 @pytest.mark.parametrize("family", IN_COMFYUI)
-def test_comfyui_adds_our_deltas_to_the_original_weights(runs, exports, family):
-    exported = exports(family, "comfyui")
-    student = student_of(runs(family))
+def test_comfyui_adds_our_deltas_to_the_original_weights(runs, exports, folders, family, settings):
+    exported = exports(family, "comfyui", *settings)
+    student = student_of(runs(family, *settings))
     with student.averaged():
         merged = merged_weights(student)
-    base = open_pipeline(base_folder(read_run(runs(family))[0])).transformer
+    base = open_pipeline(folders[family]).transformer
     linear = {name for name, module in base.named_modules() if isinstance(module, torch.nn.Linear)}
     ours = {name: merged[f"{name}.weight"] - base.get_submodule(name).weight.detach() for name in linear}
     shapes = {name: tuple(delta.shape) for name, delta in ours.items()}
     pipeline = type(student.backbone.pipeline).__name__
     weights = patched(exported.folder / LORA_FILE, pipeline, shapes)
-    diagnosis = examine(exported.folder / LORA_FILE, base_folder(read_run(runs(family))[0]))
+    diagnosis = examine(exported.folder / LORA_FILE, folders[family])
     assert diagnosis.lines[4].startswith("ComfyUI    yes") and not diagnosis.lines[5:]
     for module, (native, begin, rows) in NATIVE_MODULES.get(family, {}).items():
         delta = ours[module]

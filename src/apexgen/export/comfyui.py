@@ -1,8 +1,9 @@
 """A LoRA file under the keys that ComfyUI reads, and a workflow that samples it.
 
 ComfyUI runs models under the names of their original release. For FLUX.1, Stable Diffusion 3, Qwen-Image and Z-Image it
-maps diffusers' names to them itself, so the file is the one for diffusers; for Lumina-Image 2.0 it does not, so the
-names are converted and the parts of a fused weight joined. Read in comfy/lora.py of https://github.com/Comfy-Org/ComfyUI.
+maps diffusers' names to them itself and swaps the halves that stand in another order, so the file is the one for
+diffusers; for Lumina-Image 2.0 it does not, so the names are converted and the parts of a fused weight joined. Read in
+comfy/lora.py and comfy/utils.py of https://github.com/Comfy-Org/ComfyUI.
 """
 
 import json
