@@ -9,8 +9,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from apexgen import checkpoint
+from apexgen.distill import open_trained, read_run
+from apexgen.export.comfyui import write_comfyui
 from apexgen.export.diffusers import LORA_FILE, open_exported
-from apexgen.export.run import export_run
+from apexgen.export.run import check_export, export_run, take_export_proof
+from apexgen.generate import draw_noise
 from runs import finished_run
 
 
@@ -106,8 +109,30 @@ def test_what_no_stock_program_could_run(folders, tmp_path):
 
 def test_pictures_that_differ_are_not_exported(run, monkeypatch):
     monkeypatch.setattr("apexgen.export.run.LIMIT", 0.0)
-    for to in ("diffusers", "merged"):
+    for to in ("diffusers", "merged", "comfyui"):
         refused(run, "the stock pipeline's pictures differ from ours by", to=to)
+
+
+def test_what_comfyui_would_not_load_as_it_should_fails_loudly(folders, tmp_path):
+    """The file is applied to the base by its own keys: what is wrong in it is seen, whoever wrote it."""
+    run = finished_run(tmp_path / "run", folders["lumina2"], "model.precision=float32")
+    student = open_trained(*read_run(run))
+    write_comfyui(student, tmp_path / "written", False)
+    proof = take_export_proof(student, tmp_path / "written", False, ["two rings"], draw_noise([0], (4, 8, 8)))
+    assert check_export(proof, tmp_path / "written", folders["lumina2"])[0] == proof.modules
+    whole = load_file(file := tmp_path / "written" / LORA_FILE)
+    key = "diffusion_model.layers.0.attention.qkv.lora_B.weight"
+    lost = key.replace("attention", "attn")
+    cases = {
+        "the stock pipeline's pictures differ": whole | {key: whole[key].roll(16, 0)},
+        f"of {proof.modules} modules took effect": whole | {key: 0 * whole[key]},
+        "has 63 rows, what it moves 64": whole | {key: whole[key][1:]},
+        f"ComfyUI does not load {lost.partition('.lora')[0]}": whole | {lost: whole[key].clone()},
+    }
+    for message, tensors in cases.items():
+        save_file(tensors, file)
+        with pytest.raises(ValueError, match=message):
+            check_export(proof, tmp_path / "written", folders["lumina2"])
 
 
 def test_every_weight_tuned_is_a_pipeline_and_no_lora(folders, tmp_path):

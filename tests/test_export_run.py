@@ -18,6 +18,7 @@ from apexgen.export.comfyui import accepted_keys
 from apexgen.export.diffusers import LORA_FILE, open_exported
 from apexgen.export.merged import merged_weights
 from apexgen.export.native import native_places
+from apexgen.export.patched import open_patched
 from apexgen.export.run import export_run
 from pipelines import BUILDERS, SIZE
 from runs import finished_run
@@ -209,7 +210,7 @@ def test_comfyui_adds_our_deltas_to_the_original_weights(runs, exports, folders,
         torch.testing.assert_close(weights[native][begin : begin + len(delta)], delta, atol=1e-6, rtol=1e-4)
     found = from_native(family, {f"{name}.weight": weight for name, weight in weights.items()})
     moved = [name for name in linear if ours[name].any()]
-    assert len(moved) == exported.modules
+    assert len(moved) == exported.modules and exported.difference < 1e-4
     for name in linear:
         if f"{name}.weight" in found:
             torch.testing.assert_close(found[f"{name}.weight"], ours[name], atol=1e-6, rtol=1e-4, msg=name)
@@ -239,7 +240,9 @@ def test_on_top_of_a_task_comfyui_loads_both_one_on_the_other(exports, folders, 
     task = exports(family, "diffusers").folder / LORA_FILE
     settings = (f"model.lora={task}", f"model.lora_mode={mode}", "model.targets=attention", "train.seed=5")
     run = finished_run(tmp_path / "run", folders[family], *settings)
-    folder = export_run(run, "comfyui").folder
+    exported = export_run(run, "comfyui")
+    folder = exported.folder
+    assert exported.difference < 1e-4
     graph = json.loads((folder / "workflow.json").read_text())
     chain = [graph[name]["inputs"] for name in ("task", "lora")]
     assert [node["model"] for node in (*chain, graph["grid"]["inputs"])] == [["model", 0], ["task", 0], ["lora", 0]]
@@ -269,12 +272,16 @@ def test_the_student_is_let_go_before_the_export_is_opened(runs, tmp_path, monke
         opened.append(weakref.ref(student.backbone.network))
         return student
 
-    def reopened(*given):
-        alive.append(opened[0]() is not None)
-        return open_exported(*given)
+    def watching(open_again):
+        def reopened(*given):
+            alive.append(opened[-1]() is not None)
+            return open_again(*given)
+
+        return reopened
 
     monkeypatch.setattr(module, "open_trained", watched)
-    monkeypatch.setattr(module, "open_exported", reopened)
-    for to in ("diffusers", "merged"):
+    monkeypatch.setattr(module, "open_exported", watching(open_exported))
+    monkeypatch.setattr(module, "open_patched", watching(open_patched))
+    for to in ("diffusers", "merged", "comfyui"):
         export_run(runs("sd3"), to, tmp_path / to)
-    assert alive == [False, False]
+    assert alive == [False, False, False]

@@ -63,7 +63,7 @@ def export(
 
     with busy("exporting, and opening it again"):
         exported = export_run(run, to, out, checkpoint)
-    seen = "" if exported.difference is None else f", pictures differ by at most {exported.difference:.1e}"
+    seen = f", pictures differ by at most {exported.difference:.1e}"
     told = {"folder": str(exported.folder), "modules": exported.modules, "difference": exported.difference}
     answer(json, told, f"{exported.folder}: {exported.modules} modules took effect{seen}")
 

@@ -18,6 +18,7 @@ from apexgen.export.card import write_card
 from apexgen.export.layers import lora_layers, lora_modules
 from apexgen.export.merged import merged_weights, write_pipeline
 from apexgen.export.proof import difference, take_proof
+from apexgen.export.scheduler import stock_scheduler
 from apexgen.files import whole_folder
 from apexgen.student import ADAPTER, Student
 
@@ -32,7 +33,7 @@ def export_student(student: Student, base: Path, target: Path, renoises: bool = 
     """
     refuse_second_time(student.backbone.second is not None)
     is_lora = student.mode == "lora" and not merge
-    scheduler = _scheduler(student, renoises)
+    scheduler = stock_scheduler(student.backbone, renoises)
     with whole_folder(target) as partial:
         with student.averaged():
             if is_lora:
@@ -68,14 +69,6 @@ def _write_lora(student: Student, folder: Path) -> None:
         weight_name=LORA_FILE,
         transformer_lora_adapter_metadata=metadata,
     )
-
-
-def _scheduler(student: Student, renoises: bool) -> Any:
-    """The stock scheduler that takes our steps; a renoising student's draws fresh noise between them."""
-    from diffusers import FlowMatchEulerDiscreteScheduler, FlowMatchLCMScheduler
-
-    kind = FlowMatchLCMScheduler if renoises else FlowMatchEulerDiscreteScheduler
-    return kind(**student.backbone.scheduler_config)
 
 
 def open_exported(folder: Path, base: Path, task_lora: Path | None = None) -> Any:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from apexgen.export.layers import lora_layers, lora_modules
+from apexgen.export.scheduler import stock_scheduler
 from apexgen.generate import make_pictures
 from apexgen.student import Student
 
@@ -22,14 +23,18 @@ class Proof:
     """A student's pictures, and how the stock pipeline is asked for the same."""
 
     modules: int  # that were trained
+    moved: int  # of them, by a LoRA that is not zero
     task_lora: Path | None  # that is opened beside the student's
+    scheduler: Any  # the stock one
     device: torch.device
     prompts: list[str]
     latents: Tensor  # as the stock pipeline takes them
     drawn: list[tuple[np.ndarray, dict[str, Any]]]  # pictures, and the arguments of the stock call that draws them
 
 
-def take_proof(student: Student, prompts: Sequence[str], noise: Tensor, steps: Sequence[int]) -> Proof:
+def take_proof(
+    student: Student, prompts: Sequence[str], noise: Tensor, steps: Sequence[int], renoises: bool = False
+) -> Proof:
     """Draw prompts from noises (B, C, h, w) with the averaged student, in each number of Euler's steps."""
     backbone = student.backbone
     c = backbone.encode_text(prompts)
@@ -39,8 +44,9 @@ def take_proof(student: Student, prompts: Sequence[str], noise: Tensor, steps: S
     ]
     is_lora = student.mode == "lora"
     modules = lora_modules(lora_layers(student)) if is_lora else {name.rpartition(".")[0] for name in student.weights}
-    latents = backbone.pack(noise).clone()
-    return Proof(len(modules), backbone.task_lora, backbone.device, list(prompts), latents, drawn)
+    moved = sum(bool(weight.any()) for name, weight in student.average.items() if ".lora_B." in name)
+    latents, scheduler = backbone.pack(noise).clone(), stock_scheduler(backbone, renoises)
+    return Proof(len(modules), moved, backbone.task_lora, scheduler, backbone.device, list(prompts), latents, drawn)
 
 
 def difference(proof: Proof, pipeline: Any) -> float:

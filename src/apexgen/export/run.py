@@ -11,9 +11,10 @@ from torch import Tensor
 from apexgen.backbones.task_lora import count_adapted
 from apexgen.config import Run, dump_run
 from apexgen.distill import base_folder, open_trained, read_run
-from apexgen.export.comfyui import write_comfyui
+from apexgen.export.comfyui import WORKFLOW, write_comfyui
 from apexgen.export.diffusers import export_student, open_exported, refuse_second_time
 from apexgen.export.merged import check_weights, merged_weights
+from apexgen.export.patched import open_patched
 from apexgen.export.proof import Proof, difference, take_proof
 from apexgen.files import whole_folder
 from apexgen.generate import draw_noise
@@ -31,7 +32,7 @@ class Exported:
 
     folder: Path
     modules: int  # that took effect: all that the run trained
-    difference: float | None  # of the stock pipeline's pictures and ours; no stock ComfyUI is here to draw one
+    difference: float  # of the stock pipeline's pictures and ours; for ComfyUI, of the base's with the LoRA added
 
 
 def export_run(run_folder: Path, to: str, out: Path | None = None, which: str = "latest") -> Exported:
@@ -55,14 +56,14 @@ def export_run(run_folder: Path, to: str, out: Path | None = None, which: str = 
     student = open_trained(_as_published(run, to), saved)
     with whole_folder(target) as partial:
         if to == "comfyui":
-            modules, seen = write_comfyui(student, partial, objective.renoises), None
+            write_comfyui(student, partial, objective.renoises)
         else:
             export_student(student, base, partial, objective.renoises, merge=to == "merged")
-            noise = draw_noise([0], student.backbone.latent_shape())
-            proof = take_export_proof(student, partial, objective.renoises, [PROMPT], noise)
-            del student  # two pipelines are too much for a large model
-            gc.collect()
-            modules, seen = check_export(proof, partial, base)
+        noise = draw_noise([0], student.backbone.latent_shape())
+        proof = take_export_proof(student, partial, objective.renoises, [PROMPT], noise)
+        del student  # two pipelines are too much for a large model
+        gc.collect()
+        modules, seen = check_export(proof, partial, base)
         (partial / "config.toml").write_text(dump_run(run))
     return Exported(target, modules, seen)
 
@@ -84,7 +85,7 @@ def take_export_proof(student: Student, folder: Path, renoises: bool, prompts: S
         with student.averaged():
             check_weights(folder, merged_weights(student))
     steps = (1,) if renoises else (1, 4)  # between more, the stock scheduler draws noise of its own
-    return take_proof(student, prompts, noise, steps)
+    return take_proof(student, prompts, noise, steps, renoises)
 
 
 def check_export(proof: Proof, folder: Path, base: Path) -> tuple[int, float]:
@@ -92,11 +93,15 @@ def check_export(proof: Proof, folder: Path, base: Path) -> tuple[int, float]:
 
     ValueError where a module has no effect, or a picture differs by LIMIT or more.
     """
-    pipeline = open_exported(folder, base, proof.task_lora).to(proof.device)
-    loaded, is_lora = count_adapted(pipeline.transformer, ADAPTER), not (folder / "transformer").is_dir()
-    if is_lora and loaded != proof.modules:
-        raise ValueError(f"{folder.name}: {loaded} of {proof.modules} modules took effect")
-    seen = difference(proof, pipeline)
+    wanted = proof.modules
+    if (folder / WORKFLOW).is_file():
+        (pipeline, loaded), wanted = open_patched(folder, base, proof.scheduler), proof.moved
+    else:
+        pipeline = open_exported(folder, base, proof.task_lora)
+        loaded = wanted if (folder / "transformer").is_dir() else count_adapted(pipeline.transformer, ADAPTER)
+    if loaded != wanted:
+        raise ValueError(f"{folder.name}: {loaded} of {wanted} modules took effect")
+    seen = difference(proof, pipeline.to(proof.device))
     if not seen < LIMIT:
         raise ValueError(f"{folder.name}: the stock pipeline's pictures differ from ours by {seen:.1e}")
-    return proof.modules, seen
+    return wanted, seen
