@@ -161,3 +161,19 @@ def test_a_student_that_renoises_gets_the_scheduler_and_sampler_that_do(folders,
     assert np.array_equal(*drawn)
     graph = json.loads((export_run(run, "comfyui").folder / "workflow.json").read_text())
     assert graph["sampler"]["inputs"]["sampler_name"] == "lcm"
+
+
+@pytest.mark.parametrize("family", ["flux", "qwen", "zimage"])
+def test_a_student_that_renoises_is_compared_in_several_steps_too(folders, tmp_path, family):
+    """In packed latents and in others: the stock scheduler's own noise is what ours is given."""
+    settings = ("objective.name=lcm", "model.precision=float32")
+    run = finished_run(tmp_path / "run", folders[family], *settings)
+    folder = export_run(run, "diffusers").folder
+    student = open_trained(*read_run(run))
+    proof = take_export_proof(student, folder, True, ["two rings"] * 2, draw_noise([0, 1], (4, 8, 8)))
+    assert [arguments["num_inference_steps"] for _, arguments in proof.drawn] == [1, 4]
+    assert check_export(proof, folder, folders[family])[1] < 1e-4
+    config = folder / "scheduler" / "scheduler_config.json"
+    config.write_text(config.read_text().replace("FlowMatchLCMScheduler", "FlowMatchEulerDiscreteScheduler"))
+    with pytest.raises(ValueError, match="pictures differ"):
+        check_export(proof, folder, folders[family])

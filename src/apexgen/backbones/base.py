@@ -269,6 +269,10 @@ class Backbone(ABC):
         """Latents (B, C, h, w) as the stock pipeline takes and returns them."""
         return to_patches(latents) if self.packs else latents
 
+    def unpack(self, latents: Tensor) -> Tensor:
+        """The inverse of `pack`, for pictures of `size`."""
+        return from_patches(latents, *self.latent_shape()[1:]) if self.packs else latents
+
     def pipeline_arguments(self, steps: int, guidance: float) -> dict[str, Any]:
         """How to call the stock pipeline for `steps` plain Euler steps (guidance 1 is none)."""
         _, height, width = self.latent_shape()

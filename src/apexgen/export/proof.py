@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from apexgen.export.layers import lora_layers, lora_modules
-from apexgen.export.scheduler import stock_scheduler
+from apexgen.export.scheduler import fresh_noise, seeded, stock_scheduler
 from apexgen.generate import make_pictures
 from apexgen.student import Student
 
@@ -35,13 +35,17 @@ class Proof:
 def take_proof(
     student: Student, prompts: Sequence[str], noise: Tensor, steps: Sequence[int], renoises: bool = False
 ) -> Proof:
-    """Draw prompts from noises (B, C, h, w) with the averaged student, in each number of Euler's steps."""
+    """Draw prompts from noises (B, C, h, w) with the averaged student, in each number of steps.
+
+    renoises: by fresh noise between them, the noise that the stock scheduler will draw in `difference`.
+    """
     backbone = student.backbone
     c = backbone.encode_text(prompts)
-    drawn = [
-        (make_pictures(backbone, student.ema, c, noise, count), backbone.pipeline_arguments(count, guidance=1.0))
-        for count in steps
-    ]
+    drawn = []
+    for count in steps:
+        fresh = fresh_noise(backbone, noise, count) if renoises else None
+        pictures = make_pictures(backbone, student.ema, c, noise, count, fresh)
+        drawn.append((pictures, backbone.pipeline_arguments(count, guidance=1.0)))
     is_lora = student.mode == "lora"
     modules = lora_modules(lora_layers(student)) if is_lora else {name.rpartition(".")[0] for name in student.weights}
     moved = sum(bool(weight.any()) for name, weight in student.average.items() if ".lora_B." in name)
@@ -54,8 +58,9 @@ def difference(proof: Proof, pipeline: Any) -> float:
     seen = []
     # Copies: a stock pipeline may write into what it is given.
     for ours, arguments in proof.drawn:
-        stock = pipeline(
-            prompt=list(proof.prompts), latents=proof.latents.clone(), output_type="np", **arguments
-        ).images
+        with seeded():
+            stock = pipeline(
+                prompt=list(proof.prompts), latents=proof.latents.clone(), output_type="np", **arguments
+            ).images
         seen.append(float(np.abs(ours - stock).max()))
     return max(seen)

@@ -84,8 +84,7 @@ def take_export_proof(student: Student, folder: Path, renoises: bool, prompts: S
     if (folder / "transformer").is_dir():
         with student.averaged():
             check_weights(folder, merged_weights(student))
-    steps = (1,) if renoises else (1, 4)  # between more, the stock scheduler draws noise of its own
-    return take_proof(student, prompts, noise, steps, renoises)
+    return take_proof(student, prompts, noise, (1, 4), renoises)
 
 
 def check_export(proof: Proof, folder: Path, base: Path) -> tuple[int, float]:
