@@ -7,7 +7,7 @@ import torch
 from rich.console import Console
 from safetensors.torch import load_file
 
-from apexgen.backbones.diffusion import load_backbone
+from apexgen.backbones.diffusion import load_backbone, open_pipeline
 from apexgen.backbones.held import quantise
 from apexgen.config import load_run
 from apexgen.cost import bytes_of, numbers_in
@@ -134,3 +134,16 @@ def test_a_missing_package_is_named_before_anything_is_opened(folders, monkeypat
     monkeypatch.setattr("apexgen.backbones.diffusion.open_pipeline", pytest.fail)
     with pytest.raises(ValueError, match=rf'"{weights}" needs {package}; write: pip install "apexgen\[memory\]"'):
         load_backbone(folders["sd3"], weights=weights)
+
+
+@pytest.mark.parametrize("family", ["flux", "qwen"])
+def test_a_base_published_in_bfloat16_is_float32_where_asked_its_text_encoders_too(folders, tmp_path, family):
+    published = open_pipeline(folders[family])
+    for part in ("transformer", "text_encoder"):
+        getattr(published, part).to(torch.bfloat16)
+    published.save_pretrained(tmp_path / "base")
+    net = load_backbone(tmp_path / "base")
+    c = net.encode_text(["two rings"])
+    assert {net.network.dtype, net.pipeline.text_encoder.dtype, c.embeds.dtype} == {torch.float32}
+    x, t = torch.randn(1, *net.latent_shape(64, 64)), torch.ones(1, 1, 1, 1)
+    assert net(x, t, t, c).isfinite().all()

@@ -22,8 +22,12 @@ def check_package(weights: Weights) -> None:
 
 
 def loading_options(weights: Weights) -> dict[str, Any]:
-    """How diffusers opens a pipeline whose transformer will be held so; its text encoders are in bfloat16 then."""
-    return {} if weights == "float32" else {"torch_dtype": {"default": torch.bfloat16, "vae": torch.float32}}
+    """How diffusers opens a pipeline whose transformer will be held so; its text encoders are of the same type.
+
+    Asked for nothing, transformers opens an encoder in the type it was published in, beside a network in float32.
+    """
+    plain = weights == "float32"
+    return {"torch_dtype": torch.float32 if plain else {"default": torch.bfloat16, "vae": torch.float32}}
 
 
 def quantise(network: nn.Module, weights: Weights, device: str | torch.device) -> None:
