@@ -1,4 +1,4 @@
-"""Finished runs without the training: a folder with a configuration and one checkpoint of perturbed weights."""
+"""Finished runs without the training, a configuration and a checkpoint of perturbed weights; cards of their exports."""
 
 from pathlib import Path
 
@@ -20,3 +20,9 @@ def finished_run(folder: Path, pipeline: Path | str, *settings: str, deviation: 
     checkpoint.save(folder / "checkpoints", state, dump_run(run), keep=1)
     (folder / "config.toml").write_text(dump_run(run))
     return folder
+
+
+def lines_of_card(base: Path, steps: int) -> str:
+    """What the card of an export in this folder says, for another number of steps and with the base where it is."""
+    code = Path("README.md").read_text().split("```")[1].removeprefix("python\n")
+    return code.replace("steps = 1 ", f"steps = {steps} ").replace(repr(base.name), repr(str(base)))

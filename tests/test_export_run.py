@@ -21,7 +21,7 @@ from apexgen.export.native import native_places
 from apexgen.export.patched import open_patched
 from apexgen.export.run import export_run
 from pipelines import BUILDERS, SIZE
-from runs import finished_run
+from runs import finished_run, lines_of_card
 
 IN_COMFYUI = tuple(family for family in BUILDERS if family != "sana")
 
@@ -66,22 +66,22 @@ def test_a_lora_opens_whole_and_the_cards_lines_draw_with_it(runs, exports, monk
         metadata = json.loads(file.metadata()["lora_adapter_metadata"])
         assert len(list(file.keys())) == 2 * exported.modules
     assert metadata["transformer.lora_alpha"] == metadata["transformer.r"] == 2
-    code = (exported.folder / "README.md").read_text().split("```")[1].removeprefix("python\n")
-    base = base_folder(read_run(runs(family))[0])
     monkeypatch.chdir(exported.folder)
-    places = {}
+    base, places = base_folder(read_run(runs(family))[0]), {}
     for steps in (1, 2, 4):
-        lines = code.replace("steps = 1 ", f"steps = {steps} ").replace(repr(base.name), repr(str(base)))
-        exec(lines, places)
+        exec(lines_of_card(base, steps), places)
         assert np.asarray(places["image"]).std() > 0.1
         assert len(places["pipe"].scheduler.timesteps) == steps
         assert not getattr(places["pipe"], "do_classifier_free_guidance", False)
 
 
 @pytest.mark.parametrize("family", BUILDERS)
-def test_a_merged_pipeline_is_the_base_plus_the_lora(runs, exports, family):
+def test_a_merged_pipeline_is_the_base_plus_the_lora(runs, exports, monkeypatch, family):
     exported = exports(family, "merged")
     assert exported.difference < 1e-4
+    monkeypatch.chdir(exported.folder)
+    exec(lines_of_card(exported.folder, 2), places := {})
+    assert np.asarray(places["image"]).std() > 0.1 and len(places["pipe"].scheduler.timesteps) == 2
     pipeline = open_pipeline(exported.folder)
     assert type(pipeline.scheduler).__name__ == "FlowMatchEulerDiscreteScheduler"
     assert not pipeline.scheduler.config.use_dynamic_shifting and pipeline.scheduler.config.shift == 1

@@ -1,48 +1,63 @@
 """The model card: what a folder holds, and the exact lines that sample it in stock diffusers."""
 
+from math import prod
 from pathlib import Path
 from typing import Any
 
+from apexgen.backbones.diffusion import WEIGHTS
+from apexgen.backbones.header import read_header
+from apexgen.backbones.hub import public_name
 from apexgen.backbones.task_lora import TASK
 from apexgen.student import ADAPTER, Student
 
+LARGE = 1e9  # weights, beyond which nobody draws in float32
 CHANGING = ("num_inference_steps", "sigmas")  # with the number of steps
 
 
-def write_card(student: Student, base: str, lora: str | None, scheduler: str, folder: Path) -> None:
-    """Write folder/README.md. base: the name of the pipeline it came from; lora: the LoRA's file, if there is one."""
-    kind = ", lora" if lora else ""
+def write_card(student: Student, base: Path, lora: str | None, scheduler: str, folder: Path) -> None:
+    """Write folder/README.md. base: the folder of the pipeline it came from; lora: the LoRA's file, if there is one."""
+    name, kind = public_name(base), ", lora" if lora else ""
     text = f"""---
 library_name: diffusers
 tags: [text-to-image, one-step, apexgen{kind}]
 ---
 # A one-step generator made by apexgen
 
-From {base}, {student.backbone.family}; {_size(student)}. Run in this folder:
+From {name}, {student.backbone.family}; {_size(student)}. Run in this folder:
 
 ```python
-{snippet(student, base, lora, scheduler)}```
+{snippet(student, name, lora, scheduler, card_type(base))}```
 
 Guidance stays off: it is inside the student.{_told(student)}
 """
     (folder / "README.md").write_text(text)
 
 
-def snippet(student: Student, base: str, lora: str | None, scheduler: str) -> str:
-    """Python that draws a picture; the number of steps is its to change."""
+def card_type(base: Path) -> str:
+    """The torch type to open a pipeline in: "bfloat16" where its network is published so or large, else "float32"."""
+    files = [file for name in WEIGHTS for file in sorted((base / "transformer").glob(name))]
+    entries = [entry for file in files for entry in read_header(file).tensors.values()]
+    sizes = [prod(entry.shape) for entry in entries]
+    largest = entries[sizes.index(max(sizes))]
+    return "bfloat16" if largest.kind == "BF16" or sum(sizes) > LARGE else "float32"
+
+
+def snippet(student: Student, base: str, lora: str | None, scheduler: str, dtype: str) -> str:
+    """Python that draws a picture, on a GPU where there is one; the number of steps is its to change."""
     name = type(student.backbone.pipeline).__name__
     arguments = student.backbone.pipeline_arguments(1, guidance=1.0)
     constant = "\n".join(f"    {key}={value!r}," for key, value in arguments.items() if key not in CHANGING)
     if lora:
         opened = f"""base = {base!r}  # the pipeline's folder
-pipe = {name}.from_pretrained(base)
+pipe = {name}.from_pretrained(base, torch_dtype=torch.{dtype}).to(device)
 {_loading(student, lora)}
 pipe.scheduler = {scheduler}.from_pretrained("scheduler")"""
     else:
-        opened = f'pipe = {name}.from_pretrained(".")'
+        opened = f'pipe = {name}.from_pretrained(".", torch_dtype=torch.{dtype}).to(device)'
     return f"""import torch
 from diffusers import {name}{f", {scheduler}" if lora else ""}
 
+device = "cuda" if torch.cuda.is_available() else "cpu"
 {opened}
 steps = 1  # or 2, or 4{_seed(scheduler)}
 image = pipe(

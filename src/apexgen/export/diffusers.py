@@ -12,7 +12,6 @@ from typing import Any
 from torch import Tensor
 
 from apexgen.backbones.diffusion import open_pipeline
-from apexgen.backbones.hub import public_name
 from apexgen.backbones.task_lora import TASK, count_adapted, load_task_lora
 from apexgen.export.card import write_card
 from apexgen.export.layers import lora_layers, lora_modules
@@ -41,7 +40,7 @@ def export_student(student: Student, base: Path, target: Path, renoises: bool = 
             else:
                 write_pipeline(student.backbone.network, merged_weights(student), scheduler, base, partial)
         scheduler.save_pretrained(partial / "scheduler")
-        write_card(student, public_name(base), LORA_FILE if is_lora else None, type(scheduler).__name__, partial)
+        write_card(student, base, LORA_FILE if is_lora else None, type(scheduler).__name__, partial)
     return target
 
 
