@@ -9,7 +9,10 @@ from pathlib import Path
 import torch
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler
 
+from apexgen.size import Size
+
 SIZE = 64  # pixels a side: latents of 8 x 8
+SQUARE = Size(SIZE, SIZE)
 WIDTH = 16  # of every text encoder
 TINY = {"hidden_size": WIDTH, "intermediate_size": WIDTH, "num_hidden_layers": 2, "num_attention_heads": 2}
 WORDS = "a photo of the red blue white circle ring rings cross square two three".split()

@@ -103,10 +103,12 @@ def test_what_was_encoded_and_drawn_is_told_in_json(run, tmp_path):
         told = json.loads(run("encode", tmp_path / "run.toml", "--json")[1])
         assert (told["records"], told["captions"]) == (3, 2)
         assert told["texts"] == {"encoded": encoded, "reused": 2 - encoded, "bad": 0}
-    to, how = ("--prompts", tmp_path / "prompts.txt", "--out", tmp_path / "drawn"), ("--steps", "1", "--shard", "2")
+    to = ("--prompts", tmp_path / "prompts.txt", "--out", tmp_path / "drawn")
+    how = ("--steps", "1", "--shard", "2", "--size", "32x64")
     for made in (2, 0):
         told = json.loads(run("synthesize", "scenes", *to, *how, "--json")[1])
         assert told == {"out": str(tmp_path / "drawn"), "pictures": 3, "tars": 2, "made": made}
+    assert json.loads((tmp_path / "drawn" / "index.json").read_text())["size"] == "32x64"
 
 
 def test_the_page_of_commands_is_what_help_says():

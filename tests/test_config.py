@@ -8,6 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from apexgen.config import Run, dump_run, load_run, validate
+from apexgen.size import Size
 
 RUNS = {
     "default": {},
@@ -43,6 +44,22 @@ def test_a_run_written_and_read_back_is_equal(tmp_path, table):
     file.write_text(dump_run(run))
     assert load_run(file) == run
     assert dump_run(load_run(file)) == dump_run(run)
+
+
+@pytest.mark.parametrize(
+    ("written", "size"), [("1024", Size(1024, 1024)), ("64x64", Size(64, 64)), ('"768x1024"', Size(1024, 768))]
+)
+def test_a_size_is_a_side_or_width_and_height(written, size):
+    run = load_run(None, [f"model.size={written}"])
+    assert run.model.size == size
+    assert validate(tomllib.loads(dump_run(run))) == run
+    assert Size.read(size.written) == size
+
+
+@pytest.mark.parametrize("written", ["0", "-1", "1.5", "true", "64x", "x64", "064", "64X64", "1x2x3", "[64, 64]", '""'])
+def test_a_size_that_is_none_is_told_in_a_line(tmp_path, written):
+    line = mistake(tmp_path, "", [f"model.size={written}"])
+    assert line.startswith("model.size: ") and line.endswith("write 1024 for a square, or 768x1024, width first")
 
 
 def test_a_lora_has_a_rank_and_full_tuning_has_none():

@@ -22,7 +22,7 @@ from apexgen.encode.store import Folder, Memory
 from apexgen.parallel import Team
 from apexgen.scenes.pipeline import FOLDER
 from apexgen.train import Trainer
-from pipelines import SIZE
+from pipelines import SIZE, SQUARE
 from small import short_run
 from stored import picture, write_tar
 
@@ -148,7 +148,7 @@ def test_every_family_trains_alike_from_memory_and_from_a_cache_on_every_size(
         data = [f"data.source={pictures}", "data.aspect=4", "data.flip=true", "data.drop_captions=0.3"]
         run = load_run(None, ["objective.name=flow_matching", "train.batch=2", "train.steps=9", *about, *data, *cache])
         net = load_backbone(folders[family])
-        net.size = SIZE
+        net.size = SQUARE
         corpus = encode(run.data, net, pictures=True)
         trainer = Trainer(run, open_student(run, net), corpus, net.latent_shape())
         shapes = {tuple(corpus.batch(step, 2, 0).x.shape[2:]) for step in range(3)}
@@ -158,7 +158,7 @@ def test_every_family_trains_alike_from_memory_and_from_a_cache_on_every_size(
         trained.append({name: weight.detach() for name, weight in trainer.student.trained.items()})
     no_text_encoder(monkeypatch)
     net = load_backbone(folders[family], with_text=False)
-    net.size = SIZE
+    net.size = SQUARE
     again = encode(run.data, net, pictures=True)
     same(again.batch(0, 2, 0), corpus.batch(0, 2, 0))
     assert not net.holds_text

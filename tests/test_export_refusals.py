@@ -86,7 +86,7 @@ def test_weights_of_another_family(run, folders):
 def test_a_size_that_the_family_can_not_draw(run):
     config = run / "config.toml"
     config.write_text(config.read_text().replace("size = 64", "size = 50"))
-    refused(run, r"size = 50: Stable Diffusion 3 wants a multiple of 16")
+    refused(run, r"size = 50: Stable Diffusion 3 wants multiples of 16")
 
 
 def test_a_folder_that_is_no_run(tmp_path):

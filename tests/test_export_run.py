@@ -14,12 +14,14 @@ from safetensors.torch import load_file
 from apexgen.backbones.diffusion import open_pipeline
 from apexgen.distill import base_folder, open_trained, read_run
 from apexgen.doctor.lora import examine
+from apexgen.drawer import open_model
 from apexgen.export.comfyui import accepted_keys
 from apexgen.export.diffusers import LORA_FILE, open_exported
 from apexgen.export.merged import merged_weights
 from apexgen.export.native import native_places
 from apexgen.export.patched import open_patched
-from apexgen.export.run import export_run
+from apexgen.export.run import PROMPT, export_run
+from apexgen.generate import draw_noise, make_pictures
 from pipelines import BUILDERS, SIZE
 from runs import finished_run, lines_of_card
 
@@ -232,6 +234,34 @@ def test_a_workflow_is_of_nodes_that_are_there_and_takes_our_steps(exports, fami
     shifts = [value for name, value in grid["inputs"].items() if "shift" in name]
     assert shifts == ([0, 0] if grid["class_type"] == "ModelSamplingFlux" else [1])
     assert ("told" in graph) == (family == "flux")
+
+
+@pytest.fixture(scope="module")
+def tall(folders, tmp_path_factory):
+    """A finished run of every family, whose pictures are no squares."""
+    root = tmp_path_factory.mktemp("tall")
+    return lambda family: finished_run(root / family, folders[family], "model.size=64x96")
+
+
+@pytest.mark.parametrize("family", BUILDERS)
+def test_a_card_draws_the_runs_own_picture_that_is_no_square(tall, monkeypatch, family):
+    run = tall(family)
+    exported = export_run(run, "diffusers")
+    base = base_folder(read_run(run)[0])
+    code = (exported.folder / "README.md").read_text().split("```")[1].removeprefix("python\n")
+    model = open_model(run, precision="float32")
+    noise = draw_noise([0], model.backbone.latent_shape())
+    drawn = make_pictures(model.backbone, model.distilled, model.backbone.encode_text([PROMPT]), noise, 1)[0]
+    lines = code.replace(repr(base.name), repr(str(base)))
+    lines = lines.replace("generator=torch.Generator().manual_seed(0)", "latents=latents")
+    monkeypatch.chdir(exported.folder)
+    places = {"latents": model.backbone.pack(noise)}
+    exec(lines, places)
+    assert places["image"].size == (64, 96)
+    assert np.abs(np.asarray(places["image"]) / 255 - drawn).max() < 0.01
+    if family != "sana":
+        graph = json.loads((export_run(run, "comfyui").folder / "workflow.json").read_text())
+        assert (graph["noise"]["inputs"]["width"], graph["noise"]["inputs"]["height"]) == (64, 96)
 
 
 @pytest.mark.parametrize("family", IN_COMFYUI)

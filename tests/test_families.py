@@ -23,10 +23,11 @@ from apexgen.export.diffusers import compare, export_student
 from apexgen.generate import draw_noise, make_pictures
 from apexgen.sample import generate
 from apexgen.shift import scalar
+from apexgen.size import Size
 from apexgen.student import Student
 from apexgen.train import Trainer, open_objective
 from apexgen.velocities import guided
-from pipelines import BUILDERS, SIZE
+from pipelines import BUILDERS, SIZE, SQUARE
 from small import perturb
 
 SHORT, LONG = "a red ring", "a photo of the two blue rings, three white squares"
@@ -35,7 +36,7 @@ PLAIN_GUIDANCE = ("sd3", "flux", "schnell", "lumina2", "zimage", "sana")  # the 
 
 def opened(folder):
     net = load_backbone(folder)
-    net.size = SIZE
+    net.size = SQUARE
     return net
 
 
@@ -88,6 +89,18 @@ def test_our_picture_is_the_stock_pipelines(net):
         prompt=[SHORT, LONG], latents=net.pack(noise), output_type="np", **net.pipeline_arguments(4, 1.0)
     ).images
     assert ours.shape == (2, SIZE, SIZE, 3) and ours.std() > 0.01
+    assert np.abs(ours - stock).max() < 1e-5
+
+
+@pytest.mark.parametrize("size", [Size(32, 64), Size(96, 64)], ids=str)
+def test_a_picture_that_is_no_square_is_the_stock_pipelines(net, monkeypatch, size):
+    monkeypatch.setattr(net, "size", size)
+    noise = draw_noise([0, 1], net.latent_shape())
+    ours = make_pictures(net, net, net.encode_text([SHORT, LONG]), noise, 4)
+    stock = net.pipeline(
+        prompt=[SHORT, LONG], latents=net.pack(noise), output_type="np", **net.pipeline_arguments(4, 1.0)
+    ).images
+    assert ours.shape == (2, *size, 3) and ours.std() > 0.01
     assert np.abs(ours - stock).max() < 1e-5
 
 
@@ -184,7 +197,7 @@ def test_damaged_weights_cost_one_line_that_names_the_folder(folder, tmp_path, m
 def test_a_size_the_family_does_not_allow_names_the_nearest(net):
     for height in (SIZE + 1, SIZE - 2, 3):
         with pytest.raises(
-            ValueError, match=rf"height = {height}: {net.family} wants a multiple of {net.size_multiple}.*; use \d+"
+            ValueError, match=rf"size = '64x{height}': {net.family} wants multiples of {net.size_multiple}.*; use .*\d+"
         ):
             net.latent_shape(height)
     assert net.latent_shape(SIZE, SIZE // 2) == (net.latent_shape()[0], 8, 4)
@@ -339,14 +352,15 @@ def test_a_norm_in_half_precision_says_nothing_that_no_user_can_act_on():
 
 
 def test_stable_diffusion_3_has_places_up_to_a_size(folders):
-    with pytest.raises(ValueError, match=r"width = 160: .* multiple of 16 up to 128; use 128"):
+    with pytest.raises(ValueError, match=r"size = '160x128': .* multiples of 16 up to 128; use 128"):
         opened(folders["sd3"]).latent_shape(128, 160)
 
 
 def test_a_models_own_size_must_be_one_that_the_family_allows(folders):
     net = opened(folders["flux"])
-    net.size = 50
-    with pytest.raises(ValueError, match=r"^size = 50: FLUX\.1 wants a multiple of 16; use 48"):
-        net.latent_shape()
+    for size, nearest in ((50, 48), ("50x64", "'48x64'"), ("3x64", "'16x64'")):
+        net.size = Size.read(size)
+        with pytest.raises(ValueError, match=rf"^size = {size!r}: FLUX\.1 wants multiples of 16; use {nearest}$"):
+            net.latent_shape()
     net.size = None
     assert net.latent_shape() == (4, 128, 128)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from apexgen.data.order import Order
 from apexgen.data.sizes import bucket_sizes, nearest_size
+from apexgen.size import Size
 
 mixes = st.lists(st.integers(0, 4), min_size=1, max_size=60)
 sizes = st.integers(1, 9)
@@ -56,7 +57,7 @@ def test_seeds_and_epochs_differ_and_buckets_take_turns():
 @given(size=st.integers(4, 64), multiple=st.sampled_from([8, 16, 32]), aspect=st.floats(1.0, 4.0))
 def test_sizes_have_one_area_and_a_square_first(size, multiple, aspect):
     side = size * multiple
-    found = bucket_sizes(side, multiple, aspect)
+    found = bucket_sizes(Size(side, side), multiple, aspect)
     assert found[0] == (side, side) and len(set(found)) == len(found)
     for height, width in found:
         assert height % multiple == width % multiple == 0
@@ -65,11 +66,18 @@ def test_sizes_have_one_area_and_a_square_first(size, multiple, aspect):
         assert (width, height) in found
 
 
+def test_a_models_own_size_that_is_no_square_is_the_only_one_or_one_of_its_area():
+    own = Size(32, 128)
+    assert bucket_sizes(own, 16, 1.0) == [own]
+    found = bucket_sizes(own, 16, 2.0)
+    assert found[0] == (64, 64) and own in found and (48, 80) in found
+
+
 @pytest.mark.parametrize(("sides", "size"), [((50, 50), (64, 64)), ((900, 1600), (48, 80)), ((10, 1), (80, 48))])
 def test_a_picture_gets_the_size_of_its_shape(sides, size):
-    assert nearest_size(sides, bucket_sizes(64, 16, 2.0)) == size
+    assert nearest_size(sides, bucket_sizes(Size(64, 64), 16, 2.0)) == size
 
 
 def test_a_side_is_never_longer_than_the_model_has_places_for():
-    longest = [max(max(size) for size in bucket_sizes(512, 64, 4.0, largest)) for largest in (768, None)]
+    longest = [max(max(size) for size in bucket_sizes(Size(512, 512), 64, 4.0, largest)) for largest in (768, None)]
     assert longest == [704, 1024]

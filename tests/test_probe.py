@@ -28,7 +28,7 @@ from apexgen.probe import (
     tables,
 )
 from apexgen.shift import scalar
-from pipelines import BUILDERS, SIZE
+from pipelines import BUILDERS, SQUARE
 from small import backbone, short_run
 
 PROMPTS = ["a red ring", "a photo of the two blue rings", "three white squares"]
@@ -46,7 +46,7 @@ def net(folders, name):
     if name == "scenes":
         return backbone()
     net = load_backbone(folders[name])
-    net.size = SIZE
+    net.size = SQUARE
     return net
 
 

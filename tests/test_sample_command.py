@@ -1,5 +1,8 @@
 """apexgen sample: runs, pipelines and LoRAs; a grid or a folder; prompts from the line or a file."""
 
+import json
+import shutil
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -9,6 +12,7 @@ from apexgen.drawer import open_model
 from apexgen.evaluate.gallery import read_picture
 from apexgen.export.diffusers import LORA_FILE
 from apexgen.export.run import export_run
+from apexgen.size import Size
 from runs import finished_run
 
 
@@ -42,6 +46,18 @@ def test_a_run_and_its_exported_lora_fill_the_same_folder(sample, run_folder, tm
     for name in files:
         one, other = (read_picture(tmp_path / folder / name) for folder in "ab")
         assert np.abs(one - other).max() < 0.02
+
+
+@pytest.mark.parametrize(("size", "told"), [("96x64", "96x64"), ("64x64", 64), ("96", 96)])
+def test_a_picture_has_the_size_that_is_asked_for(sample, tmp_path, capsys, size, told):
+    run = finished_run(tmp_path / "run", "scenes", f"model.size={size}")
+    capsys.readouterr()
+    for model in (["scenes", "--size", size], [run]):
+        sample(*model, "-p", "a blue cross", "--out", tmp_path / size, "--json")
+        assert json.loads(capsys.readouterr().out)["size"] == told
+        with Image.open(tmp_path / size / "00000.png") as picture:
+            assert picture.size == Size.read(size)[::-1]
+        shutil.rmtree(tmp_path / size)
 
 
 def test_a_pipeline_draws_a_grid_with_guidance(sample, tmp_path):

@@ -20,6 +20,8 @@ from PIL import Image
 
 from apexgen.drawer import open_model
 from apexgen.serve.api import Api, Offer
+from apexgen.serve.ask import Refusal, read_ask
+from apexgen.serve.server import make_offer
 from runs import finished_run
 
 PATH = "/v1/images/generations"
@@ -87,6 +89,17 @@ def test_without_a_seed_pictures_differ_and_their_seeds_repeat_them(server):
     assert first.json()["data"][0]["seed"] != second.json()["data"][0]["seed"]
     again = {"prompt": "a ring", "seed": second.json()["data"][0]["seed"]}
     assert np.abs(pictures(httpx.post(server + PATH, json=again))[0] - pictures(second)[0]).max() <= 1
+
+
+def test_a_run_whose_pictures_are_no_squares_is_asked_for_its_width_and_height(tmp_path):
+    model = open_model(finished_run(tmp_path / "run", "scenes", "model.size=96x64"))
+    offer = make_offer(model, 2, 3.0, batch=4, queue=4, timeout=60.0)
+    api = Api(offer)
+    read = [api._kind(read_ask(json.dumps({"prompt": "a", "size": size}).encode())) for size in ("auto", "96x64")]
+    assert read == [("student", 1)] * 2
+    with pytest.raises(Refusal, match="this model draws 96x64"):
+        api._kind(read_ask(b'{"prompt": "a", "size": "64x96"}'))
+    assert offer.draw(read[0], [("a red ring", 0)])[0].shape == (64, 96, 3)
 
 
 def test_the_teacher_is_a_model_too(server):

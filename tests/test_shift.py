@@ -17,7 +17,7 @@ from apexgen.shift import Affine, affine, scalar
 from apexgen.student import Student
 from apexgen.train import train
 from fields import batch, draw, nets
-from pipelines import BUILDERS, SIZE
+from pipelines import BUILDERS, SQUARE
 from small import backbone, perturb, short_run, trainer
 
 FORMS = ("scalar", "diagonal", "low-rank")
@@ -125,7 +125,7 @@ def test_more_directions_than_channels_are_refused():
 @pytest.fixture(scope="module", params=BUILDERS)
 def net(request, folders):
     net = load_backbone(folders[request.param])
-    net.size = SIZE
+    net.size = SQUARE
     return net
 
 
@@ -162,7 +162,7 @@ def test_a_shift_after_the_projection_is_what_attention_is_given(net):
 @torch.no_grad()
 def test_the_average_is_shifted_after_the_projection_too(folders):
     net = load_backbone(folders["flux"])
-    net.size = SIZE
+    net.size = SQUARE
     x, t, c = inputs(net)
     student = Student(net, "lora", 2)
     told = c.shift(scalar(-1.0, 0.0, "projection"))
@@ -173,7 +173,7 @@ def test_checkpointed_gradients_through_a_projection_that_is_shifted_and_adapted
     found = []
     for checkpointing in (False, True):
         net = load_backbone(folders["flux"])
-        net.size = SIZE
+        net.size = SQUARE
         widths = net.projected_widths()
         shift = Apex(shift_form="low-rank", shift_learned=True, shift_place="projection").new_shift(*widths, 0)
         student = Student(net, "lora", 2, "all-linear", shift=shift)

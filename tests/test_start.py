@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from apexgen.config import load_run
+from apexgen.size import Size
 from apexgen.start.choices import FAMILIES, choose, estimate
 from apexgen.start.translate import translate
 from apexgen.start.write import run_file, write_start
@@ -77,7 +78,7 @@ def test_an_unknown_family_and_a_file_that_is_there_are_refused(tmp_path):
 def test_the_authors_settings_are_translated_or_named(tmp_path):
     text = translate(THEIRS)
     run = loaded(text, tmp_path)
-    assert (run.model.path, run.model.rank, run.model.size) == ("path/to/sd35", 48, 512)
+    assert (run.model.path, run.model.rank, run.model.size) == ("path/to/sd35", 48, Size(512, 512))
     assert run.objective == {"name": "twin_flow", "order": 2, "rectify_weight": 0.75}
     train = run.train
     assert (train.seed, train.accumulate, train.batch, train.clip, train.ema) == (42, 3, 8, 0.5, 0.97)
@@ -85,8 +86,14 @@ def test_the_authors_settings_are_translated_or_named(tmp_path):
     assert [share.source for share in run.data.mixture] == ["one", "two"]
     replaced, _, unknown = text.partition("# Not known, and left out:")
     assert "train.a_new_key = 7" in unknown and unknown.count("=") == 1
-    for key in ("model.lora_alpha", "method.enhanced_ratio", "sample.sampling_style", "data.width"):
+    for key in ("model.lora_alpha", "method.enhanced_ratio", "sample.sampling_style"):
         assert f"#   {key} = " in replaced
+
+
+def test_the_authors_width_and_height_are_one_size(tmp_path):
+    wide = tmp_path / "wide.yaml"
+    wide.write_text(THEIRS.read_text().replace("width: 512", "width: 768"))
+    assert loaded(translate(wide), tmp_path).model.size == Size(512, 768)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from apexgen.config import PRESETS
 from apexgen.export.diffusers import compare, export_student
 from apexgen.generate import draw_noise
 from apexgen.student import Student
-from pipelines import BUILDERS, SIZE
+from pipelines import BUILDERS, SQUARE
 from small import backbone, perturb
 
 PROMPTS = ["a red ring", "two blue rings"]
@@ -34,7 +34,7 @@ def name(request):
 @pytest.fixture
 def net(folders, name):
     net = load_backbone(folders[name])
-    net.size = SIZE
+    net.size = SQUARE
     return net
 
 

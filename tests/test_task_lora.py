@@ -18,7 +18,7 @@ from apexgen.generate import draw_noise, make_pictures
 from apexgen.scenes.pipeline import FOLDER
 from apexgen.student import Student
 from apexgen.train import train
-from pipelines import BUILDERS, SIZE
+from pipelines import BUILDERS, SQUARE
 from small import backbone, perturb, trainer
 
 PROMPTS = ["a red ring", "two blue rings"]
@@ -31,7 +31,7 @@ def tasks(folders, tmp_path_factory):
     for name, folder in {**folders, "scenes": FOLDER}.items():
         student = Student(load_backbone(folder), "lora", 3, "attention+mlp")
         perturb(student, 0.1)
-        student.backbone.size = SIZE
+        student.backbone.size = SQUARE
         files[name] = export_student(student, folder, root / name) / LORA_FILE
     return files
 
@@ -52,7 +52,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Already found a `peft_config`") 
 @pytest.fixture(params=["merge", "stack"])
 def net(request, folder, tasks, name):
     net = load_backbone(folder)
-    net.size = SIZE
+    net.size = SQUARE
     add_task_lora(net, tasks[name], request.param)
     return net
 

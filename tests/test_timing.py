@@ -11,6 +11,8 @@ from rich.console import Console
 from apexgen.evaluate.meter import forget_peak, peak_bytes, rows_of
 from apexgen.evaluate.subject import open_drawer, read_subject
 from apexgen.evaluate.timing import measure, time_subjects
+from apexgen.size import Size
+from pipelines import SQUARE
 from runs import finished_run
 
 QUIET = Console(quiet=True)
@@ -76,9 +78,10 @@ def test_a_run_is_timed_beside_its_stock_teacher_as_ratios(tmp_path):
 
 
 def test_stock_and_ours_draw_the_same_number_of_pictures_of_the_same_size():
-    ours, stock = (open_drawer(read_subject(text), precision="float32") for text in ("scenes@1", "stock:scenes@1"))
+    wide = Size(64, 96)
+    ours, stock = (open_drawer(read_subject(text), wide, "float32") for text in ("scenes@1", "stock:scenes@1"))
     drawn = [drawer.draw(PROMPTS, [0, 1]) for drawer in (ours, stock)]
-    assert drawn[0].shape == drawn[1].shape == (2, 64, 64, 3)
+    assert drawn[0].shape == drawn[1].shape == (2, *wide, 3)
     assert np.abs(drawn[0] - drawn[1]).max() < 1e-3  # the same noises, and plain steps
 
 
@@ -86,7 +89,7 @@ def test_stock_and_ours_draw_the_same_number_of_pictures_of_the_same_size():
 def test_rows_are_counted_in_every_family(folders, family):
     if family not in folders:
         pytest.skip("its diffusers is too old")
-    drawer = open_drawer(read_subject(f"stock:{folders[family]}@2"), size=64)
+    drawer = open_drawer(read_subject(f"stock:{folders[family]}@2"), size=SQUARE)
     assert measure(drawer, drawer.pipeline, ["a red ring"], batch=2, repeats=1, warmup=1)[0].evaluations == 2
 
 

@@ -25,6 +25,7 @@ from apexgen.generate import draw_noises, make_pictures
 from apexgen.parallel import take_place
 from apexgen.report import picture_grid
 from apexgen.sample import uniform_grid
+from apexgen.size import Size
 from apexgen.train import open_objective
 from apexgen.velocities import Velocity, guided
 
@@ -113,7 +114,7 @@ class Model:
         return {
             "model": self.name,
             "family": self.backbone.family,
-            "size": self.backbone.size or self.backbone.native_size,
+            "size": self.backbone.sides.written,
             "precision": str(precision).removeprefix("torch."),
             "weights": hash_weights(self.files, self.average),
         }
@@ -126,7 +127,7 @@ def _name(role: str, steps: int, guidance: float) -> str:
 def open_model(
     folder: str | Path,
     lora: Path | None = None,
-    size: int | None = None,
+    size: Size | None = None,
     precision: str = "auto",
     checkpoint: str = "latest",
 ) -> Model:
@@ -154,7 +155,7 @@ def open_model(
     return Model(_folder_name(folder), backbone, backbone, (base,), renoises=renoises)
 
 
-def _open_run(folder: Path, lora: Path | None, size: int | None, precision: str, checkpoint: str) -> Model:
+def _open_run(folder: Path, lora: Path | None, size: Size | None, precision: str, checkpoint: str) -> Model:
     for name, given in (("--lora", lora), ("--size", size)):
         if given is not None:
             raise ValueError(f"{name} {given}: {folder} is a run, which has its own; leave {name} out")

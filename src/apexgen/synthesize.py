@@ -25,6 +25,7 @@ from apexgen.files import write_whole
 from apexgen.generate import draw_noise, make_pictures
 from apexgen.parallel import assembled
 from apexgen.sample import uniform_grid
+from apexgen.size import Size
 from apexgen.velocities import guided
 
 INDEX = "index.json"
@@ -39,7 +40,7 @@ class Plan:
     steps: int
     guidance: float
     seed: int  # of the first prompt's noise
-    size: int | None  # pixels a side
+    size: Size | None  # the model's own unless given
     shard: int  # pictures a tar
 
 
@@ -80,7 +81,9 @@ def _begin(plan: Plan, texts: Sequence[str], out: Path, tars: Sequence[Path]) ->
     """Write the index, or refuse a folder whose index is another's; the numbers of the tars that it lacks."""
     out.mkdir(parents=True, exist_ok=True)
     digest = hashlib.sha256("\n".join(texts).encode()).hexdigest()
-    index = asdict(plan) | {"prompts": len(texts), "prompts_sha256": digest, "seeds": "seed + the prompt's place"}
+    size = None if plan.size is None else plan.size.written
+    index = asdict(plan) | {"size": size, "prompts": len(texts), "prompts_sha256": digest}
+    index["seeds"] = "seed + the prompt's place"
     file = out / INDEX
     before = json.loads(file.read_text()) if file.is_file() else None
     if before is None:
@@ -105,9 +108,8 @@ def _draw_tars(plan: Plan, backbone: Backbone, texts: Sequence[str], tars: Seque
 
 def _draw(plan: Plan, backbone: Backbone, null: Condition, prompts: Sequence[str], seed: int) -> np.ndarray:
     """The pictures (B, H, W, 3) in [0, 1] of some prompts, noises from `seed` on."""
-    channels, height, width = backbone.latent_shape()
-    chunk = max(1, PIXELS // (height * width * backbone.pipeline.vae_scale_factor**2))
-    noise = draw_noise(range(seed, seed + len(prompts)), (channels, height, width))
+    chunk = max(1, PIXELS // (backbone.sides.height * backbone.sides.width))
+    noise = draw_noise(range(seed, seed + len(prompts)), backbone.latent_shape())
     teacher = guided(backbone, null.to(backbone.device), plan.guidance)
     return make_pictures(backbone, teacher, backbone.encode_text(prompts), noise, plan.steps, chunk=chunk)
 

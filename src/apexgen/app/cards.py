@@ -8,13 +8,10 @@ from apexgen.app.studio import Drawn, Pair, Studio
 def head(studio: Studio) -> str:
     """What the page is about: the model, its family and size."""
     model = studio.model
-    _, height, width = model.backbone.latent_shape()
-    factor = model.backbone.pipeline.vae_scale_factor
+    height, width = model.backbone.sides
     what = "student beside its teacher" if model.distilled is not None else "a pipeline, not distilled"
-    facts = (
-        f"{escape(model.name)} &middot; {escape(model.backbone.family)} &middot; {width * factor} x {height * factor}"
-    )
-    small = " apex-small" if height * factor < 256 else ""  # enlarged as it is, not blurred
+    facts = f"{escape(model.name)} &middot; {escape(model.backbone.family)} &middot; {width} x {height}"
+    small = " apex-small" if max(height, width) < 256 else ""  # enlarged as it is, not blurred
     return f'<header class="apex-head{small}"><h1>apexgen</h1><p>{facts} &middot; {what}</p></header>'
 
 

@@ -17,6 +17,7 @@ from apexgen.backbones.quiet import quiet
 from apexgen.backbones.two_times import SecondTime
 from apexgen.condition import Condition
 from apexgen.shift import Shift
+from apexgen.size import Size
 
 # What diffusers calls the linear modules that a LoRA adapts, by the end of their names.
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
@@ -93,7 +94,7 @@ class Backbone(ABC):
         self.network: Any = pipeline.transformer
         self.precision: torch.dtype | None = None  # autocast inside the network; None: as its weights are
         self.weights: Weights = "float32"  # how the network's own are held
-        self.size: int | None = None  # pixels a side of its pictures; None: native_size
+        self.size: Size | None = None  # of its pictures; None: a square of native_size
         self.task_lora: Path | None = None  # a user's LoRA file that the network has
         self.adapters: tuple[str, ...] = ()  # of the network before it has a student's, and always on
         self.computes_on: torch.device | None = None  # where weights that live elsewhere are brought to be used
@@ -125,6 +126,11 @@ class Backbone(ABC):
         """Pixels a side of the pictures the network was trained at."""
         side = getattr(self.network.config, "sample_size", None) or self.pipeline.default_sample_size
         return int(side * self.pipeline.vae_scale_factor)
+
+    @property
+    def sides(self) -> Size:
+        """Height and width in pixels of what it draws."""
+        return self.size or Size(self.native_size, self.native_size)
 
     @property
     def channels(self) -> int:
@@ -252,18 +258,20 @@ class Backbone(ABC):
 
     def latent_shape(self, height: int | None = None, width: int | None = None) -> tuple[int, int, int]:
         """(C, h, w) of a picture of these pixels, by default of `size`; ValueError for a size the family can't draw."""
-        multiple, largest, sides = self.size_multiple, self.largest_size, []
-        for name, side in (("height", height), ("width", width)):
-            pixels = side or self.size or self.native_size
-            nearest = max(multiple, min(round(pixels / multiple) * multiple, largest or pixels + multiple))
-            if pixels != nearest:
-                limit = f" up to {largest}" if largest else ""
-                raise ValueError(
-                    f"{name if side else 'size'} = {pixels}: "
-                    f"{self.family} wants a multiple of {multiple}{limit}; use {nearest}"
-                )
-            sides.append(pixels // self.pipeline.vae_scale_factor)
-        return self.channels, sides[0], sides[1]
+        size = Size(height or self.sides.height, width or self.sides.width)
+        nearest = Size(*map(self._nearest_side, size))
+        if size != nearest:
+            limit = f" up to {self.largest_size}" if self.largest_size else ""
+            raise ValueError(
+                f"size = {size.written!r}: {self.family} wants multiples of {self.size_multiple}{limit}; "
+                f"use {nearest.written!r}"
+            )
+        factor = self.pipeline.vae_scale_factor
+        return self.channels, size.height // factor, size.width // factor
+
+    def _nearest_side(self, pixels: int) -> int:
+        multiple = self.size_multiple
+        return max(multiple, min(round(pixels / multiple) * multiple, self.largest_size or pixels + multiple))
 
     def pack(self, latents: Tensor) -> Tensor:
         """Latents (B, C, h, w) as the stock pipeline takes and returns them."""

@@ -8,6 +8,8 @@ import typer
 from rich.console import Console, RenderableType
 from typer.core import TyperGroup
 
+from apexgen.size import Size
+
 WIDEST = 240  # columns that a table may take, also where the terminal has fewer
 WELL, NO, MISTAKE, STOPPED = 0, 1, 2, 130  # done; the result says no, or training diverged; the user's; ctrl-C
 
@@ -77,8 +79,22 @@ def _leave_stdout(wanted: bool) -> bool:
     return wanted
 
 
+def _read_size(written: str | None) -> Size | None:
+    try:
+        return None if written is None else Size.read(written)
+    except ValueError as error:
+        raise ValueError(f"--size: {error}") from None
+
+
 Overrides = Annotated[list[str] | None, typer.Argument(help="Settings to change, such as train.steps=100.")]
 Checkpoint = Annotated[str, typer.Option(help="Of a run: latest, best (train.keep_best), or a step.")]
+Sides = Annotated[
+    Size | None,
+    typer.Option(
+        "--size", parser=str, callback=_read_size, metavar="WIDTHxHEIGHT",
+        help="Pixels, or a square's side; the model's own unless given.",
+    ),
+]  # fmt: skip
 Json = Annotated[
     bool, typer.Option("--json", callback=_leave_stdout, help="Print the result as JSON, alone on standard output.")
 ]

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from apexgen.cli.app import Json, Overrides, answer, app, console
+from apexgen.cli.app import Json, Overrides, Sides, answer, app, console
 
 
 @app.command()
@@ -32,7 +32,7 @@ def synthesize(
     steps: Annotated[int, typer.Option(help="Network evaluations, twice as many with guidance.")] = 50,
     guidance: Annotated[float, typer.Option(help="Of the teacher; 1 is none.")] = 4.0,
     seed: Annotated[int, typer.Option(help="Seed of the first prompt's noise; the next has the next.")] = 0,
-    size: Annotated[int | None, typer.Option(help="Pixels a side; the model's own unless given.")] = None,
+    size: Sides = None,
     shard: Annotated[int, typer.Option(min=1, help="Pictures a tar: the most that a kill costs.")] = 64,
     json: Json = False,
 ) -> None:

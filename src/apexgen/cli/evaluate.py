@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from apexgen.cli.app import Checkpoint, Json, answer, app, console
+from apexgen.cli.app import Checkpoint, Json, Sides, answer, app, console
 
 if TYPE_CHECKING:
     from apexgen.evaluate.result import Result
@@ -90,7 +90,7 @@ def geneval(
     guidance: Guidance = 1.0,
     lora: Lora = None,
     checkpoint: Checkpoint = "latest",
-    size: Annotated[int | None, typer.Option(help="Pixels a side; the model's own unless given.")] = None,
+    size: Sides = None,
     metadata: Annotated[Path | None, typer.Option(help="GenEval's metadata; the official one if none.")] = None,
     samples: Annotated[int, typer.Option(min=1, help="Pictures a prompt.")] = 4,
     seed: Annotated[int, typer.Option(help="Of each prompt's first picture.")] = 42,

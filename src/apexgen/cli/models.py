@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from apexgen.cli.app import NO, Checkpoint, Json, answer, app, busy, console
+from apexgen.cli.app import NO, Checkpoint, Json, Sides, answer, app, busy, console
 
 
 @app.command()
@@ -20,7 +20,7 @@ def sample(
     guidance: Annotated[float, typer.Option(help="Classifier-free guidance; 1 is none.")] = 1.0,
     lora: Annotated[Path | None, typer.Option(help="A LoRA for the pipeline, .safetensors.")] = None,
     grid: Annotated[int, typer.Option(min=1, help="Pictures a prompt.")] = 1,
-    size: Annotated[int | None, typer.Option(help="Pixels a side; the model's own unless given.")] = None,
+    size: Sides = None,
     seed: Annotated[int, typer.Option(help="Seed of the first picture's noise; each has the next one.")] = 0,
     checkpoint: Checkpoint = "latest",
     json: Json = False,
@@ -103,7 +103,7 @@ def probe(
         list[str] | None,
         typer.Option(help='"a,b" of c_fake = a c + b; may be repeated. Five usual ones unless given.'),
     ] = None,
-    size: Annotated[int | None, typer.Option(help="Pixels a side; the model's own unless given.")] = None,
+    size: Sides = None,
     json: Json = False,
 ) -> None:
     """Say whether the shifted condition is visible to a model: what it changes, beside another prompt.

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from apexgen.cli.app import Checkpoint, Json, answer, console
+from apexgen.cli.app import Checkpoint, Json, Sides, answer, console
 from apexgen.cli.evaluate import Guidance, Lora, Model, Out, Steps, evaluate, show
 
 Features = Annotated[
@@ -17,7 +17,6 @@ Resize = Annotated[
 Clip = Annotated[Path | None, typer.Option(help="A CLIP, for CLIP score: its folder, or a cached repository.")]
 Cache = Annotated[Path | None, typer.Option(help="Where features are kept; ~/.cache/apexgen/features unless given.")]
 Seed = Annotated[int, typer.Option(help="Picture i has the noise of seed + i; also of KID's subsets.")]
-Size = Annotated[int | None, typer.Option(help="Pixels a side; the model's own unless given.")]
 Subjects = Annotated[
     list[str],
     typer.Argument(help="FOLDER[+LORA.safetensors][@STEPS][:GUIDANCE], a run's, a pipeline's or scenes."),
@@ -34,7 +33,7 @@ def mjhq(
     guidance: Guidance = 1.0,
     lora: Lora = None,
     checkpoint: Checkpoint = "latest",
-    size: Size = None,
+    size: Sides = None,
     limit: Annotated[int | None, typer.Option(min=2, help="Pictures of each category; all unless given.")] = None,
     seed: Seed = 0,
     resize: Resize = None,
@@ -117,7 +116,7 @@ def diversity(
     guidance: Guidance = 1.0,
     lora: Lora = None,
     checkpoint: Checkpoint = "latest",
-    size: Size = None,
+    size: Sides = None,
     cache: Cache = None,
     out: Out = Path("apexgen-diversity"),
     json: Json = False,
@@ -143,7 +142,7 @@ def diversity(
 def timing(
     models: Subjects,
     prompts: Annotated[Path | None, typer.Option(help="One prompt a line; two short ones unless given.")] = None,
-    size: Size = None,
+    size: Sides = None,
     precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16, for all.")] = "auto",
     repeats: Annotated[int, typer.Option(help="Calls of which the median is told.")] = 10,
     warmup: Annotated[int, typer.Option(help="Calls before those.")] = 2,
@@ -177,7 +176,7 @@ def sweep(
     seeds: Annotated[int, typer.Option(help="Pictures of each prompt.")] = 2,
     per_task: Annotated[int, typer.Option(min=1, help="Captions of each of the six tasks of the embedded world.")] = 10,
     clip: Clip = None,
-    size: Size = None,
+    size: Sides = None,
     cache: Cache = None,
     out: Out = Path("apexgen-sweep"),
     json: Json = False,

@@ -3,9 +3,10 @@
 import difflib
 from typing import Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_serializer, field_validator, model_validator
 
 from apexgen.config.table import Table
+from apexgen.size import Size
 
 PRESETS = ("attention", "attention+mlp", "all-linear")  # of the modules that a LoRA adapts
 
@@ -14,7 +15,7 @@ class Model(Table):
     """The pretrained pipeline and what of it trains."""
 
     path: str = "scenes"  # a diffusers pipeline folder, or "hub:owner/name"; "scenes" is the embedded one
-    size: int | None = Field(None, ge=1)  # pixels a side of its pictures; the network's own unless given
+    size: Size | None = None  # a side of its pictures, px, or "WIDTHxHEIGHT"; the network's own square unless given
     tune: Literal["lora", "full"] = "lora"
     rank: int | None = Field(None, ge=1)  # of the LoRA; 32 unless given
     targets: str | tuple[str, ...] = ()  # one of PRESETS, or names of linear modules; empty: the family's own
@@ -23,6 +24,15 @@ class Model(Table):
     checkpointing: bool = False  # compute activations again in the backward pass, for less memory
     weights: Literal["float32", "bfloat16", "8bit", "4bit"] = "float32"  # how the base under a LoRA is held in memory
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 where the device is fast in it
+
+    @field_validator("size", mode="before")
+    @classmethod
+    def _read_size(cls, size: Any) -> Any:
+        return None if size is None else Size.read(size)
+
+    @field_serializer("size")
+    def _write_size(self, size: Size | None) -> int | str | None:
+        return None if size is None else size.written
 
     @model_validator(mode="before")
     @classmethod

@@ -6,21 +6,23 @@ from collections.abc import Sequence
 
 from PIL import Image
 
+from apexgen.size import Size
+
 ORIENTATION = 0x0112  # of EXIF; from 5 on the picture lies on its side
 
-Size = tuple[int, int]  # height, width, px
 
+def bucket_sizes(own: Size, multiple: int, aspect: float, largest: int | None = None) -> list[Size]:
+    """The model's own size, and those of about its area whose sides are multiples of `multiple`, the squarest first.
 
-def bucket_sizes(size: int, multiple: int, aspect: float, largest: int | None = None) -> list[Size]:
-    """Sizes of about size x size pixels, the square first, whose sides are multiples of `multiple`.
-
-    aspect: the largest ratio of the longer side to the shorter. largest: the longest side, px.
+    aspect: the largest ratio of the longer side to the shorter, 1 for the own size alone. largest: a side, px.
     """
-    found = {(size, size)}
-    for short in range(multiple, size, multiple):
-        long = round(size * size / short / multiple) * multiple
+    if aspect == 1:
+        return [own]
+    found, area = {own}, own.height * own.width
+    for short in range(multiple, math.isqrt(area) + 1, multiple):
+        long = round(area / short / multiple) * multiple
         if long <= aspect * short and (largest is None or long <= largest):
-            found |= {(short, long), (long, short)}
+            found |= {Size(short, long), Size(long, short)}
     return sorted(found, key=lambda sides: (abs(_tallness(sides)), sides))
 
 
@@ -38,6 +40,6 @@ def picture_sides(stored: bytes) -> Size:
     try:
         with Image.open(io.BytesIO(stored)) as opened:
             turned = opened.getexif().get(ORIENTATION, 1) >= 5
-            return (opened.width, opened.height) if turned else (opened.height, opened.width)
+            return Size(opened.width, opened.height) if turned else Size(opened.height, opened.width)
     except (OSError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
         raise ValueError(f"the picture can't be read: {error}") from None

@@ -28,8 +28,7 @@ def encode(
     quiet = console or Console(quiet=True)
     source = open_source(data, pictures)
     if data.encode == "step":
-        size = backbone.size or backbone.native_size
-        return Live(source, backbone, data, (size, size) if pictures else None)
+        return Live(source, backbone, data, backbone.sides if pictures else None)
     if data.cache is None:
         return encode_in_memory(source, data, backbone, pictures, quiet)
     return fill_cache(source, data, backbone, pictures, quiet, team).read(data)

@@ -12,11 +12,12 @@ from torch import Tensor
 from apexgen.backbones.base import Backbone
 from apexgen.data.picture import decode_picture
 from apexgen.data.record import Record
-from apexgen.data.sizes import Size, nearest_size, picture_sides
+from apexgen.data.sizes import nearest_size, picture_sides
 from apexgen.encode import keys
 from apexgen.encode.store import Entry, Store
 from apexgen.encode.table import Table, as_bytes, as_keys
 from apexgen.generate import to_tensor
+from apexgen.size import Size
 
 TEXTS = 256  # encoded at once
 PICTURES, PIXELS = 256, 1 << 22  # encoded at once, at most

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from apexgen.data.sizes import Size
+from apexgen.size import Size
 
 BYTES = 16  # of a key
 TEXT_PARTS = ("text_encoder", "tokenizer", "processor")  # how the names of a pipeline's text folders begin
@@ -17,7 +17,7 @@ def text_key(caption: str) -> bytes:
 
 
 def picture_key(content: bytes, size: Size, mirrored: bool) -> bytes:
-    """The key of a picture cut to a size (height, width); `content` is `picture_content` of its bytes."""
+    """The key of a picture cut to a size; `content` is `picture_content` of its bytes."""
     return _digest(content, f"{size[0]}x{size[1]}{' mirrored' if mirrored else ''}".encode())
 
 

@@ -15,9 +15,9 @@ from apexgen.config import Data
 from apexgen.data.base import Source
 from apexgen.data.corpus import WHOLE, chances
 from apexgen.data.record import Record
-from apexgen.data.sizes import Size
 from apexgen.encode.fill import decode, to_latents
 from apexgen.objectives.base import Batch
+from apexgen.size import Size
 
 BLOCK = 1024  # records that are shuffled together, and held as they are stored
 
@@ -30,7 +30,7 @@ class Live:
     """
 
     def __init__(self, source: Source, backbone: Backbone, data: Data, size: Size | None) -> None:
-        """size: (height, width) of the pictures; None where they are not asked for. ValueError for an empty source."""
+        """size: of the pictures; None where they are not asked for. ValueError for an empty source."""
         self.source, self.backbone, self.data, self.size = source, backbone, data, size
         self.skipped = source.skipped
         if next(source.records(), None) is None:

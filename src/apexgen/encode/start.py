@@ -16,7 +16,7 @@ from apexgen.backbones.base import Backbone
 from apexgen.config import Data
 from apexgen.data.base import Source
 from apexgen.data.corpus import Corpus
-from apexgen.data.sizes import Size, bucket_sizes
+from apexgen.data.sizes import bucket_sizes
 from apexgen.data.skipped import Skipped
 from apexgen.encode import keys
 from apexgen.encode.fill import Builder, Found
@@ -24,6 +24,7 @@ from apexgen.encode.store import Folder, Memory, Store
 from apexgen.encode.table import Prompts, StoredLatents, StoredTexts, Table, as_keys
 from apexgen.files import write_whole
 from apexgen.parallel import ALONE, Team
+from apexgen.size import Size
 
 NULL = keys.text_key("")
 PARTS = 4  # of a source for each process, so that none waits long for another
@@ -110,8 +111,7 @@ def open_stores(data: Data, backbone: Backbone, pictures: bool) -> Stores:
 
 def sizes_of(data: Data, backbone: Backbone) -> list[Size]:
     """The sizes of the run's pictures: the model's own, and with aspect buckets those of about its area."""
-    size = backbone.size or backbone.native_size
-    return bucket_sizes(size, backbone.size_multiple, data.aspect, backbone.largest_size)
+    return bucket_sizes(backbone.sides, backbone.size_multiple, data.aspect, backbone.largest_size)
 
 
 def _fill(

@@ -15,6 +15,7 @@ from apexgen.backbones.task_lora import load_task_lora
 from apexgen.distill import choose_precision
 from apexgen.drawer import Drawer, Model, open_model
 from apexgen.scenes.pipeline import FOLDER
+from apexgen.size import Size
 
 FORM = re.compile(r"(stock:)?(.+?)(?:\+(.+\.safetensors))?(?:@(\d+))?(?::(\d+(?:\.\d+)?))?")
 
@@ -66,7 +67,7 @@ class StockDrawer:
     pipeline: Any = field(repr=False)
     arguments: dict[str, Any]  # of its call
     precision: str
-    size: int | None
+    size: Size | None
 
     def draw(self, prompts: Sequence[str], seeds: Sequence[int]) -> np.ndarray:
         """Pictures (B, H, W, 3) in [0, 1]."""
@@ -75,7 +76,7 @@ class StockDrawer:
         return np.asarray(drawn.images)
 
 
-def open_subject(subject: Subject, size: int | None = None, precision: str = "auto") -> Model:
+def open_subject(subject: Subject, size: Size | None = None, precision: str = "auto") -> Model:
     """Our model of a subject; ValueError, one line, where it can't be opened."""
     if subject.stock:
         raise ValueError(f"{subject.text}: a stock pipeline draws in its own way; leave stock: out")
@@ -87,7 +88,7 @@ def is_run(folder: str) -> bool:
     return (Path(folder) / "config.toml").is_file() and not (Path(folder) / "model_index.json").is_file()
 
 
-def open_drawer(subject: Subject, size: int | None = None, precision: str = "auto") -> Drawer | StockDrawer:
+def open_drawer(subject: Subject, size: Size | None = None, precision: str = "auto") -> Drawer | StockDrawer:
     """What draws for a subject, in one step unless it says.
 
     A stock pipeline of a family of ours is called for the same plain steps, size and guidance; another with
@@ -109,16 +110,18 @@ def open_drawer(subject: Subject, size: int | None = None, precision: str = "aut
     if family in BACKBONES:
         adapter = find_adapter(family)(pipeline)
         adapter.size = size
-        arguments, size = adapter.pipeline_arguments(steps, subject.guidance), size or adapter.native_size
+        arguments, size = adapter.pipeline_arguments(steps, subject.guidance), adapter.sides
     else:
         arguments = _plain_arguments(pipeline, subject, steps, size)
     return StockDrawer(subject.text, pipeline, arguments, str(dtype).removeprefix("torch."), size)
 
 
-def _plain_arguments(pipeline: Any, subject: Subject, steps: int, size: int | None) -> dict[str, Any]:
-    wanted = {"num_inference_steps": steps, "guidance_scale": subject.guidance, "height": size, "width": size}
+def _plain_arguments(pipeline: Any, subject: Subject, steps: int, size: Size | None) -> dict[str, Any]:
+    wanted: dict[str, Any] = {"num_inference_steps": steps, "guidance_scale": subject.guidance}
+    if size is not None:
+        wanted |= size._asdict()
     known = inspect.signature(pipeline.__call__).parameters
-    arguments = {name: value for name, value in wanted.items() if value is not None and name in known}
+    arguments = {name: value for name, value in wanted.items() if name in known}
     if subject.guidance != 1 and "guidance_scale" not in known:
         raise ValueError(
             f"{subject.text}: {type(pipeline).__name__} takes no guidance; leave :{subject.guidance:g} out"

@@ -28,6 +28,7 @@ from apexgen.report import picture_grid
 from apexgen.report.curves import EVALUATIONS, chart
 from apexgen.scenes.pipeline import FOLDER
 from apexgen.scenes.prompts import Caption, draw_captions
+from apexgen.size import Size
 
 CAPTIONS_SEED = 3_000_000  # far from the training draws and from other examinations
 SHOWN = 4  # prompts in the grid
@@ -68,7 +69,7 @@ def sweep(
     subjects: Sequence[Subject],
     steps: Sequence[int],
     protocol: Protocol,
-    size: int | None,
+    size: Size | None,
     folder: Path,
     console: Console,
 ) -> list[Result] | None:

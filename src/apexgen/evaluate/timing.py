@@ -21,6 +21,7 @@ from apexgen.drawer import Drawer
 from apexgen.evaluate.meter import PARTS, Clock, Meter, forget_peak, peak_bytes
 from apexgen.evaluate.result import Result
 from apexgen.evaluate.subject import Draws, StockDrawer, Subject, open_drawer
+from apexgen.size import Size
 
 BATCH = 10  # of throughput
 PROMPTS = ("a photo of a red ball on a wooden table", "two blue cubes left of a green ring")
@@ -38,7 +39,7 @@ class Call:
 def time_subjects(
     subjects: Sequence[Subject],
     prompts: Sequence[str],
-    size: int | None,
+    size: Size | None,
     precision: str,
     repeats: int,
     warmup: int,
@@ -113,7 +114,8 @@ def summary(alone: Sequence[Call], together: Sequence[Call]) -> tuple[dict[str, 
 def _identity(drawer: Drawer | StockDrawer) -> dict[str, Any]:
     if isinstance(drawer, Drawer):
         return drawer.settings()
-    return {"model": drawer.name, "size": drawer.size, "precision": drawer.precision, "call": repr(drawer.arguments)}
+    size = None if drawer.size is None else drawer.size.written
+    return {"model": drawer.name, "size": size, "precision": drawer.precision, "call": repr(drawer.arguments)}
 
 
 def measure(drawer: Draws, pipeline: Any, prompts: Sequence[str], batch: int, repeats: int, warmup: int) -> list[Call]:

@@ -55,7 +55,7 @@ LOADERS: dict[str, dict[str, Node]] = {  # file names as ComfyUI's own examples 
 def workflow(backbone: Backbone, loras: Sequence[str], renoises: bool) -> dict[str, Node]:
     """The graph, node's name -> class and inputs; loras: files, one on another; renoises: fresh noise between."""
     pipeline = type(backbone.pipeline).__name__
-    _, height, width = (side * backbone.pipeline.vae_scale_factor for side in backbone.latent_shape())
+    height, width = backbone.sides
     nodes = (
         LOADERS[pipeline]
         | _loras(loras)

@@ -22,11 +22,7 @@ def make_offer(model: Model, teacher_steps: int, guidance: float, batch: int, qu
         drawer = model.student(steps) if name == "student" else model.teacher(steps, guidance)
         return drawer.draw([prompt for prompt, _ in items], [seed for _, seed in items])
 
-    _, height, width = model.backbone.latent_shape()
-    factor = model.backbone.pipeline.vae_scale_factor
-    return Offer(
-        student | {"teacher": teacher_steps}, f"{width * factor}x{height * factor}", draw, batch, queue, timeout
-    )
+    return Offer(student | {"teacher": teacher_steps}, str(model.backbone.sides), draw, batch, queue, timeout)
 
 
 def warm_up(offer: Offer) -> None:

@@ -20,6 +20,7 @@ EQUAL = {
     "model.model_path": "model.path",
     "model.path": "model.path",
     "model.lora_rank": "model.rank",
+    "data.width": "model.size",
     "data.height": "model.size",
     "train.seed": "train.seed",
     "train.grad_accumulation_steps": "train.accumulate",
@@ -39,7 +40,6 @@ INSTEAD = {
     "model.aux_time_embed": "twin_flow gives the network a second time; objective.name = \"apex\" needs none",
     "model.lora_alpha": "alpha is the rank: the scale is 1",
     "model.lora_target_modules": "model.targets, empty for the family's own; names of theirs may not fit every family",
-    "data.width": "pictures are square: model.size",
     "data.train_dirs": "data.source for one, data.mixture for several",
     "method.method_type": 'objective.name = "twin_flow" is what their code computes; "apex" is the paper\'s',
     "method.transport_type": "linear is the only one",
@@ -75,6 +75,9 @@ def translate(file: Path) -> str:
         if key in EQUAL:
             table, _, name = EQUAL[key].rpartition(".")
             (run[table] if table else run)[name] = float(value) if key in NUMBERS else value
+    width, height = keys.get("data.width"), keys.get("data.height")
+    if width is not None and height is not None and width != height:
+        run["model"]["size"] = f"{width}x{height}"
     folders = keys.get("data.train_dirs") or []
     if len(folders) == 1:
         run["data"]["source"] = folders[0]

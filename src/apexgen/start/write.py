@@ -73,7 +73,7 @@ def _why_guidance(family: Family) -> str:
 
 def _model(family: Family, choice: Choice, scenes: bool) -> str:
     lines = [
-        ("size", str(family.size), "pixels a side; less of it is less memory and time"),
+        ("size", str(family.size), 'of a square, or "WIDTHxHEIGHT"; less of it is less memory and time'),
         ("rank", str(choice.rank), "of the LoRA: the most that fits, up to 64"),
         ("weights", f'"{choice.weights}"', WHY[choice.weights]),
         ("checkpointing", "true", "activations are computed again in the backward pass"),
