@@ -1,10 +1,12 @@
-"""A benchmark that is asked what it does says so, and does not run."""
+"""A benchmark that is asked what it does says so, and does not run; one of real sizes runs narrow where no GPU is."""
 
+import json
 import runpy
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 BENCHMARKS = sorted(Path("benchmarks").glob("*.py"))
 
@@ -19,3 +21,29 @@ def test_help_is_shown_and_nothing_runs(path, monkeypatch, capsys):
 
     assert ended.value.code == 0
     assert f"python benchmarks/{path.name}" in capsys.readouterr().out
+
+
+def real_size(monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", ["real_size.py", *map(str, arguments)])
+    runpy.run_path("benchmarks/real_size.py", run_name="__main__")
+
+
+def test_real_sizes_run_narrow_and_tell_a_ratio_of_each_case(monkeypatch, capsys, tmp_path):
+    real_size(monkeypatch, "--tiny", "--rounds", 8, "--out", tmp_path / "results")
+
+    report = json.loads((tmp_path / "results" / "real_size.json").read_text())
+    assert report["tiny"] and set(report["cases"]) == {"SANA, LoRA", "SANA, full tuning", "Qwen-Image, LoRA"}
+    for name, case in report["cases"].items():
+        told, seconds = case["apex over flow_matching"], case["seconds"]
+        low, high = told["time"]["95 %"]
+        assert low <= told["time"]["median"] <= high and seconds["apex"] > seconds["flow_matching"]
+        assert (case["trained"] == case["parameters"]) == name.endswith("full tuning")
+    assert capsys.readouterr().out.endswith((tmp_path / "results" / "real_size.md").read_text())
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")
+@pytest.mark.parametrize(("arguments", "said"), [((), "write --tiny"), (("--tiny", "--rounds", 3), "write --rounds 8")])
+def test_real_sizes_are_refused_where_they_can_not_be_measured(monkeypatch, capsys, arguments, said):
+    with pytest.raises(SystemExit) as ended:
+        real_size(monkeypatch, *arguments)
+    assert ended.value.code == 2 and said in capsys.readouterr().err.splitlines()[-1]

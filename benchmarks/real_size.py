@@ -1,0 +1,173 @@
+"""What an APEX step costs at published sizes: time and peak memory beside flow matching's, network and batch the same.
+
+    python benchmarks/real_size.py --out benchmarks/results    # a GPU of 80 GB
+    python benchmarks/real_size.py --tiny                      # shows on a CPU that it runs; its figures say nothing
+
+Weights, latents and texts are random, made on the device; text encoders and autoencoder are left out, for a step calls
+neither. Both objectives train one student by one optimizer, so that what is held between steps is the same. Rounds
+are those of step.py: interleaved, a ratio of the same round, the median and the interval that holds it with 95 %.
+"""
+
+import argparse
+import gc
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import numpy as np
+import torch
+from base_memory import SHAPES
+from step import ratio, seconds
+
+from apexgen.backbones.base import Backbone
+from apexgen.backbones.diffusion import find_adapter
+from apexgen.condition import Condition
+from apexgen.config import Run, load_run
+from apexgen.data.corpus import Corpus
+from apexgen.distill import choose_precision, open_student
+from apexgen.evaluate.meter import forget_peak, peak_bytes
+from apexgen.evaluate.timing import machine
+from apexgen.files import write_whole
+from apexgen.train import Trainer
+
+RECORDS = 8
+OBJECTIVES = {"apex": ("objective.name=apex", "objective.warmup=0"), "flow_matching": ("objective.name=flow_matching",)}
+NARROW = {"num_layers": 2, "num_attention_heads": 2, "attention_head_dim": 16}
+NARROW_QWEN = NARROW | {"in_channels": 16, "out_channels": 4, "joint_attention_dim": 16, "axes_dims_rope": (8, 4, 4)}
+NARROW_SANA = NARROW | {
+    "in_channels": 4, "out_channels": 4, "num_cross_attention_heads": 2, "cross_attention_head_dim": 16,
+    "cross_attention_dim": 32, "caption_channels": 16,
+}  # fmt: skip
+LORA = ("model.weights=bfloat16", "model.rank=32")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One network and how it is trained."""
+
+    model: str  # of SHAPES
+    settings: tuple[str, ...]
+    batch: int
+    tokens: int  # of a prompt
+    size: int  # pixels a side
+
+
+CASES = {
+    "SANA, LoRA": Case("SANA 1.6B", LORA, 4, 300, 1024),
+    "SANA, full tuning": Case("SANA 1.6B", ("model.tune=full",), 4, 300, 1024),
+    "Qwen-Image, LoRA": Case("Qwen-Image", (*LORA, "model.checkpointing=true"), 1, 256, 1024),
+}
+
+
+def open_random(case: Case, run: Run, narrow: bool) -> Backbone:
+    """The case's network of random weights on the device, in an adapter that has nothing else."""
+    pipeline, network, config = SHAPES[case.model]
+    small = (NARROW_QWEN if case.model == "Qwen-Image" else NARROW_SANA) if narrow else {}
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    torch.manual_seed(0)
+    torch.set_default_dtype(torch.float32 if run.model.weights == "float32" else torch.bfloat16)
+    try:
+        with torch.device(device):
+            transformer = getattr(diffusers, network)(**config | small)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    parts = {"scheduler": diffusers.FlowMatchEulerDiscreteScheduler(), "transformer": transformer}
+    absent = dict.fromkeys(("vae", "text_encoder", "tokenizer"))
+    backbone = find_adapter(pipeline)(getattr(diffusers, pipeline)(**parts, **absent))
+    backbone.precision, backbone.weights = choose_precision("auto", device, run.model.weights), run.model.weights
+    return backbone
+
+
+def random_corpus(backbone: Backbone, case: Case) -> Corpus:
+    """Texts of the encoder's width, and latents."""
+    config = backbone.network.config
+    side = case.size // backbone.pipeline.vae_scale_factor
+    latents = torch.randn(RECORDS, config.in_channels // (4 if backbone.packs else 1), side, side)
+    width = config.get("joint_attention_dim") or config.caption_channels
+    embeds = torch.randn(RECORDS + 1, case.tokens, width)
+    c = Condition(embeds, torch.ones_like(embeds[..., 0], dtype=torch.bool))
+    rows = torch.arange(RECORDS)
+    return Corpus([str(row) for row in rows], c.select(rows), rows, c.select(rows[:1] + RECORDS), latents)
+
+
+def open_trainers(case: Case, narrow: bool) -> dict[str, Trainer]:
+    """A trainer for each objective, all of one student and one optimizer."""
+    usual = ("train.steps=1000", "train.on_divergence=stop", f"train.batch={case.batch}", *case.settings)
+    runs = {name: load_run(None, [*usual, *settings]) for name, settings in OBJECTIVES.items()}
+    backbone = open_random(case, runs["apex"], narrow)
+    student, corpus = open_student(runs["apex"], backbone), random_corpus(backbone, case)
+    trainers = {name: Trainer(run, student, corpus, corpus.batch(0, 1, 0).x.shape[1:]) for name, run in runs.items()}
+    for trainer in trainers.values():
+        trainer.optimizer = trainers["apex"].optimizer
+    return trainers
+
+
+def peak(trainer: Trainer) -> float:
+    """GiB at the most in a step."""
+    device = trainer.student.backbone.device
+    forget_peak(device)
+    trainer.advance()
+    return peak_bytes(device) / 2**30
+
+
+def measure(case: Case, rounds: int, narrow: bool) -> dict[str, Any]:
+    """Time and peak memory of a step of each objective, and the ratios."""
+    trainers = open_trainers(case, narrow)
+    took = seconds({name: trainer.advance for name, trainer in trainers.items()}, rounds)
+    peaks = {name: peak(trainer) for name, trainer in trainers.items()}
+    student = trainers["apex"].student
+    return asdict(case) | {
+        "parameters": sum(weight.numel() for weight in student.backbone.network.parameters()),
+        "trained": sum(weight.numel() for weight in student.weights.values()),
+        "seconds": {name: float(np.median(values)) for name, values in took.items()},
+        "peak GiB": peaks,
+        "apex over flow_matching": {
+            "time": ratio(took["apex"], took["flow_matching"]),
+            "peak": round(peaks["apex"] / peaks["flow_matching"], 3),
+        },
+    }
+
+
+def table(report: dict[str, Any]) -> str:
+    """Markdown: a row a case."""
+    lines = [f"On {report['machine']}, diffusers {diffusers.__version__}; an APEX step over flow matching's.", ""]
+    lines += ["| case | batch | pixels | time | peak memory |", "|---|---|---|---|---|"]
+    for name, case in report["cases"].items():
+        told = case["apex over flow_matching"]
+        time = "{} ({} to {})".format(told["time"]["median"], *told["time"]["95 %"])
+        lines.append(f"| {name} | {case['batch']} | {case['size']} | {time} | {told['peak']} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--case", choices=CASES, action="append", help="one of them; all unless given")
+    parser.add_argument("--rounds", type=int, default=15, help="at least 8, for an interval")
+    parser.add_argument("--tiny", action="store_true", help="few layers, narrow, small pictures")
+    parser.add_argument("--out", type=Path, help="a folder for real_size.json and real_size.md")
+    arguments = parser.parse_args()
+    if arguments.rounds < 8:
+        parser.error(f"--rounds {arguments.rounds}: an interval takes 8; write --rounds 8")
+    if not arguments.tiny and not torch.cuda.is_available():
+        parser.error("no GPU is here, and these networks want one; write --tiny to see that it runs")
+    report: dict[str, Any] = {"machine": machine(torch.device("cuda" if torch.cuda.is_available() else "cpu"))}
+    report |= {"tiny": arguments.tiny, "cases": {}}
+    for name in arguments.case or CASES:
+        case = CASES[name]
+        if arguments.tiny:
+            case = Case(case.model, case.settings, batch=1, tokens=8, size=64)
+        report["cases"][name] = measure(case, arguments.rounds, arguments.tiny)
+        gc.collect()
+        torch.cuda.empty_cache()
+        if arguments.out is not None:  # after each: the next one may not fit
+            arguments.out.mkdir(parents=True, exist_ok=True)
+            write_whole(arguments.out / "real_size.json", (json.dumps(report, indent=1) + "\n").encode())
+            write_whole(arguments.out / "real_size.md", table(report).encode())
+    print(json.dumps(report, indent=1))
+    print(table(report), end="")
+
+
+if __name__ == "__main__":
+    main()
