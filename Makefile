@@ -5,13 +5,19 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 TORCH := $(shell grep '^torch==' constraints.txt)
 
-.PHONY: demo test ablations docs lint
+.PHONY: demo test with-diffusers ablations docs lint
 
 demo: $(READY)
 	$(BIN)/apexgen demo
 
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+
+# The families beside another diffusers, kept in build: make with-diffusers DIFFUSERS=0.38.0 [KEEP='not zimage']
+with-diffusers: $(READY)
+	$(BIN)/python -m pip install --no-deps --target build/diffusers-$(DIFFUSERS) diffusers==$(DIFFUSERS)
+	PYTHONPATH=$(CURDIR)/build/diffusers-$(DIFFUSERS) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto \
+	  tests/test_families.py tests/test_targets.py tests/test_export.py -k '$(KEEP)'
 
 # Every contest of runs/ablations, anew; hours on two cores. Its tables go into docs/ablations.
 ablations: $(READY)
