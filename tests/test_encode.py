@@ -21,6 +21,7 @@ from apexgen.encode.start import Stores, _fill
 from apexgen.encode.store import Folder, Memory
 from apexgen.parallel import Team
 from apexgen.scenes.pipeline import FOLDER
+from apexgen.size import Size
 from apexgen.train import Trainer
 from pipelines import SIZE, SQUARE
 from small import short_run
@@ -81,6 +82,14 @@ def same(one, other):
     for name in ("embeds", "mask", "pooled"):
         a, b = getattr(one.c, name), getattr(other.c, name)
         assert (a is None and b is None) or torch.equal(a, b)
+
+
+@pytest.mark.parametrize("when", ["start", "step"])
+def test_pictures_are_cut_to_a_size_that_is_no_square(pictures, when):
+    net = load_backbone(FOLDER)
+    net.size = Size(32, 96)
+    batch = encode(settings(pictures, aspect=1.0, encode=when), net, pictures=True).batch(0, 3, 0)
+    assert batch.x.shape == (3, *net.latent_shape()) == (3, 8, 4, 12)
 
 
 def test_a_second_time_nothing_is_encoded(pictures, tmp_path):
