@@ -167,10 +167,25 @@ def test_a_prompt_that_is_too_long_is_cut_as_the_stock_pipeline_does_with_a_line
     torch.testing.assert_close(net.pack(generate(net, c, noise, 1)), stock, atol=1e-5, rtol=1e-5)
 
 
+def first(tensors):
+    return min(name for name in tensors if tensors[name].is_floating_point())
+
+
 def not_finite(file):
     tensors = load_file(file)
-    name = min(name for name in tensors if tensors[name].is_floating_point())
-    save_file(tensors | {name: tensors[name] * torch.nan}, file, metadata={"format": "pt"})
+    save_file(tensors | {first(tensors): tensors[first(tensors)] * torch.nan}, file, metadata={"format": "pt"})
+
+
+def lacking(file):
+    tensors = load_file(file)
+    tensors.pop(first(tensors))
+    save_file(tensors, file, metadata={"format": "pt"})
+
+
+def quantised(file):
+    tensors = load_file(file)
+    retyped = tensors[first(tensors)].to(torch.float8_e4m3fn)
+    save_file(tensors | {first(tensors): retyped}, file, metadata={"format": "pt"})
 
 
 def pickled(file):
@@ -179,19 +194,48 @@ def pickled(file):
 
 
 DAMAGES = {
-    "is not finite; fetch it again": not_finite,
-    "can't be opened: .": pickled,
-    r"is cut short: \d+ of \d+ bytes": lambda file: file.write_bytes(file.read_bytes()[:-100]),
+    r": [\w.-]+ is not finite; fetch it again": not_finite,
+    r": [\w.-]+ is missing; fetch it again": lacking,
+    r": [\w.-]+ is F8_E4M3, quantised": quantised,
+    " can't be opened: .": pickled,
+    r" is cut short: \d+ of \d+ bytes": lambda file: file.write_bytes(file.read_bytes()[:-100]),
 }
 
 
 @pytest.mark.parametrize("message", DAMAGES)
-def test_damaged_weights_cost_one_line_that_names_the_folder(folder, tmp_path, message):
-    broken = shutil.copytree(folder, tmp_path / "model")
-    DAMAGES[message](broken / "transformer" / "diffusion_pytorch_model.safetensors")
-    with pytest.raises(ValueError, match=message) as caught:
-        load_backbone(broken)
-    assert str(caught.value).startswith(str(broken)) and "\n" not in str(caught.value)
+def test_damaged_weights_cost_one_line_that_names_the_part(folder, tmp_path, message):
+    for file in sorted(folder.glob("*/*.safetensors")):
+        broken = shutil.copytree(folder, tmp_path / file.parent.name)
+        DAMAGES[message](broken / file.relative_to(folder))
+        with pytest.raises(ValueError, match=message) as caught:
+            load_backbone(broken)
+        text = str(caught.value)
+        assert text.startswith(str(broken)) and "\n" not in text
+        assert DAMAGES[message] is pickled or text.startswith(str(broken / file.parent.name))
+
+
+def test_text_encoders_fetched_late_are_held_to_the_same(folder, tmp_path):
+    for damage, message in ((not_finite, "is not finite"), (lacking, "is missing")):
+        broken = shutil.copytree(folder, tmp_path / damage.__name__)
+        damage(broken / "text_encoder" / "model.safetensors")
+        net = load_backbone(broken, with_text=False)
+        with pytest.raises(ValueError, match=message) as caught:
+            net.encode_text([SHORT])
+        assert str(caught.value).startswith(str(broken / "text_encoder"))
+
+
+def test_files_in_shards_are_opened_and_held_to_the_same(folders, tmp_path):
+    open_pipeline(folders["sd3"]).save_pretrained(tmp_path, max_shard_size="10KB")
+    assert torch.equal(
+        load_backbone(tmp_path).encode_text([SHORT]).embeds, opened(folders["sd3"]).encode_text([SHORT]).embeds
+    )
+    for part in ("transformer", "text_encoder_3"):
+        file = max((tmp_path / part).glob("*.safetensors"))
+        whole = file.read_bytes()
+        lacking(file)
+        with pytest.raises(ValueError, match=rf"{part}: [\w.]+ is missing; fetch it again"):
+            load_backbone(tmp_path)
+        file.write_bytes(whole)
 
 
 def test_a_size_the_family_does_not_allow_names_the_nearest(net):

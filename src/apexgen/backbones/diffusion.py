@@ -1,7 +1,8 @@
 """Open a diffusers pipeline folder safely: check it first, then load it, so that a mistake costs one clear line."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from warnings import catch_warnings, simplefilter
 
 import torch
+from torch import nn
 
 from apexgen.backbones.header import read_header, refuse_quantised
 from apexgen.backbones.held import Weights, check_package, loading_options, quantise
@@ -25,7 +27,12 @@ BACKBONES = {  # pipeline class -> "module:Class", imported on use
     "StableDiffusion3Pipeline": "apexgen.backbones.sd3:StableDiffusion3",
     "ZImagePipeline": "apexgen.backbones.zimage:ZImage",
 }
-WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model-*-of-*.safetensors")  # a network's files
+# A part's files of weights: a network's, a text encoder's.
+WEIGHTS = tuple(
+    f"{name}{ending}"
+    for name in ("diffusion_pytorch_model", "model")
+    for ending in (".safetensors", "-*-of-*.safetensors")
+)
 FLOW_SCHEDULERS = ("FlowMatch", "SCM")  # how names of flow-matching schedulers begin
 
 
@@ -68,8 +75,8 @@ def load_backbone(
     with_text: False leaves the text encoders for when a text is encoded.
 
     Raises ValueError, one line, when the folder is missing, is not a diffusers pipeline, is of a family without an
-    adapter, is not a flow-matching model, has a broken or missing weight file, or weights that are not finite or were
-    quantised by others.
+    adapter, is not a flow-matching model, has a broken or missing weight file, or weights that are missing, not finite
+    or quantised by others.
     """
     path = Path(folder)
     index = read_index(path)
@@ -80,18 +87,14 @@ def load_backbone(
     adapter = find_adapter(family)
     check_diffusers(adapter)
     check_package(weights)
-    for file in [file for part in ("transformer", "vae") for name in WEIGHTS for file in (path / part).glob(name)]:
-        refuse_quantised(file, read_header(file))
     text_parts = [name for name in index if name.startswith("text_encoder")]
+    parts = ("transformer", "vae", *text_parts)
+    for file in [file for part in parts for name in WEIGHTS for file in (path / part).glob(name)]:
+        refuse_quantised(file, read_header(file))
     absent = [name for name in text_parts if index[name][1] is None]  # some families do without one
     backbone = adapter(open_pipeline(path, weights, absent if with_text else text_parts))
     backbone.text_parts = [name for name in text_parts if name not in absent]
     backbone.open_text = partial(open_pipeline, path, weights, ("transformer", "vae", *absent))
-    for name, weight in backbone.network.named_parameters():
-        if not weight.isfinite().all():
-            raise ValueError(
-                f"{path / 'transformer'}: {name} is not finite; fetch it again, or take an earlier checkpoint"
-            )
     quantise(backbone.network, weights, device)
     backbone.pipeline.to(device)
     backbone.weights = weights
@@ -116,20 +119,59 @@ def check_diffusers(adapter: "type[Backbone]") -> None:
 
 
 def open_pipeline(path: Path, weights: Weights = "float32", without: Sequence[str] = ()) -> Any:
-    """The stock pipeline of a folder, quietly, some of its parts left out. ValueError when it can't be opened."""
+    """The stock pipeline of a folder, quietly, some of its parts left out.
+
+    ValueError when it can't be opened, or holds weights that are missing or not finite.
+    """
     try:
         from diffusers import DiffusionPipeline
     except RuntimeError as error:  # how its lazy modules say that one of theirs failed: 0.36 beside a newer torchao
         why = str(error).strip().splitlines()[-1]
         raise ValueError(f"diffusers can't be imported ({why}); write: pip install -U diffusers") from error
-    from safetensors import SafetensorError
 
     options = {"use_safetensors": True, "local_files_only": True} | loading_options(weights) | dict.fromkeys(without)
+    for name, kind in read_index(path).items():
+        if name.startswith("text_encoder") and name not in without and kind[0] == "transformers":
+            options[name] = open_text_encoder(path / name, kind[1], weights)
+    with _in_one_line(path):
+        pipeline = DiffusionPipeline.from_pretrained(path, **options)
+    for name, part in pipeline.components.items():
+        if isinstance(part, nn.Module):
+            check_weights(path / name, part)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def open_text_encoder(folder: Path, kind: str, weights: Weights = "float32") -> Any:
+    """A text encoder as the stock pipeline opens it; ValueError where its file lacks a tensor."""
+    import transformers
+
+    dtype = loading_options(weights).get("torch_dtype", {}).get("default")
+    with _in_one_line(folder):
+        model, found = getattr(transformers, kind).from_pretrained(
+            folder, dtype=dtype, use_safetensors=True, local_files_only=True, output_loading_info=True
+        )
+    if found["missing_keys"]:  # which it has made up, and tells only to those who ask
+        raise ValueError(f"{folder}: {min(found['missing_keys'])} is missing; fetch it again")
+    return model
+
+
+def check_weights(folder: Path, part: nn.Module) -> None:
+    """ValueError where a part of a pipeline has a weight that its folder lacks or that is not finite."""
+    for name, weight in part.state_dict().items():
+        if weight.is_meta:  # how diffusers leaves what it has not found
+            raise ValueError(f"{folder}: {name} is missing; fetch it again")
+        if not weight.isfinite().all():
+            raise ValueError(f"{folder}: {name} is not finite; fetch it again, or take an earlier checkpoint")
+
+
+@contextmanager
+def _in_one_line(folder: Path) -> Iterator[None]:
+    from safetensors import SafetensorError
+
     try:
         with quiet(), catch_warnings():
             simplefilter("ignore", FutureWarning)  # newer diffusers calls torch_dtype dtype
-            pipeline = DiffusionPipeline.from_pretrained(path, **options)
+            yield
     except (OSError, SafetensorError, RuntimeError, ValueError, AttributeError) as error:
-        raise ValueError(f"{path} can't be opened: {str(error).strip().splitlines()[0]}") from error
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline
+        raise ValueError(f"{folder} can't be opened: {str(error).strip().splitlines()[0]}") from error
