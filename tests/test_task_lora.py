@@ -1,6 +1,10 @@
 """On top of a user's LoRA: the teacher is the stock pipeline with it, and so is the student with both."""
 
+import re
 import shutil
+import subprocess
+import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -133,12 +137,29 @@ def test_a_fully_tuned_student_holds_the_task_in_its_weights(tasks, tmp_path):
     assert compare(student, exported, FOLDER, PROMPTS, draw_noise([0, 1], net.latent_shape()), 1) < 1e-4
 
 
-def test_a_lora_of_any_other_family_is_one_line_that_names_it(folder, tasks, name):
+def of_another(name, tasks):
     order = [*tasks, *tasks]
     others = [other for other in order[order.index(name) + 1 :] if {other, name} != {"flux", "schnell"}]  # one network
-    with pytest.raises(ValueError) as caught:
-        add_task_lora(load_backbone(folder), tasks[others[0]], "merge")
-    assert str(caught.value).startswith(f"{tasks[others[0]]}: ") and "\n" not in str(caught.value)
+    return tasks[others[0]]
+
+
+def test_a_lora_of_any_other_family_is_one_line_that_names_it(folder, tasks, name):
+    file, net = of_another(name, tasks), load_backbone(folder)
+    with warnings.catch_warnings(), pytest.raises(ValueError) as caught:
+        warnings.simplefilter("error")
+        add_task_lora(net, file, "merge")
+    key = re.fullmatch(
+        rf"{file}: it is for another model: (\S+) \(\d+, \d+\) has no place in this one", str(caught.value)
+    )
+    assert key and key[1] in load_file(file)
+
+
+def test_the_command_says_so_in_its_only_line(folders, tasks):
+    command = [sys.executable, "-m", "apexgen", "sample", folders["sana"], "--lora", tasks["flux"], "-p", "a ring"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2 and not done.stdout
+    [line] = done.stderr.splitlines()
+    assert line.startswith(f"apexgen: {tasks['flux']}: it is for another model: transformer.")
 
 
 def broken(kind, tasks, tmp_path):
@@ -158,6 +179,8 @@ def broken(kind, tasks, tmp_path):
         save_file({name.replace("blocks.0", "blocks.77"): weight for name, weight in weights.items()}, file)
     elif kind == "a text encoder":
         save_file(weights | {"text_encoder.a.lora_A.weight": weights[name].clone()}, file)
+    elif kind == "another prefix":
+        save_file({name.replace("transformer.", "unet.", 1): weight for name, weight in weights.items()}, file)
     elif kind == "pickled":
         torch.save(weights, tmp_path / "task.bin")
         return tmp_path / "task.bin"
@@ -173,9 +196,10 @@ def broken(kind, tasks, tmp_path):
         ("named otherwise", "diffusers reads a .safetensors file; write"),
         ("quantised", "is F8_E4M3, quantised; give weights of 16 or 32 bits"),
         ("not finite", "not finite"),
-        ("another family", "."),
-        ("another name", "modules took effect"),
-        ("a text encoder", "not of the transformer"),
+        ("another family", "it is for another model: transformer."),
+        ("another name", "it is for another model: transformer.transformer_blocks.77."),
+        ("a text encoder", "is of a text encoder; give a LoRA of the transformer alone"),
+        ("another prefix", "begins otherwise than with transformer."),
     ],
 )
 def test_a_bad_file_is_one_line_that_names_it(tasks, tmp_path, kind, message):

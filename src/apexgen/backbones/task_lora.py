@@ -4,7 +4,7 @@ merge: its weights are added to the network's, which is plain again. stack: it s
 always on, and the network's own weights are untouched.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +14,7 @@ from torch import nn
 
 from apexgen.backbones.base import Backbone
 from apexgen.backbones.header import read_header, refuse_quantised
+from apexgen.backbones.quiet import quiet
 
 TASK = "task"  # the adapter's name
 
@@ -42,9 +43,7 @@ def load_task_lora(pipeline: Any, file: Path) -> None:
         raise ValueError(f"{file}: diffusers reads a .safetensors file; write {file.with_suffix('.safetensors')}")
     with _in_one_line(file):
         weights = pipeline.lora_state_dict(file.parent, weight_name=file.name)
-        strange = [name for name in weights if not name.startswith("transformer.")]
-        if strange:
-            raise ValueError(f"{strange[0]} is not of the transformer; give a LoRA of the transformer alone")
+        _check_names(weights, pipeline.transformer)
         if not all(weight.isfinite().all() for weight in weights.values() if isinstance(weight, torch.Tensor)):
             raise ValueError("it holds weights that are not finite")
         pipeline.load_lora_weights(file.parent, weight_name=file.name, adapter_name=TASK)
@@ -52,6 +51,30 @@ def load_task_lora(pipeline: Any, file: Path) -> None:
         loaded = count_adapted(pipeline.transformer, TASK)
         if not loaded or loaded != named:
             raise ValueError(f"{loaded} of {named} modules took effect; is it for another model?")
+
+
+def _check_names(weights: dict[str, Any], network: nn.Module) -> None:
+    """ValueError for the first that is not of this network; peft would have a line for every one."""
+    modules = dict(network.named_modules())
+    for name, weight in weights.items():
+        if name.startswith("text_encoder"):
+            raise ValueError(f"{name} is of a text encoder; give a LoRA of the transformer alone")
+        if not name.startswith("transformer."):
+            raise ValueError(f"{name} begins otherwise than with transformer., and diffusers reads no such name here")
+        place, _, factor = name.removeprefix("transformer.").rpartition(".lora_")
+        if factor in ("A.weight", "B.weight") and not _fits(modules.get(place), factor, weight.shape):
+            raise ValueError(f"it is for another model: {name} {tuple(weight.shape)} has no place in this one")
+
+
+def _fits(module: Any, factor: str, shape: Sequence[int]) -> bool:
+    """Whether a module is there and of the factor's size; what is quantised tells by its features alone."""
+    if not isinstance(module, (nn.Linear, nn.Conv2d)):
+        return False
+    if isinstance(module, nn.Linear):
+        rows, columns = module.out_features, module.in_features
+    else:
+        rows, columns = module.weight.shape[:2]
+    return shape[1] == columns if factor == "A.weight" else shape[0] == rows
 
 
 def count_adapted(network: nn.Module, adapter: str) -> int:
@@ -62,7 +85,8 @@ def count_adapted(network: nn.Module, adapter: str) -> int:
 @contextmanager
 def _in_one_line(file: Path) -> Iterator[None]:
     try:
-        yield
-    except (OSError, RuntimeError, ValueError, KeyError) as error:
-        lines = str(error).strip().splitlines()
+        with quiet():
+            yield
+    except Exception as error:  # a converter meets a stranger's file: anything may come
+        lines = str(error).strip().splitlines() or [type(error).__name__]
         raise ValueError(f"{file}: {lines[0]}") from error
