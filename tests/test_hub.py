@@ -1,13 +1,19 @@
 """A pipeline of the hub's cache, laid out by the test as huggingface_hub does; nothing reaches a network."""
 
+import json
 import shutil
 
+import numpy as np
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from apexgen.backbones.diffusion import load_backbone
 from apexgen.backbones.hub import UNWANTED, WANTED, find_folder, public_name
+from apexgen.cli import main
 from apexgen.config import load_run
 from apexgen.distill import base_folder
+from apexgen.evaluate.subject import open_drawer, read_subject
 from apexgen.scenes.pipeline import FOLDER
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -40,6 +46,27 @@ def test_what_is_not_there_costs_one_line_that_names_it(cache, name):
         find_folder(name)
     text = str(caught.value)
     assert text.startswith(f"{name} can't be fetched, nor is it in the cache: ") and "\n" not in text
+
+
+def test_the_commands_take_it_where_they_take_a_folder(cache, tmp_path, monkeypatch, capsys):
+    def run(*words):
+        monkeypatch.setattr("sys.argv", ["apexgen", *map(str, words)])
+        main()
+        return capsys.readouterr().out
+
+    factors = {"transformer.proj_out.lora_A.weight": (2, 192), "transformer.proj_out.lora_B.weight": (8, 2)}
+    save_file({name: torch.ones(shape) for name, shape in factors.items()}, tmp_path / "lora.safetensors")
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("a red ring\na blue cross\n")
+    for name in ("hub:maker/scenes", "hub:maker/scenes@main"):
+        told = json.loads(run("sample", name, "-p", "a red ring", "--out", tmp_path / "grid.png", "--json"))
+        assert told["model"] == "maker/scenes" and (tmp_path / "grid.png").is_file()
+        assert "yes: 1 modules take effect" in run("doctor", tmp_path / "lora.safetensors", "--base", name)
+        assert "another prompt" in run("probe", name, "--prompts", prompts)
+        run("synthesize", name, "--prompts", prompts, "--out", tmp_path / name.replace("/", "-"), "--steps", 1)
+        drawers = [open_drawer(read_subject(f"{how}{name}@2:3"), None, "float32") for how in ("", "stock:")]
+        drawn = [drawer.draw(["a red ring"], [1]) for drawer in drawers]
+        np.testing.assert_allclose(*drawn, atol=1e-4)
 
 
 def test_a_plain_name_downloads_nothing_and_is_told_how_to(cache, monkeypatch, tmp_path):

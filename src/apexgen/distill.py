@@ -43,7 +43,12 @@ SHOWN = ("fake", "anchor", "kl", "mix", "gap")  # of what a step logs, beside th
 
 def base_folder(run: Run) -> Path:
     """The pipeline folder a run starts from; "scenes" is the one shipped with the package."""
-    return FOLDER if run.model.path == "scenes" else find_folder(run.model.path)
+    return pipeline_folder(run.model.path)
+
+
+def pipeline_folder(path: str) -> Path:
+    """The folder of "scenes", of "hub:owner/name", or of a path; ValueError where the hub or its cache lacks it."""
+    return FOLDER if path == "scenes" else find_folder(path)
 
 
 def open_backbone(run: Run, sharded: bool = False, with_text: bool = True) -> Backbone:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from apexgen.backbones.base import Backbone
+from apexgen.backbones.hub import PREFIX, public_name
 from apexgen.condition import Condition
 from apexgen.config import validate
 from apexgen.distill import base_folder, open_backbone, open_trained, read_run
@@ -131,16 +132,19 @@ def open_model(
     precision: str = "auto",
     checkpoint: str = "latest",
 ) -> Model:
-    """Open a run's folder, at a checkpoint, a pipeline's, or "scenes"; `lora` is an exported file for the pipeline.
+    """Open a run's folder, at a checkpoint, a pipeline's, "hub:owner/name" or "scenes".
 
+    lora: an exported file for the pipeline.
     Raises ValueError, one line, for a folder that is neither, or for a setting that a run already has.
     """
     take_place()
     if (Path(folder) / "config.toml").is_file() and not (Path(folder) / "model_index.json").is_file():
         return _open_run(Path(folder), lora, size, precision, checkpoint)
-    if str(folder) != "scenes" and not (Path(folder) / "model_index.json").is_file():
+    elsewhere = str(folder) == "scenes" or str(folder).startswith(PREFIX)
+    if not elsewhere and not (Path(folder) / "model_index.json").is_file():
         raise ValueError(
-            f"{folder} is no run's folder (no config.toml) and no pipeline's; \"scenes\" is the embedded one"
+            f"{folder} is no run's folder (no config.toml) and no pipeline's; \"scenes\" is the embedded one, "
+            f'"{PREFIX}owner/name" the hub\'s'
         )
     if checkpoint != "latest":
         raise ValueError(f"--checkpoint {checkpoint}: {folder} is a pipeline, which has none; leave --checkpoint out")
@@ -152,7 +156,8 @@ def open_model(
         renoises = _has_renoising_scheduler(lora.parent)
         return Model(lora.stem, backbone, _without_adapters(backbone), (base, lora), {}, backbone, renoises)
     renoises = _has_renoising_scheduler(base)
-    return Model(_folder_name(folder), backbone, backbone, (base,), renoises=renoises)
+    name = public_name(base) if str(folder).startswith(PREFIX) else _folder_name(folder)
+    return Model(name, backbone, backbone, (base,), renoises=renoises)
 
 
 def _open_run(folder: Path, lora: Path | None, size: Size | None, precision: str, checkpoint: str) -> Model:

@@ -11,6 +11,8 @@ from typer.core import TyperGroup
 from apexgen.size import Size
 
 WIDEST = 240  # columns that a table may take, also where the terminal has fewer
+PIPELINE = 'A diffusers pipeline: its folder, "hub:owner/name", or "scenes", the embedded one.'
+MODEL = f"A run's folder. {PIPELINE}"
 WELL, NO, MISTAKE, STOPPED = 0, 1, 2, 130  # done; the result says no, or training diverged; the user's; ctrl-C
 
 SECTIONS = {

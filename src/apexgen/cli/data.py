@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from apexgen.cli.app import Json, Overrides, Sides, answer, app, console
+from apexgen.cli.app import PIPELINE, Json, Overrides, Sides, answer, app, console
 
 
 @app.command()
@@ -26,7 +26,7 @@ def encode(
 
 @app.command()
 def synthesize(
-    folder: Annotated[Path, typer.Argument(help='A diffusers pipeline folder; "scenes" is the embedded one.')],
+    folder: Annotated[Path, typer.Argument(help=PIPELINE)],
     prompts: Annotated[Path, typer.Option(help="A text file, one prompt a line.")],
     out: Annotated[Path, typer.Option(help="The folder of the tars; the same command goes on there.")],
     steps: Annotated[int, typer.Option(help="Network evaluations, twice as many with guidance.")] = 50,

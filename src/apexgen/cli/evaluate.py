@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from apexgen.cli.app import Checkpoint, Json, Sides, answer, app, console
+from apexgen.cli.app import MODEL, Checkpoint, Json, Sides, answer, app, console
 
 if TYPE_CHECKING:
     from apexgen.evaluate.result import Result
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 evaluate = typer.Typer(no_args_is_help=True, help="Judge a model's pictures; each result names its judge.")
 app.add_typer(evaluate, name="evaluate")
 
-Model = Annotated[str, typer.Argument(help="A run's folder, a diffusers pipeline's, or \"scenes\".")]
+Model = Annotated[str, typer.Argument(help=MODEL)]
 Lora = Annotated[Path | None, typer.Option(help="A LoRA for the pipeline, .safetensors, as apexgen exports it.")]
 Steps = Annotated[int, typer.Option(help="Steps of sampling; each is one network evaluation, two with guidance.")]
 Guidance = Annotated[float, typer.Option(help="Classifier-free guidance; 1 is none.")]

@@ -5,12 +5,12 @@ from typing import Annotated
 
 import typer
 
-from apexgen.cli.app import NO, Checkpoint, Json, Sides, answer, app, busy, console
+from apexgen.cli.app import MODEL, NO, PIPELINE, Checkpoint, Json, Sides, answer, app, busy, console
 
 
 @app.command()
 def sample(
-    folder: Annotated[str, typer.Argument(help="A run's folder, a diffusers pipeline's, or \"scenes\".")],
+    folder: Annotated[str, typer.Argument(help=MODEL)],
     prompt: Annotated[list[str] | None, typer.Option("-p", "--prompt", help="What to draw; may be repeated.")] = None,
     prompts: Annotated[Path | None, typer.Option(help="A file with one prompt a line.")] = None,
     out: Annotated[
@@ -71,7 +71,7 @@ def export(
 @app.command()
 def doctor(
     file: Annotated[Path | None, typer.Argument(help="A LoRA, .safetensors; without one, this machine.")] = None,
-    base: Annotated[Path | None, typer.Option(help="The pipeline's folder it is for.")] = None,
+    base: Annotated[Path | None, typer.Option(help=f"What it is for. {PIPELINE}")] = None,
     json: Json = False,
 ) -> None:
     """Say what a LoRA of any trainer covers of a model and where it loads, or what this machine can run.
@@ -97,7 +97,7 @@ def doctor(
 
 @app.command()
 def probe(
-    folder: Annotated[Path, typer.Argument(help='A diffusers pipeline folder; "scenes" is the embedded one.')],
+    folder: Annotated[Path, typer.Argument(help=PIPELINE)],
     prompts: Annotated[Path | None, typer.Option(help="One prompt a line; the first 8 are read.")] = None,
     shift: Annotated[
         list[str] | None,

@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from apexgen.cli.app import Checkpoint, app, console
+from apexgen.cli.app import MODEL, Checkpoint, app, console
 
-Folder = Annotated[str, typer.Argument(help="A run's folder, or a pipeline's; \"scenes\" is the embedded one.")]
+Folder = Annotated[str, typer.Argument(help=MODEL)]
 Lora = Annotated[Path | None, typer.Option(help="An exported LoRA, .safetensors, for a pipeline.")]
 Host = Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0 is every one this machine has.")]
 Guidance = Annotated[float, typer.Option(min=0, help="The teacher's guidance; 1 is none.")]

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import safe_open
 
 from apexgen.backbones.header import Header, read_header, refuse_quantised
+from apexgen.distill import pipeline_folder
 from apexgen.doctor.base import Base, describe, open_empty, try_loading
 from apexgen.doctor.names import Names, Pair, bare, sort_out
 from apexgen.doctor.scale import BESIDE, read_told
@@ -51,7 +52,7 @@ class Case:
 
 
 def examine(file: Path, folder: Path) -> Diagnosis:
-    """Examine a LoRA file for the pipeline in `folder`, of which only the configuration is read.
+    """Examine a LoRA file for the pipeline in `folder`, or the hub's, of which only the configuration is read.
 
     Raises ValueError, one line, for a file that is missing, pickled, cut short or no LoRA, quantised or not finite, and
     for a folder that is no pipeline of a known family.
@@ -59,7 +60,7 @@ def examine(file: Path, folder: Path) -> Diagnosis:
     header = read_header(file)
     names = sort_out(header.tensors)
     _refuse(file, header, names)
-    pipeline = open_empty(folder)
+    pipeline = open_empty(pipeline_folder(str(folder)))
     case = _take_up(file, header, names, describe(pipeline))
     in_diffusers, diffusers_line = _in_diffusers(case, pipeline, file, header)
     in_comfyui, comfyui_line = _in_comfyui(case)

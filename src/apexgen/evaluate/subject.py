@@ -12,9 +12,8 @@ import torch
 
 from apexgen.backbones.diffusion import BACKBONES, find_adapter, open_pipeline, quiet, read_index
 from apexgen.backbones.task_lora import load_task_lora
-from apexgen.distill import choose_precision
+from apexgen.distill import choose_precision, pipeline_folder
 from apexgen.drawer import Drawer, Model, open_model
-from apexgen.scenes.pipeline import FOLDER
 from apexgen.size import Size
 
 FORM = re.compile(r"(stock:)?(.+?)(?:\+(.+\.safetensors))?(?:@(\d+))?(?::(\d+(?:\.\d+)?))?")
@@ -98,7 +97,7 @@ def open_drawer(subject: Subject, size: Size | None = None, precision: str = "au
     steps = subject.steps or 1
     if not subject.stock:
         return open_subject(subject, size, precision).drawer(steps, subject.guidance)
-    folder = FOLDER if subject.folder == "scenes" else Path(subject.folder)
+    folder = pipeline_folder(subject.folder)
     family = read_index(folder)["_class_name"]
     pipeline = open_pipeline(folder)
     if subject.lora is not None:
