@@ -167,6 +167,21 @@ def test_a_prompt_that_is_too_long_is_cut_as_the_stock_pipeline_does_with_a_line
     torch.testing.assert_close(net.pack(generate(net, c, noise, 1)), stock, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("family", ["sd3", "flux"], indirect=True)
+def test_a_prompt_that_clip_alone_cuts_is_told_apart_and_once(net):
+    by_all = "ring " * net.max_tokens
+    with pytest.warns(UserWarning) as caught:
+        net.encode_text([SHORT, LONG])
+        net.encode_text([SHORT, by_all])
+    lines = [str(warning.message) for warning in caught]
+    assert len(lines) == 2 and "\n" not in lines[0]
+    assert re.match(
+        r"1 of 2 prompts cut to 24 tokens by CLIP alone, which makes the pooled vector; the first, of \d+, loses '.*sq",
+        lines[0],
+    )
+    assert re.match(rf"1 of 2 prompts cut to {net.max_tokens} tokens; the first", lines[1])
+
+
 def first(tensors):
     return min(name for name in tensors if tensors[name].is_floating_point())
 
@@ -319,7 +334,7 @@ def test_every_trained_weight_gets_a_gradient_checkpointed_or_not(folder):
         torch.testing.assert_close(checkpointed[name], gradient, atol=1e-7, rtol=1e-4, msg=name)
 
 
-@pytest.mark.filterwarnings("error::UserWarning")
+@pytest.mark.filterwarnings("error::UserWarning", "ignore:.* by CLIP alone")
 def test_a_short_run_trains_exports_and_opens_in_the_stock_pipeline(folder, tmp_path):
     net = opened(folder)
     trainer = short_trainer(
@@ -360,8 +375,10 @@ def test_stable_diffusion_3_without_its_t5_reads_with_clip(folders, tmp_path):
         ours = generate(net, net.encode_text([SHORT]), noise, 2)
     stock = net.pipeline(prompt=[SHORT], latents=noise, output_type="latent", **net.pipeline_arguments(2, 1.0)).images
     torch.testing.assert_close(ours, stock, atol=1e-5, rtol=1e-5)
-    with pytest.warns(UserWarning, match="cut to 24 tokens"):
+    with pytest.warns(UserWarning) as caught:
         net.encode_text([LONG])
+    [line] = [str(warning.message) for warning in caught]
+    assert line.startswith("1 of 1 prompts cut to 24 tokens; the first")
 
 
 def test_a_tiny_autoencoder_in_place_of_the_familys_own_is_used_as_the_stock_pipeline_uses_it(folders, tmp_path):

@@ -18,6 +18,7 @@ from apexgen.backbones.base import (
     from_patches,
     to_patches,
     warn_of_cut,
+    warn_of_cut_by_clip,
 )
 from apexgen.condition import Condition
 
@@ -59,7 +60,9 @@ class Flux(Backbone):
         return from_patches(patches, height, width)
 
     def _encode_text(self, prompts: Sequence[str]) -> Condition:
-        warn_of_cut(self.pipeline.tokenizer_2, self.pipeline.tokenizer_2(list(prompts)).input_ids, self.max_tokens)
+        tokens = self.pipeline.tokenizer_2(list(prompts)).input_ids
+        warn_of_cut(self.pipeline.tokenizer_2, tokens, self.max_tokens)
+        warn_of_cut_by_clip(self.pipeline.tokenizer, prompts, tokens, self.max_tokens)
         embeds, pooled, _ = self.pipeline.encode_prompt(list(prompts), max_sequence_length=self.max_tokens)
         return Condition(embeds, torch.ones_like(embeds[..., 0], dtype=torch.bool), pooled)
 

@@ -9,7 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from apexgen.backbones.base import ATTENTION, FEED_FORWARD, TEXT_ATTENTION, TIME, Backbone, warn_of_cut
+from apexgen.backbones.base import (
+    ATTENTION,
+    FEED_FORWARD,
+    TEXT_ATTENTION,
+    TIME,
+    Backbone,
+    warn_of_cut,
+    warn_of_cut_by_clip,
+)
 from apexgen.condition import Condition
 
 
@@ -53,7 +61,9 @@ class StableDiffusion3(Backbone):
         )[0]
 
     def _encode_text(self, prompts: Sequence[str]) -> Condition:
-        warn_of_cut(self._reader, self._reader(list(prompts)).input_ids, self.max_tokens)
+        tokens = self._reader(list(prompts)).input_ids
+        warn_of_cut(self._reader, tokens, self.max_tokens)
+        warn_of_cut_by_clip(self.pipeline.tokenizer, prompts, tokens, self.max_tokens)
         embeds, _, pooled, _ = self.pipeline.encode_prompt(
             list(prompts), None, None, do_classifier_free_guidance=False, max_sequence_length=self.max_tokens
         )
