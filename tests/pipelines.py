@@ -185,12 +185,12 @@ def new_qwen():
     return pipeline
 
 
-def new_gemma():
+def new_gemma(longest):
     """A Gemma 2's tokenizer and the model."""
     from transformers import Gemma2Config, Gemma2Model, GemmaTokenizer
 
     names = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "\u2581", *LETTERS]
-    tokenizer = GemmaTokenizer(vocab={name: i for i, name in enumerate(names)}, merges=[], model_max_length=256)
+    tokenizer = GemmaTokenizer(vocab={name: i for i, name in enumerate(names)}, merges=[], model_max_length=longest)
     config = Gemma2Config(
         vocab_size=len(names),
         **TINY,
@@ -203,7 +203,7 @@ def new_gemma():
 def new_lumina2():
     from diffusers import Lumina2Pipeline, Lumina2Transformer2DModel
 
-    tokenizer, text_encoder = new_gemma()
+    tokenizer, text_encoder = new_gemma(256)
     transformer = Lumina2Transformer2DModel(
         sample_size=8,
         in_channels=4,
@@ -282,7 +282,7 @@ def new_sana():
         qk_norm="rms_norm_across_heads",
         timestep_scale=0.5,
     )
-    tokenizer, text_encoder = new_gemma()
+    tokenizer, text_encoder = new_gemma(2**30)  # room for the stock instruction, as the released one has
     return SanaPipeline(tokenizer, text_encoder, vae, transformer, FlowMatchEulerDiscreteScheduler(shift=3.0))
 
 

@@ -3,6 +3,7 @@
 import inspect
 import json
 import weakref
+from pathlib import Path
 
 import diffusers.loaders.single_file_utils as single_file
 import numpy as np
@@ -75,6 +76,16 @@ def test_a_lora_opens_whole_and_the_cards_lines_draw_with_it(runs, exports, monk
         assert np.asarray(places["image"]).std() > 0.1
         assert len(places["pipe"].scheduler.timesteps) == steps
         assert not getattr(places["pipe"], "do_classifier_free_guidance", False)
+
+
+def test_sanas_card_draws_our_picture_and_leaves_the_text_to_the_stock_defaults(runs, exports, monkeypatch):
+    monkeypatch.chdir(exports("sana", "diffusers").folder)
+    code = Path("README.md").read_text().split("```")[1].removeprefix("python\n")
+    assert "complex_human_instruction" not in code
+    run, base = runs("sana"), base_folder(read_run(runs("sana"))[0])
+    exec(code.replace(repr(base.name), repr(str(base))), places := {})
+    ours = open_model(run, precision="float32").student(1).draw(["a photo of a red circle"], [0])[0]
+    assert np.abs(np.asarray(places["image"]) / 255 - ours).max() < 0.6 / 255
 
 
 @pytest.mark.parametrize("family", BUILDERS)

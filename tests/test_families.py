@@ -17,8 +17,10 @@ from apexgen.backbones.diffusion import BACKBONES, load_backbone, open_pipeline
 from apexgen.backbones.two_times import give_second_time
 from apexgen.condition import Condition
 from apexgen.config import load_run
+from apexgen.config.data import Data
 from apexgen.distill import open_student
 from apexgen.encode import encode
+from apexgen.encode.start import open_stores
 from apexgen.export.diffusers import compare, export_student
 from apexgen.generate import draw_noise, make_pictures
 from apexgen.sample import generate
@@ -180,6 +182,36 @@ def test_a_prompt_that_clip_alone_cuts_is_told_apart_and_once(net):
         lines[0],
     )
     assert re.match(rf"1 of 2 prompts cut to {net.max_tokens} tokens; the first", lines[1])
+
+
+@torch.no_grad()
+def test_sana_reads_what_a_stock_call_left_to_its_defaults_gives_the_network(folders):
+    net, seen = opened(folders["sana"]), []
+    hook = net.network.register_forward_pre_hook(lambda module, args, told: seen.append(told), with_kwargs=True)
+    size = {"height": SIZE, "width": SIZE, "use_resolution_binning": False}  # which has no bins for one so small
+    for scale in (4.5, 1.0):
+        net.pipeline(LONG, num_inference_steps=1, guidance_scale=scale, output_type="latent", **size)
+    hook.remove()
+    rows = [list(zip(told["encoder_hidden_states"], told["encoder_attention_mask"], strict=True)) for told in seen]
+    [null, guided], [alone] = rows
+    both, one, none = (net.encode_text(prompts) for prompts in ([LONG, ""], [LONG], [""]))
+    for c, row, (embeds, mask) in ((both, 0, guided), (both, 1, null), (one, 0, alone), (none, 0, null)):
+        torch.testing.assert_close(c.embeds[row], embeds, atol=1e-5, rtol=1e-5)
+        assert torch.equal(c.mask[row], mask)
+    without, _, _, _ = net.pipeline.encode_prompt([LONG], do_classifier_free_guidance=False)
+    assert not torch.allclose(without[0], guided[0], atol=1e-3)
+    assert "complex_human_instruction" not in net.pipeline_arguments(1, 1.0)
+
+
+def test_sana_goes_without_its_instruction_where_the_tokenizer_has_no_room_for_it(folders, tmp_path):
+    net = opened(folders["sana"])
+    with_it = open_stores(Data(cache=str(tmp_path)), net, False).names()
+    net.pipeline.tokenizer.model_max_length = 400
+    assert net.max_tokens == 300 and net.instruction is None
+    assert net.pipeline_arguments(1, 1.0)["complex_human_instruction"] is None
+    plain, _, _, _ = net.pipeline.encode_prompt([LONG], do_classifier_free_guidance=False)
+    assert torch.equal(net.encode_text([LONG]).embeds, plain)
+    assert open_stores(Data(cache=str(tmp_path)), net, False).names() != with_it  # encoded anew
 
 
 def first(tensors):

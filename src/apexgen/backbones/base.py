@@ -130,6 +130,11 @@ class Backbone(ABC):
         """The longest prompt, in tokens, with all that the family puts around it."""
 
     @property
+    def instruction(self) -> list[str] | None:
+        """The lines that a stock call puts before a prompt unless told otherwise, in a family that has such."""
+        return None
+
+    @property
     def native_size(self) -> int:
         """Pixels a side of the pictures the network was trained at."""
         side = getattr(self.network.config, "sample_size", None) or self.pipeline.default_sample_size

@@ -4,8 +4,10 @@ Linear attention, one text encoder, no pooled condition.
 """
 
 from collections.abc import Sequence
+from inspect import signature
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from apexgen.backbones.base import Backbone, warn_of_cut
@@ -44,16 +46,36 @@ class Sana(Backbone):
     def max_tokens(self) -> int:
         return min(300, int(self.pipeline.tokenizer.model_max_length))
 
+    @property
+    def instruction(self) -> list[str] | None:
+        """What the stock call puts before a prompt, where the tokenizer has room for both; the embedded one has not."""
+        stock = signature(type(self.pipeline).__call__).parameters["complex_human_instruction"].default
+        tokenizer = self.pipeline.tokenizer
+        needed = len(tokenizer.encode("\n".join(stock))) + self.max_tokens - 2  # the sum that the stock pipeline makes
+        return stock if needed <= tokenizer.model_max_length else None
+
     def _encode_text(self, prompts: Sequence[str]) -> Condition:
-        warn_of_cut(self.pipeline.tokenizer, self.pipeline.tokenizer(list(prompts)).input_ids, self.max_tokens)
-        embeds, mask, _, _ = self.pipeline.encode_prompt(
+        """The empty prompt becomes what the stock pipeline guides away from: no instruction either."""
+        self._warn_of_cut(prompts)
+        embeds, mask, null, null_mask = self.pipeline.encode_prompt(
             list(prompts),
-            do_classifier_free_guidance=False,
+            do_classifier_free_guidance=not all(prompts),
             max_sequence_length=self.max_tokens,
-            complex_human_instruction=None,
+            complex_human_instruction=self.instruction,
         )
-        return Condition(embeds, mask)
+        if all(prompts):
+            return Condition(embeds, mask)
+        empty = torch.tensor([not prompt for prompt in prompts], device=embeds.device)
+        return Condition(embeds, mask).drop(empty, Condition(null, null_mask))
+
+    def _warn_of_cut(self, prompts: Sequence[str]) -> None:
+        tokenizer, before = self.pipeline.tokenizer, "\n".join(self.instruction or [])
+        beginning = len(tokenizer.encode(before)) - 2 if before else 0  # of the instruction, which is no prompt's
+        texts = [before + prompt for prompt in prompts]
+        warn_of_cut(tokenizer, [ids[beginning:] for ids in tokenizer(texts).input_ids], self.max_tokens)
 
     def pipeline_arguments(self, steps: int, guidance: float) -> dict[str, Any]:
-        stock = {"complex_human_instruction": None, "use_resolution_binning": False}
+        stock: dict[str, Any] = {"use_resolution_binning": False}
+        if self.instruction is None:
+            stock["complex_human_instruction"] = None
         return super().pipeline_arguments(steps, guidance) | stock

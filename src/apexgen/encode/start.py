@@ -101,7 +101,7 @@ def open_stores(data: Data, backbone: Backbone, pictures: bool) -> Stores:
     """The cache's folders for a pipeline: a changed text encoder or autoencoder has one of its own."""
     folder, dtype = Path(str(data.cache)), getattr(torch, data.cache_dtype)
     pipeline, family = Path(backbone.pipeline.name_or_path), type(backbone).__name__
-    texts = keys.revision(pipeline, keys.TEXT_PARTS, family, backbone.max_tokens)
+    texts = keys.revision(pipeline, keys.TEXT_PARTS, family, backbone.max_tokens, *(backbone.instruction or ()))
     latents = keys.revision(pipeline, keys.PICTURE_PARTS, family)
     return Stores(
         Folder(folder / f"texts-{texts}-{data.cache_dtype}", dtype),
