@@ -1,5 +1,6 @@
 """On top of a user's LoRA: the teacher is the stock pipeline with it, and so is the student with both."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -135,6 +136,60 @@ def test_a_fully_tuned_student_holds_the_task_in_its_weights(tasks, tmp_path):
     student = Student(net, "full", 0)
     exported = export_student(student, FOLDER, tmp_path / "export")
     assert compare(student, exported, FOLDER, PROMPTS, draw_noise([0, 1], net.latent_shape()), 1) < 1e-4
+
+
+def saved_by_peft(file, folder, alpha, **told):
+    """A user's LoRA as PEFT saves it, of rank 3 and another alpha."""
+    weights = {name.replace("transformer.", "base_model.model.", 1): weight for name, weight in load_file(file).items()}
+    folder.mkdir()
+    save_file(weights, folder / "adapter_model.safetensors")
+    (folder / "adapter_config.json").write_text(json.dumps({"r": 3, "lora_alpha": alpha, **told}))
+    return folder / "adapter_model.safetensors"
+
+
+@torch.no_grad()
+def test_a_file_of_peft_is_taken_at_its_own_scale(folder, tasks, name, tmp_path):
+    doubled = {key: weight * (2 if "lora_B" in key else 1) for key, weight in load_file(tasks[name]).items()}
+    save_file(doubled, tmp_path / "doubled.safetensors")
+    files = [
+        saved_by_peft(tasks[name], tmp_path / "a", 6),
+        saved_by_peft(tasks[name], tmp_path / "b", 2 * 3**0.5, use_rslora=True),
+    ]
+    found = []
+    for file in (tmp_path / "doubled.safetensors", *files):
+        net = load_backbone(folder)
+        net.size = SIZE
+        add_task_lora(net, file, "merge")
+        found.append(velocity(net))
+    for other in found[1:]:
+        torch.testing.assert_close(other, found[0], atol=1e-5, rtol=1e-5)
+
+
+def test_the_card_loads_a_file_of_peft_at_its_own_scale(folder, tasks, name, tmp_path, monkeypatch):
+    file, net = saved_by_peft(tasks[name], tmp_path / "task", 6), load_backbone(folder)
+    net.size = SIZE
+    add_task_lora(net, file, "stack")
+    student = Student(net, "lora", 2, "attention")
+    perturb(student, 0.1)
+    exported = export_student(student, folder, tmp_path / "export")
+    shutil.copy(file, exported)
+    monkeypatch.chdir(exported)
+    code = (exported / "README.md").read_text().split("```")[1].removeprefix("python\n")
+    exec(code.replace(repr(folder.name), repr(str(folder))), places := {})
+    with student.averaged():
+        c, noise = net.encode_text(["a photo of a red circle"]), draw_noise([0], net.latent_shape())
+        ours = make_pictures(net, student.backbone, c, noise, 1)[0]
+    assert np.abs(np.asarray(places["image"]) / 255 - ours).max() < 0.6 / 255
+
+
+@pytest.mark.parametrize("told", [None, {"rank_pattern": {"to_q": 8}}])
+def test_a_file_of_peft_without_its_scale_is_refused(tasks, tmp_path, told):
+    file = saved_by_peft(tasks["scenes"], tmp_path / "task", 6, **(told or {}))
+    if told is None:
+        (tmp_path / "task" / "adapter_config.json").unlink()
+    with pytest.raises(ValueError, match=r"adapter_config\.json") as caught:
+        add_task_lora(backbone(), file, "stack")
+    assert str(caught.value).startswith(f"{file}: ") and "\n" not in str(caught.value)
 
 
 def of_another(name, tasks):

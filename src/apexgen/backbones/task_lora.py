@@ -4,12 +4,14 @@ merge: its weights are added to the network's, which is plain again. stack: it s
 always on, and the network's own weights are untouched.
 """
 
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from apexgen.backbones.base import Backbone
@@ -17,6 +19,7 @@ from apexgen.backbones.header import read_header, refuse_quantised
 from apexgen.backbones.quiet import quiet
 
 TASK = "task"  # the adapter's name
+PEFT = "base_model.model."  # how the names begin in a file that PEFT itself has saved
 
 
 def add_task_lora(backbone: Backbone, file: Path, mode: Literal["merge", "stack"]) -> None:
@@ -42,15 +45,39 @@ def load_task_lora(pipeline: Any, file: Path) -> None:
     if file.suffix != ".safetensors":
         raise ValueError(f"{file}: diffusers reads a .safetensors file; write {file.with_suffix('.safetensors')}")
     with _in_one_line(file):
-        weights = pipeline.lora_state_dict(file.parent, weight_name=file.name)
+        source = file.parent if (scale := peft_scale(file)) is None else _from_peft(file, scale)
+        weights = pipeline.lora_state_dict(source, weight_name=file.name)
         _check_names(weights, pipeline.transformer)
         if not all(weight.isfinite().all() for weight in weights.values() if isinstance(weight, torch.Tensor)):
             raise ValueError("it holds weights that are not finite")
-        pipeline.load_lora_weights(file.parent, weight_name=file.name, adapter_name=TASK)
+        pipeline.load_lora_weights(source, weight_name=file.name, adapter_name=TASK)
         named = sum(name.endswith("lora_A.weight") for name in weights)
         loaded = count_adapted(pipeline.transformer, TASK)
         if not loaded or loaded != named:
             raise ValueError(f"{loaded} of {named} modules took effect; is it for another model?")
+
+
+def peft_scale(file: Path) -> float | None:
+    """The scale of a file that PEFT has saved, told in the adapter_config.json beside it; None for another's file.
+
+    ValueError where it is not there, or tells of more than one scale.
+    """
+    if not all(name.startswith(PEFT) for name in read_header(file).tensors):
+        return None
+    config = file.with_name("adapter_config.json")
+    if not config.is_file():
+        raise ValueError(f"PEFT tells its scale in an adapter_config.json; put it beside the file, as {config}")
+    told = json.loads(config.read_text())
+    for setting in ("rank_pattern", "alpha_pattern", "use_dora"):
+        if told.get(setting):
+            raise ValueError(f"{setting} of {config} is not read here; give a LoRA of one rank and alpha")
+    return float(told["lora_alpha"] / (told["r"] ** 0.5 if told.get("use_rslora") else told["r"]))
+
+
+def _from_peft(file: Path, scale: float) -> dict[str, torch.Tensor]:
+    """A LoRA under diffusers' names, its scale within one factor."""
+    weights = {f"transformer.{name.removeprefix(PEFT)}": weight for name, weight in load_file(file).items()}
+    return {name: weight * scale if ".lora_B." in name else weight for name, weight in weights.items()}
 
 
 def _check_names(weights: dict[str, Any], network: nn.Module) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from apexgen.backbones.diffusion import WEIGHTS
 from apexgen.backbones.header import read_header
 from apexgen.backbones.hub import public_name
-from apexgen.backbones.task_lora import TASK
+from apexgen.backbones.task_lora import PEFT, TASK, peft_scale
 from apexgen.student import ADAPTER, Student
 
 LARGE = 1e9  # weights, beyond which nobody draws in float32
@@ -75,10 +75,15 @@ def _loading(student: Student, lora: str) -> str:
     """The lines that load the student's LoRA, after the one it was distilled on top of."""
     if student.backbone.task_lora is None:
         return f'pipe.load_lora_weights(".", weight_name={lora!r})'
+    loading, scales = f"pipe.load_lora_weights(task, adapter_name={TASK!r})", ""
+    if (scale := peft_scale(student.backbone.task_lora)) is not None:
+        prefix = PEFT.removesuffix(".")
+        told = f'".", weight_name=task, prefix={prefix!r}, adapter_name={TASK!r}'
+        loading, scales = f"pipe.transformer.load_lora_adapter({told})", f", [{scale!r}, 1.0]"
     return f"""task = {student.backbone.task_lora.name!r}  # the LoRA it was distilled on top of
-pipe.load_lora_weights(task, adapter_name={TASK!r})
+{loading}
 pipe.load_lora_weights(".", weight_name={lora!r}, adapter_name={ADAPTER!r})
-pipe.set_adapters([{TASK!r}, {ADAPTER!r}])"""
+pipe.set_adapters([{TASK!r}, {ADAPTER!r}]{scales})"""
 
 
 def _seed(scheduler: str) -> str:
