@@ -158,7 +158,7 @@ def test_a_file_of_peft_is_taken_at_its_own_scale(folder, tasks, name, tmp_path)
     found = []
     for file in (tmp_path / "doubled.safetensors", *files):
         net = load_backbone(folder)
-        net.size = SIZE
+        net.size = SQUARE
         add_task_lora(net, file, "merge")
         found.append(velocity(net))
     for other in found[1:]:
@@ -167,7 +167,7 @@ def test_a_file_of_peft_is_taken_at_its_own_scale(folder, tasks, name, tmp_path)
 
 def test_the_card_loads_a_file_of_peft_at_its_own_scale(folder, tasks, name, tmp_path, monkeypatch):
     file, net = saved_by_peft(tasks[name], tmp_path / "task", 6), load_backbone(folder)
-    net.size = SIZE
+    net.size = SQUARE
     add_task_lora(net, file, "stack")
     student = Student(net, "lora", 2, "attention")
     perturb(student, 0.1)

@@ -146,7 +146,8 @@ def open_text_encoder(folder: Path, kind: str, weights: Weights = "float32") -> 
     """A text encoder as the stock pipeline opens it; ValueError where its file lacks a tensor."""
     import transformers
 
-    dtype = loading_options(weights).get("torch_dtype", {}).get("default")
+    dtype = loading_options(weights)["torch_dtype"]
+    dtype = dtype["default"] if isinstance(dtype, dict) else dtype
     with _in_one_line(folder):
         model, found = getattr(transformers, kind).from_pretrained(
             folder, dtype=dtype, use_safetensors=True, local_files_only=True, output_loading_info=True

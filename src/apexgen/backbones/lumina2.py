@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from apexgen.backbones.base import ATTENTION, TIME, Backbone, warn_of_cut
+from apexgen.backbones.base import ATTENTION, TIME, Backbone
+from apexgen.backbones.cut import warn_of_cut
 from apexgen.condition import Condition
 
 

@@ -9,16 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from apexgen.backbones.base import (
-    ATTENTION,
-    FEED_FORWARD,
-    TEXT_ATTENTION,
-    TIME,
-    Backbone,
-    from_patches,
-    to_patches,
-    warn_of_cut,
-)
+from apexgen.backbones.base import ATTENTION, FEED_FORWARD, TEXT_ATTENTION, TIME, Backbone, from_patches, to_patches
+from apexgen.backbones.cut import warn_of_cut
 from apexgen.condition import Condition
 
 

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from apexgen.backbones.base import Backbone, warn_of_cut
+from apexgen.backbones.base import Backbone
+from apexgen.backbones.cut import warn_of_cut
 from apexgen.condition import Condition
 
 

@@ -9,15 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from apexgen.backbones.base import (
-    ATTENTION,
-    FEED_FORWARD,
-    TEXT_ATTENTION,
-    TIME,
-    Backbone,
-    warn_of_cut,
-    warn_of_cut_by_clip,
-)
+from apexgen.backbones.base import ATTENTION, FEED_FORWARD, TEXT_ATTENTION, TIME, Backbone
+from apexgen.backbones.cut import warn_of_cut, warn_of_cut_by_clip
 from apexgen.condition import Condition
 
 

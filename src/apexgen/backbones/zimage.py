@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from apexgen.backbones.base import ATTENTION, Backbone, warn_of_cut
+from apexgen.backbones.base import ATTENTION, Backbone
+from apexgen.backbones.cut import warn_of_cut
 from apexgen.condition import Condition
 
 
