@@ -6,6 +6,8 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as parquet
 import pytest
 import torch
 from PIL import Image
@@ -194,7 +196,7 @@ def test_of_many_files_each_process_reads_its_own_and_together_they_find_what_on
     together = shares[0][0] + shares[1][0]
     assert together.records() == alone.records() and together.captions == alone.captions
     assert (shares[0][1] + shares[1][1]).why == skipped.why and len(skipped.why) == 1
-    assert len(alone.captions) == 3 and len(alone.table(()).rows) == 7
+    assert len(alone.captions) == 3 and len(alone.table().rows) == 7
 
 
 def no_text_encoder(monkeypatch):
@@ -232,6 +234,22 @@ def test_what_is_bad_is_left_out_listed_and_not_too_much_of_it(pictures, tmp_pat
     [listed] = (tmp_path / "cache").glob("records-*.json")
     bad = json.loads(listed.read_text())["bad"]
     assert bad.keys() == {"2.png", "5.png"} and all("can't be read" in reason for reason in bad.values())
+
+
+def test_a_bad_picture_takes_no_record_of_a_like_name_with_it(tmp_path):
+    """Parquet files of one name in two folders, and a table that names a good picture twice."""
+    for folder in ("x", "y"):
+        (tmp_path / folder).mkdir()
+        images = [b"no picture" if (folder, n) == ("x", 2) else picture(n) for n in range(5)]
+        table = pa.table({"text": [f"{folder} {n}" for n in range(5)], "image_bytes": images})
+        parquet.write_table(table, tmp_path / folder / "part-0.parquet")
+    corpus, texts, _ = encoded(settings(tmp_path / "*/*.parquet", bad_limit=0.5))
+    assert len(corpus) == 9 and {"x 1", "y 2"} <= set(texts)
+    assert list(corpus.skipped.why) == ["x/part-0.parquet:2"] and corpus.skipped.seen == 10
+    (tmp_path / "a.png").write_bytes(picture(0))
+    (tmp_path / "metadata.jsonl").write_text('{"file_name": "a.png", "text": "x"}\n' * 3)
+    corpus, *_ = encoded(settings(tmp_path / "metadata.jsonl", bad_limit=0.9))
+    assert len(corpus) == 1 and list(corpus.skipped.why) == ["a.png, record 2", "a.png, record 3"]
 
 
 def test_a_broken_shard_is_named(pictures, tmp_path):

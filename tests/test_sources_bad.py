@@ -68,11 +68,26 @@ def test_a_key_that_comes_twice_is_told(tmp_path):
     write_tar(tmp_path / "s.tar", members)
     source = opened(tmp_path / "s.tar", bad_limit=1)
     assert [(record.key, record.picture) for record in source] == [("s.tar/a", b"1"), ("s.tar/b", b"2")]
-    assert source.skipped.why == {"s.tar/a": "the same key came before"}
+    assert source.skipped.why == {"s.tar/a, record 3": "the same key came before"}
     (tmp_path / "metadata.jsonl").write_text('{"file_name": "a.png", "text": "x"}\n' * 2)
     (tmp_path / "a.png").write_bytes(picture(0))
     table = opened(tmp_path, bad_limit=1)
-    assert len(list(table)) == 1 and table.skipped.why == {"a.png": "the same key came before"}
+    assert len(list(table)) == 1 and table.skipped.why == {"a.png, record 2": "the same key came before"}
+
+
+def test_files_of_one_name_in_several_folders_keep_their_records_apart(tmp_path):
+    for folder in ("x", "y/z"):
+        (tmp_path / folder).mkdir(parents=True)
+        members = [(f"{n}.{end}", content) for n in range(2) for end, content in (("jpg", b"1"), ("txt", b"a"))]
+        write_tar(tmp_path / folder / "s.tar", members)
+        (tmp_path / folder / "p.txt").write_text("one\ntwo\n")
+        (tmp_path / folder / "p.jsonl").write_text('{"file_name": "a.png", "text": "a"}\n{"text": "b"}\n')
+        (tmp_path / folder / "a.png").write_bytes(picture(0))
+    tars, prompts, tables = (opened(tmp_path / "**" / name) for name in ("s.tar", "p.txt", "p.jsonl"))
+    assert [record.key for record in tars] == ["x/s.tar/0", "x/s.tar/1", "y/z/s.tar/0", "y/z/s.tar/1"]
+    assert [record.key for record in prompts] == ["x/p.txt:1", "x/p.txt:2", "y/z/p.txt:1", "y/z/p.txt:2"]
+    assert [record.key for record in tables] == ["x/a.png", "x/p.jsonl:1", "y/z/a.png", "y/z/p.jsonl:1"]
+    assert next(iter(opened(tmp_path / "x" / "p.txt"))).key == "p.txt:1"
 
 
 @pytest.mark.parametrize("name", ["../x", "/x", "a/../../x", "..\\x", "C:\\x"])

@@ -50,4 +50,4 @@ def test_sources_of_a_mixture_have_their_own_columns_and_bad_records_count_toget
     one = {"source": str(tmp_path / "a.jsonl"), "captions": "x", "filter": {"n": {"minimum": 2}}}
     source = mixed(one, {"source": str(tmp_path / "b.jsonl"), "captions": "y"}, bad_limit=1)
     assert {record.captions[0] for record in source} <= {"b", "c", "d"}
-    assert source.skipped.why == {"a.jsonl:2": "it has no caption"}
+    assert source.skipped.why == {"0/a.jsonl:2": "it has no caption"}

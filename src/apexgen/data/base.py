@@ -56,6 +56,8 @@ class Source(ABC):
 class Reader(Source):
     """A source that reads its own files; what it finds is checked, and the faulty is skipped and told of."""
 
+    within: str = ""  # how its keys begin: of several sources in one, each has its own
+
     def __init__(self, name: str, skipped: Skipped) -> None:
         self.name, self.skipped = name, skipped
 
@@ -68,19 +70,21 @@ class Reader(Source):
 
     def entries(self) -> Iterator[Entry]:
         seen: set[str] = set()
-        for entry in self.found():
-            self.skipped.seen += 1
+        for number, entry in enumerate(self.found(), start=1):
+            key = self.within + entry.key
+            path = f"{key}, record {number}" if key in seen else key  # the first of a name may be good
+            self.skipped.count(self.within + self.name, number)
             captions = [(text.strip(), weight) for text, weight in entry.captions if text and text.strip()]
             fault = entry.fault
-            if fault is None and entry.key in seen:
+            if fault is None and key in seen:
                 fault = "the same key came before"
             elif fault is None and not captions:
                 fault = "it has no caption"
-            seen.add(entry.key)
+            seen.add(key)
             if fault is not None:
-                self.skipped.add(entry.key, fault)
+                self.skipped.add(path, fault)
             else:
-                yield Entry(entry.key, captions, entry.load)
+                yield Entry(key, captions, entry.load)
 
 
 class Chain(Source):

@@ -47,7 +47,7 @@ class PromptsSource(Reader):
             with self.file.open(encoding="utf-8-sig") as lines:
                 for number, line in enumerate(lines, start=1):
                     if line.strip():
-                        yield Entry(f"line {number}", [(line, 1.0)], nothing)
+                        yield Entry(f"{self.file.name}:{number}", [(line, 1.0)], nothing)
         except UnicodeDecodeError:
             raise ValueError(f"{self.file} is neither UTF-8 text nor of a known kind") from None
 

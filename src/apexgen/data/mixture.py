@@ -41,9 +41,8 @@ class Mixture(Source):
 
     def entries(self) -> Iterator[Entry]:
         opened, place = [source.entries() for source in self.sources], 0
-        while (entry := next(opened[number := self.turns[place]], None)) is not None:
-            # Two sources may have the same key.
-            yield Entry(f"{number}/{entry.key}", entry.captions, entry.load)
+        while (entry := next(opened[self.turns[place]], None)) is not None:
+            yield entry
             place += 1
 
     def length(self) -> int | None:

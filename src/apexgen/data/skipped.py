@@ -17,8 +17,17 @@ class Skipped:
 
     origin: str  # what the source is called in an error
     limit: float  # the share of bad records above which reading stops, in [0, 1]
-    seen: int = 0  # records, good and bad
     why: dict[str, str] = field(default_factory=dict)  # by the record's key or path
+    counts: dict[str, int] = field(default_factory=dict)  # records that were seen, good and bad, by who reads them
+
+    @property
+    def seen(self) -> int:
+        """Records that were seen, good and bad, each once however often it was read."""
+        return sum(self.counts.values())
+
+    def count(self, reader: str, number: int) -> None:
+        """Note that a reader has come to its record of a number, 1, 2, ..."""
+        self.counts[reader] = max(number, self.counts.get(reader, 0))
 
     def add(self, path: str, why: str) -> None:
         """Count a bad record. ValueError where there are too many."""
@@ -32,7 +41,10 @@ class Skipped:
             raise ValueError(f"{self.origin} has no records that can be used{self._first()}")
 
     def __add__(self, other: "Skipped") -> "Skipped":
-        return replace(self, seen=self.seen + other.seen, why=self.why | other.why)
+        sum_up = replace(self, why=self.why | other.why, counts=dict(self.counts))
+        for reader, number in other.counts.items():
+            sum_up.count(reader, number)
+        return sum_up
 
     def write(self, folder: Path) -> None:
         """List what was skipped in a run's folder, a JSON object a line; nothing where nothing was."""

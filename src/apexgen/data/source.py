@@ -1,12 +1,13 @@
 """From the settings to a source: what kind it is, is seen from its path and what lies there."""
 
+import os
 from collections.abc import Sequence
 from glob import glob, has_magic
 from pathlib import Path
 
 from apexgen.config import Data, Origin
 from apexgen.data import tables, tars
-from apexgen.data.base import Chain, First, Source
+from apexgen.data.base import Chain, First, Reader, Source
 from apexgen.data.files import FolderSource, PromptsSource, ScenesSource, is_picture
 from apexgen.data.hub import PREFIX, open_hub
 from apexgen.data.mixture import Mixture
@@ -27,20 +28,24 @@ def open_source(data: Data, pictures: bool = True, seed: int = 0) -> Source:
     skipped = Skipped(name, data.bad_limit)
     if not data.mixture:
         return _open(data, skipped, pictures)
-    sources = [_open(share, skipped, pictures) for share in data.mixture]
+    sources = [_open(share, skipped, pictures, f"{number}/") for number, share in enumerate(data.mixture)]
     mixture = Mixture(sources, [share.weight for share in data.mixture], seed)
     return mixture if data.limit is None else First(mixture, data.limit)
 
 
-def _open(origin: Origin, skipped: Skipped, pictures: bool) -> Source:
+def _open(origin: Origin, skipped: Skipped, pictures: bool, within: str = "") -> Source:
+    source: Source
     if origin.source == "scenes":
         _refuse_columns(origin)
-        return ScenesSource(origin.limit, skipped, pictures)
-    if origin.source.startswith(PREFIX):
+        source = ScenesSource(origin.limit, skipped, pictures)
+    elif origin.source.startswith(PREFIX):
         source = open_hub(origin, skipped, pictures)
     else:
         source = _open_path(origin, skipped, pictures)
-    return source if origin.limit is None else First(source, origin.limit)
+    for part in source.parts():
+        assert isinstance(part, Reader)
+        part.within = within + part.within
+    return source if origin.limit is None or origin.source == "scenes" else First(source, origin.limit)
 
 
 def _open_path(origin: Origin, skipped: Skipped, pictures: bool) -> Source:
@@ -60,16 +65,26 @@ def _open_path(origin: Origin, skipped: Skipped, pictures: bool) -> Source:
     if len(kinds) > 1:
         raise ValueError(f"data.source = {origin.source!r}: files of several kinds; write it with an ending, as *.tar")
     parts = [_open_file(file, origin, skipped, pictures) for file in files]
+    for part, folder in zip(parts, _folders(files), strict=True):
+        part.within = folder
     return parts[0] if len(parts) == 1 else Chain(f"{origin.source}, {len(parts)} files", parts, skipped)
 
 
-def _open_file(file: Path, origin: Origin, skipped: Skipped, pictures: bool) -> Source:
+def _open_file(file: Path, origin: Origin, skipped: Skipped, pictures: bool) -> Reader:
     if file.name.endswith(tars.ENDINGS):
         return tars.TarSource(file, origin, skipped, pictures)
     if file.suffix in tables.ENDINGS:
         return tables.TableSource(file, origin, skipped, pictures)
     _refuse_columns(origin)
     return PromptsSource(file, skipped)
+
+
+def _folders(files: Sequence[Path]) -> list[str]:
+    """The folder of each file within the one that holds all, "" or "a/b/": files of one name are told apart."""
+    folders = [file.absolute().parent for file in files]
+    shared = os.path.commonpath(folders)
+    names = [folder.relative_to(shared).as_posix() for folder in folders]
+    return ["" if name == "." else f"{name}/" for name in names]
 
 
 def _inside(folder: Path) -> Sequence[Path] | None:

@@ -27,7 +27,7 @@ class TarSource(Reader):
         super().__init__(f"{file}, a WebDataset tar", skipped)
         self.file, self.pictures = file, pictures
         names: dict[str, bool] = {}  # and whether it is text
-        for sample in islice(self._samples(), PEEKED):
+        for sample in islice(self._samples(noting=False), PEEKED):
             row, _ = _row(sample)
             names |= {name: isinstance(value, str | list) for name, value in row.items()}
             names |= {name: False for name in sample if f".{name}" in PICTURE_ENDINGS}
@@ -48,15 +48,16 @@ class TarSource(Reader):
             return bytes(sample[self.columns.picture])
         return next((bytes(sample[name]) for name in sample if f".{name}" in PICTURE_ENDINGS), None)
 
-    def _samples(self) -> Iterator[dict[str, Any]]:
+    def _samples(self, noting: bool = True) -> Iterator[dict[str, Any]]:
         """What the tar holds, undecoded. A tar that is cut short gives what comes before the cut."""
         import webdataset
 
         def tell(error: Exception) -> bool:
             if not isinstance(error, tarfile.TarError | EOFError | OSError | ValueError):
                 raise error
-            self.skipped.seen += self.file.name not in self.skipped.why
-            self.skipped.add(self.file.name, str(error.args[0] if error.args else error).splitlines()[0])
+            if noting:
+                self.skipped.count(f"{self.within}{self.name}, its end", 1)
+                self.skipped.add(self.within + self.file.name, _first_line(error))
             return True
 
         dataset = webdataset.WebDataset(
@@ -76,6 +77,10 @@ def _row(sample: dict[str, Any]) -> tuple[dict[str, Any], str | None]:
     except (ValueError, TypeError) as error:
         return row, f"its text can't be read: {str(error).splitlines()[0]}"
     return row, None
+
+
+def _first_line(error: Exception) -> str:
+    return str(error.args[0] if error.args else error).splitlines()[0]
 
 
 def _same(picture: bytes | None) -> bytes | None:

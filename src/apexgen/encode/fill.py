@@ -1,6 +1,6 @@
 """From a source's records to stores: what they lack is encoded, a chunk at once, and what is bad is told of."""
 
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Generic, NamedTuple, TypeVar
@@ -169,9 +169,10 @@ class Found:
         reasons = [(one.name, [bad[key] for key in one.texts + one.pictures if key in bad]) for one in self.records()]
         return [(name, why[0]) for name, why in reasons if why]
 
-    def table(self, bad: Container[str]) -> Table:
+    def table(self) -> Table:
         """The table of the records that are not bad."""
-        kept = [record for record in self.records() if record.name not in bad]
+        bad = self.texts.bad | self.pictures.bad
+        kept = [record for record in self.records() if not any(key in bad for key in record.texts + record.pictures)]
         most, sides = max(len(record.texts) for record in kept), max(len(record.pictures) for record in kept)
         row = {key: number for number, key in enumerate(dict.fromkeys(key for record in kept for key in record.texts))}
         words = [self.captions[key].encode() for key in row]

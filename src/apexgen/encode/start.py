@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import reduce
 from operator import add
 from pathlib import Path
@@ -139,11 +139,9 @@ def _fill(
             except ValueError as error:
                 source.skipped.add(record.key, str(error))
     found = builder.finish()
-    if shared or team.first:
-        return found, source.skipped
-    return Found(texts=found.texts, pictures=found.pictures), replace(
-        source.skipped, seen=0
-    )  # the first found the same
+    if not shared and not team.first:
+        found = Found(texts=found.texts, pictures=found.pictures)  # the first found the same
+    return found, source.skipped
 
 
 def _table(found: Found, skipped: Skipped, console: Console) -> Table:
@@ -153,7 +151,7 @@ def _table(found: Found, skipped: Skipped, console: Console) -> Table:
     skipped.finish()
     if skipped.why:
         console.print(str(skipped), highlight=False, markup=False, soft_wrap=True)
-    return found.table(skipped.why)
+    return found.table()
 
 
 def _keep_null(texts: Store, backbone: Backbone) -> None:
