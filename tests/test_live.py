@@ -1,5 +1,9 @@
 """Records encoded at the step: the batch of a step whenever it is asked for, and every record once an epoch."""
 
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as parquet
 import pytest
 import torch
 from rich.console import Console
@@ -32,13 +36,45 @@ def test_a_step_is_the_same_after_a_resume_and_from_memory(net, pictures, monkey
     torch.testing.assert_close(part.x, whole.x[1:2])
 
 
-def test_every_record_comes_once_an_epoch(net, pictures, monkeypatch):  # noqa: F811
-    monkeypatch.setattr(live, "BLOCK", 4)
-    stream = opened(net, pictures)
-    places = torch.cat([stream.records(step, 3, 0) for step in range(8)])  # 24 places, six blocks
-    assert sorted(places.tolist()) == list(range(24)) and places.tolist() != list(range(24))
-    keys = [stream._block(place // 4)[place % 4].key for place in sorted(places.tolist())]
-    assert keys == sorted(set(keys)) * 4
+def write_prompts(file, count):
+    """A source of so many prompts; only one of .parquet says how many."""
+    if file.suffix == ".parquet":
+        parquet.write_table(pa.table({"text": [f"prompt {n}" for n in range(count)]}), file)
+    else:
+        file.write_text("".join(json.dumps({"text": f"prompt {n}"}) + "\n" for n in range(count)))
+    return file
+
+
+def prompts(net, source, **others):
+    return encode(Data(source=str(source), encode="step", **others), net, pictures=False)
+
+
+@pytest.mark.parametrize(("name", "count"), [("p.jsonl", 100), ("p.parquet", 1500), ("p.parquet", 2048)])
+@pytest.mark.parametrize("processes", [1, 2])
+def test_every_record_comes_once_an_epoch(net, tmp_path, name, count, processes):
+    """By their keys, in the order in which they are taken; each process reads for itself and takes its rows."""
+    file, size = write_prompts(tmp_path / name, count), 20
+    streams, taken = [prompts(net, file) for _ in range(processes)], []
+    for step in range(-(-3 * count // size)):
+        each = [stream.names(step, size, 0) for stream in streams]
+        assert all(names == each[0] for names in each)
+        taken += each[0]
+    epochs = [taken[first : first + count] for first in (0, count, 2 * count)]
+    assert all(len(set(epoch)) == count for epoch in epochs)
+    assert epochs[0] != epochs[1] != epochs[2] and epochs[0] != sorted(epochs[0])
+
+
+def test_the_rows_of_two_processes_are_those_of_one(net, tmp_path):
+    """Texts too, over the end of an epoch."""
+    file = write_prompts(tmp_path / "p.jsonl", 7)
+    alone, *streams = (prompts(net, file) for _ in range(3))
+    for step in range(4):
+        whole = alone.batch(step, 4, 0)
+        parts = [stream.batch(step, 4, 0, slice(2 * rank, 2 * rank + 2)) for rank, stream in enumerate(streams)]
+        for rank, part in enumerate(parts):
+            mask = whole.c.mask[2 * rank : 2 * rank + 2]
+            assert part.c.mask.sum() == mask.sum()
+            torch.testing.assert_close(part.c.embeds[part.c.mask.bool()], whole.c.embeds[2 * rank :][:2][mask.bool()])
 
 
 def test_shards_come_in_another_order_every_epoch_and_a_resumed_run_reads_on(net, tmp_path, monkeypatch):
@@ -50,14 +86,14 @@ def test_shards_come_in_another_order_every_epoch_and_a_resumed_run_reads_on(net
 
     def keys(first, last):
         opened_now = opened(net, tmp_path, bad_limit=0.5)
-        return [opened_now._block(place // 4)[place % 4].key for place in range(first, last)]
+        return [name for step in range(first, last) for name in opened_now.names(step, 5, 0)]
 
-    whole = keys(0, 80)
+    whole = keys(0, 16)
     epochs = [whole[first : first + 20] for first in (0, 20, 40, 60)]
     assert all(sorted(epoch) == sorted(set(whole)) and len(set(epoch)) == 20 for epoch in epochs)
-    assert len({tuple(epoch) for epoch in epochs}) > 1
-    for first in (1, 19, 20, 45):
-        assert keys(first, 80) == whole[first:]
+    assert len({tuple(name[0] for name in epoch) for epoch in epochs}) > 1
+    for first in (1, 3, 4, 9):
+        assert keys(first, 16) == whole[5 * first :]
 
 
 def test_a_source_in_memory_gives_the_same_first_epoch(net, pictures):  # noqa: F811
@@ -83,7 +119,6 @@ def test_a_bad_picture_gives_its_place_to_the_next(net, pictures, tmp_path):  # 
 
 @pytest.mark.parametrize("when", ["start", "step"])
 def test_a_run_lists_what_it_left_out(pictures, tmp_path, when):  # noqa: F811
-    import json
     import shutil
 
     source = shutil.copytree(pictures, tmp_path / "source")

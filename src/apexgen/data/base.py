@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 
+import torch
+
 from apexgen.data.record import Record
 from apexgen.data.skipped import Skipped
 
@@ -40,6 +42,18 @@ class Source(ABC):
     def parts(self) -> Sequence["Source"]:
         """What it is made of, each part quick to begin with: files, or itself."""
         return (self,)
+
+    def parts_in(self, epoch: int) -> Sequence["Source"]:
+        """Its parts in the order of an epoch, 0, 1, ..., each of which has another."""
+        parts = self.parts()
+        order = torch.randperm(len(parts), generator=torch.Generator().manual_seed(epoch))
+        return [parts[place] for place in order.tolist()]
+
+    def in_epoch(self, epoch: int) -> Iterator[Entry]:
+        """The same entries as `entries`, in the order of an epoch."""
+        return chain.from_iterable(
+            part.entries() if part is self else part.in_epoch(epoch) for part in self.parts_in(epoch)
+        )
 
     def length(self) -> int | None:
         """How many records there are, bad ones too, where that is known without reading everything."""

@@ -1,9 +1,7 @@
 """Records encoded at the step that takes them: for sources too large to encode beforehand, and for streams."""
 
 from bisect import bisect_right
-from collections.abc import Iterator
-from functools import cached_property
-from itertools import accumulate, chain, count, islice
+from itertools import accumulate, islice
 
 import numpy as np
 import torch
@@ -15,6 +13,7 @@ from apexgen.config import Data
 from apexgen.data.base import Source
 from apexgen.data.corpus import WHOLE, chances
 from apexgen.data.record import Record
+from apexgen.data.stream import Stream
 from apexgen.encode.fill import decode, to_latents
 from apexgen.objectives.base import Batch
 from apexgen.size import Size
@@ -25,35 +24,42 @@ BLOCK = 1024  # records that are shuffled together, and held as they are stored
 class Live:
     """A source read over and over, its parts and then blocks of its records shuffled; nothing encoded is kept.
 
-    Which record comes at a step is a function of the source, the step and the seed, as in a Corpus; a resumed run
-    reads on from the block it was in. A record whose picture is bad gives its place to the next one of its block.
+    Which record comes at a step is a function of the source, the step and the seed, as in a Corpus, and every one comes
+    once an epoch. A resumed run reads on from the block it was in. A record whose picture is bad gives its place to the
+    next one of its block.
     """
 
     def __init__(self, source: Source, backbone: Backbone, data: Data, size: Size | None) -> None:
         """size: of the pictures; None where they are not asked for. ValueError for an empty source."""
         self.source, self.backbone, self.data, self.size = source, backbone, data, size
         self.skipped = source.skipped
-        if next(source.records(), None) is None:
+        if next(source.entries(), None) is None:
             self.skipped.finish()  # which says what is wrong with it
         self.null = backbone.encode_text([""]).to("cpu")
-        self.length = min(BLOCK, source.length() or BLOCK)  # of a block
-        self._blocks: dict[int, list[Record]] = {}
-        self._next, self._reading = 0, self._from(0)
+        self.stream = Stream(source, BLOCK)
 
     def records(self, step: int, size: int, seed: int) -> Tensor:
-        """The places of a step's records in the endless source, (size,) int64."""
-        first, last = step * size // self.length, (step * size + size - 1) // self.length
-        order = torch.cat([block * self.length + self._shuffled(block, seed) for block in range(first, last + 1)])
-        return order[step * size - first * self.length :][:size]
+        """The numbers of a step's records in the endless source, (size,) int64."""
+        taken, first, last = [], step * size, (step + 1) * size
+        while first < last:
+            epoch, place = self.stream.find(first)
+            order = self._shuffled(epoch, place // BLOCK, seed)[place % BLOCK :][: last - first]
+            taken.append(order + first - place)
+            first += len(order)
+        return torch.cat(taken)
+
+    def names(self, step: int, size: int, seed: int) -> list[str]:
+        """The keys of a step's records."""
+        return [self._good(self._block(number)).key for number in self.records(step, size, seed).tolist()]
 
     def batch(self, step: int, size: int, seed: int, rows: slice = WHOLE) -> Batch:
         """The batch of a step, or some rows of it, encoded now. ValueError where too many records are bad."""
-        places = self.records(step, size, seed)[rows].tolist()
+        numbers = self.records(step, size, seed)[rows].tolist()
         caption, dropped, flipped = chances(step, size, seed)[:, rows]
         if self.size is None:
-            chosen, x = [self._block(place // self.length)[place % self.length] for place in places], None
+            chosen, x = [self._block(number)[0] for number in numbers], None
         else:
-            read = [self._read(place) for place in places]
+            read = [self._read(number) for number in numbers]
             chosen, pictures = [record for record, _ in read], [picture for _, picture in read]
             mirrored = ((flipped < 0.5) & self.data.flip).tolist()
             x = to_latents(self.backbone, [p[:, ::-1] if m else p for p, m in zip(pictures, mirrored, strict=True)])
@@ -66,40 +72,29 @@ class Live:
         prompts = [record.captions[0] for record in islice(self.source.records(), count)]
         return prompts, self.backbone.encode_text(prompts).to("cpu")
 
-    def _shuffled(self, block: int, seed: int) -> Tensor:
-        generator = torch.Generator().manual_seed(seed * 1_000_003 + block)
-        return torch.randperm(self.length, generator=generator)
+    def _shuffled(self, epoch: int, index: int, seed: int) -> Tensor:
+        """The places in an epoch of a block's records, in the order in which they are taken."""
+        length, first = self.stream.length, index * BLOCK
+        # While it is not known where the epoch ends, this block was read to find out.
+        count = len(self.stream.block(epoch, index)) if length is None else min(BLOCK, length - first)
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + index * 7_919 + epoch)
+        return first + torch.randperm(count, generator=generator)
 
     def _block(self, number: int) -> list[Record]:
-        """The records of a block; it and the one before are held."""
-        if number not in self._blocks:
-            if number != self._next:
-                self._reading = self._from(number * self.length)
-            held = {number - 1: self._blocks[number - 1]} if number - 1 in self._blocks else {}
-            self._blocks = held | {number: list(islice(self._reading, self.length))}
-            self._next = number + 1
-        return self._blocks[number]
+        """The records of a number's block, from that one on and around."""
+        epoch, place = self.stream.find(number)
+        block, first = self.stream.block(epoch, place // BLOCK), place % BLOCK
+        return block[first:] + block[:first]
 
-    def _from(self, start: int) -> Iterator[Record]:
-        """The source without an end, from a place on; every epoch has its parts in another order."""
-        epoch, passed = divmod(start, self._usable) if start else (0, 0)
-        parts = self.source.parts()
-        for number in count(epoch):
-            order = torch.randperm(len(parts), generator=torch.Generator().manual_seed(number)).tolist()
-            entries = chain.from_iterable(parts[part].entries() for part in order)
-            yield from (entry.record() for entry in islice(entries, passed, None))
-            passed = 0
+    def _good(self, block: list[Record]) -> Record:
+        """The first of some records that is not known to be bad."""
+        return next((record for record in block if record.key not in self.skipped.why), block[0])
 
-    @cached_property
-    def _usable(self) -> int:
-        """Records of an epoch; no picture is read to count them."""
-        return sum(1 for _ in self.source.entries())
-
-    def _read(self, place: int) -> tuple[Record, np.ndarray]:
-        """The record at a place, or the next of its block whose picture can be read."""
+    def _read(self, number: int) -> tuple[Record, np.ndarray]:
+        """The record of a number, or the next of its block whose picture can be read."""
         assert self.size is not None
-        block, first = self._block(place // self.length), place % self.length
-        for record in block[first:] + block[:first]:
+        block = self._block(number)
+        for record in block:
             try:
                 return record, decode((record.picture, self.size, False))
             except ValueError as error:
