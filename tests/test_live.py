@@ -96,6 +96,21 @@ def test_shards_come_in_another_order_every_epoch_and_a_resumed_run_reads_on(net
         assert keys(first, 16) == whole[5 * first :]
 
 
+def test_a_mixture_takes_other_files_every_epoch_and_no_record_twice(net, tmp_path):
+    """What the shares leave unread of a source is another part of it every epoch."""
+    for number in range(4):
+        write_prompts(tmp_path / f"many-{number}.jsonl", 50)
+    shares = ({"source": str(tmp_path / "many-*.jsonl")}, {"source": str(write_prompts(tmp_path / "few.jsonl", 100))})
+    stream = encode(validate({"data": {"mixture": shares, "encode": "step"}}).data, net, pictures=False)
+    stream.names(40, 10, 0)
+    count = stream.stream.length
+    taken = [name for step in range(4 * count // 10 + 1) for name in stream.names(step, 10, 0)]
+    epochs = [set(taken[first : first + count]) for first in range(0, 4 * count, count)]
+    assert all(len(epoch) == count for epoch in epochs)
+    of_many = [{name for name in epoch if name.startswith("0/")} for epoch in epochs]
+    assert len(set().union(*of_many)) == 200 > max(map(len, of_many))
+
+
 def test_a_source_in_memory_gives_the_same_first_epoch(net, pictures):  # noqa: F811
     stream, memory = opened(net, pictures), encode(Data(source=str(pictures)), net, pictures=True)
     for step in range(2):

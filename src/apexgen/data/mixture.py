@@ -40,7 +40,14 @@ class Mixture(Source):
         return "a mixture: " + "; ".join(f"{weight / total:.1%} of {source}" for source, weight in shares)
 
     def entries(self) -> Iterator[Entry]:
-        opened, place = [source.entries() for source in self.sources], 0
+        return self._mixed([source.entries() for source in self.sources])
+
+    def in_epoch(self, epoch: int) -> Iterator[Entry]:
+        """Each source in its order of an epoch; the turns stay, so that every epoch has as many entries."""
+        return self._mixed([source.in_epoch(epoch) for source in self.sources])
+
+    def _mixed(self, opened: Sequence[Iterator[Entry]]) -> Iterator[Entry]:
+        place = 0
         while (entry := next(opened[self.turns[place]], None)) is not None:
             yield entry
             place += 1
