@@ -13,8 +13,9 @@ from apexgen.config import Data, validate
 from apexgen.distill import distill
 from apexgen.encode import encode, live
 from apexgen.scenes.pipeline import FOLDER
-from stored import picture, write_tar
+from stored import picture, write_folder, write_tar
 from test_encode import pictures, same  # noqa: F401
+from together import begin, command, end
 
 
 @pytest.fixture(scope="module")
@@ -130,6 +131,27 @@ def test_a_bad_picture_gives_its_place_to_the_next(net, pictures, tmp_path):  # 
         (source / f"{place}.png").write_bytes(b"")
     with pytest.raises(ValueError, match="no picture of 6 records in a row can be read"):
         opened(net, source, bad_limit=1.0).batch(0, 2, 0)
+
+
+@pytest.mark.parametrize(("limit", "codes"), [(0.1, [2, 1]), (0.5, [0, 0])])
+def test_bad_pictures_of_all_processes_are_judged_together_and_listed(tmp_path, limit, codes):
+    """Too few for either process's own, and only when every record was tried: then both stop, with one line."""
+    source, folder = tmp_path / "source", tmp_path / "run"
+    write_folder(source, {f"{number:02}": f"a ring {number}" for number in range(48)})
+    bad = [f"{number:02}.png" for number in range(0, 48, 8)]
+    for name in bad:
+        (source / name).write_bytes(b"no picture")
+    settings = ["model.rank=1", "model.precision=float32", "train.preview_every=1000", "train.preview_prompts=1"]
+    settings += ["objective.name=flow_matching", "data.encode=step", f"data.bad_limit={limit}", f"data.source={source}"]
+    (tmp_path / "run.toml").write_text(f'folder = "{folder}"\n')
+    steps = ["train.steps=14", "train.batch=4", "train.save_every=14"]  # six are an epoch
+    processes = begin(tmp_path / "log", command, "train", str(tmp_path / "run.toml"), *settings, *steps)
+    assert end(processes) == codes, (tmp_path / "log-0").read_text()
+    listed = [json.loads(line) for line in (folder / "skipped.jsonl").read_text().splitlines()]
+    assert sorted(line["path"] for line in listed) == bad
+    said = (tmp_path / "log-0").read_text()
+    assert ("6 of 48 records are bad; the first is" in said) == (limit == 0.1)
+    assert len((folder / "metrics.jsonl").read_text().splitlines()) == (5 if limit == 0.1 else 14)
 
 
 @pytest.mark.parametrize("when", ["start", "step"])

@@ -17,7 +17,7 @@ from apexgen.config import Run, dump_run
 from apexgen.cost import peak_memory_bytes
 from apexgen.data import Batches
 from apexgen.files import write_whole
-from apexgen.interrupt import Stopped
+from apexgen.interrupt import Elsewhere, Stopped
 from apexgen.objectives import Batch, Draw, Nets, Objective, build_objective
 from apexgen.optimizer import open_optimizer
 from apexgen.parallel import ALONE, Team
@@ -82,8 +82,7 @@ class Trainer:
         N B, for every objective whose loss is a mean over samples.
         """
         settings, device = self.run.train, self.student.backbone.device
-        mine = self.team.share(self.samples)
-        batch = self.corpus.batch(self.step, self.samples, settings.seed, slice(mine.start, mine.stop))
+        mine, batch = self.team.share(self.samples), self._read()
         # Seeded by the step: a resumed run draws what an unbroken one would have drawn.
         generator = torch.Generator(device).manual_seed(settings.seed * 7_919 + self.step)
         shape = self.shape if batch.x is None else batch.x.shape[1:]  # pictures of another bucket have another
@@ -101,6 +100,23 @@ class Trainer:
             part = descend(self.objective, nets, held, drawn, self.step, parts)
             logs |= {name: logs.get(name, 0) + value / parts for name, value in part.items()}
         return logs
+
+    def _read(self) -> Batch:
+        """This process's rows of the step's batch; what was bad in some process's is then known to all.
+
+        Where one can't read, or too many records are bad, all stop: one raises ValueError, the others Elsewhere.
+        """
+        mine, read, skipped = self.team.share(self.samples), [], self.corpus.skipped
+
+        def act() -> tuple[dict[str, str], bool] | None:
+            rows = slice(mine.start, mine.stop)
+            read.append(self.corpus.batch(self.step, self.samples, self.run.train.seed, rows))
+            return None if skipped is None else skipped.tell()
+
+        told = self.team.by_each(act)
+        if skipped is not None and skipped.hear([each for each in told if each is not None]):
+            self.team.by_first(skipped.judge)
+        return read[0]
 
     def _skip(self, bad: list[str]) -> dict[str, Any]:
         """Count a step that is not finite; returns which losses were not, and on which records."""
@@ -144,8 +160,7 @@ class Trainer:
     def save(self, folder: Path) -> None:
         """Write a checkpoint into a run's folder. All processes call it, and the first writes."""
         checkpoint.save(folder / "checkpoints", self.state(), dump_run(self.run), self.run.train.keep, self.team)
-        if self.corpus.skipped is not None and self.team.first:
-            self.corpus.skipped.write(folder)
+        _list_skipped(self, folder)
 
     def restore(self, state: checkpoint.State) -> None:
         """Go on from a checkpoint. ValueError when it is of another student."""
@@ -215,7 +230,11 @@ def train(
     stop = team.any(asked_to_stop())
     with (metrics if team.first else Path(os.devnull)).open("a") as file:
         while trainer.step < settings.steps and not stop:
-            logs, better = _step(trainer), False
+            try:
+                logs, better = _step(trainer), False
+            except (ValueError, Elsewhere):
+                _list_skipped(trainer, folder)  # too many, perhaps
+                raise
             if settings.evaluate_every and is_due(trainer.step, settings.evaluate_every, settings.steps):
                 said = team.mean(evaluate())
                 logs, better = logs | said, trainer.note(said)
@@ -234,6 +253,12 @@ def train(
 def is_due(step: int, every: int, steps: int) -> bool:
     """Whether what is done every so many steps, and after the last, is done now."""
     return step % every == 0 or step == steps
+
+
+def _list_skipped(trainer: Trainer, folder: Path) -> None:
+    """List the records that all processes left out."""
+    if trainer.corpus.skipped is not None and trainer.team.first:
+        trainer.corpus.skipped.write(folder)
 
 
 def _step(trainer: Trainer) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Bad records: skipped, counted, listed with the reason, and too many of them stop the run."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -19,6 +20,9 @@ class Skipped:
     limit: float  # the share of bad records above which reading stops, in [0, 1]
     why: dict[str, str] = field(default_factory=dict)  # by the record's key or path
     counts: dict[str, int] = field(default_factory=dict)  # records that were seen, good and bad, by who reads them
+    whole: bool = False  # whether every record was tried
+    _untold: dict[str, str] = field(default_factory=dict)  # what other processes don't know
+    _judged_whole: bool = False
 
     @property
     def seen(self) -> int:
@@ -31,8 +35,30 @@ class Skipped:
 
     def add(self, path: str, why: str) -> None:
         """Count a bad record. ValueError where there are too many."""
-        self.why.setdefault(path, why)
+        if path not in self.why:
+            self.why[path] = self._untold[path] = why
         self._judge(max(self.seen, FIRST))
+
+    def tell(self) -> tuple[dict[str, str], bool]:
+        """What was left out here since this was last asked, and whether every record was tried."""
+        told, self._untold = self._untold, {}
+        return told, self.whole
+
+    def hear(self, told: Sequence[tuple[dict[str, str], bool]]) -> bool:
+        """Take over what each process tells; whether there is anything new to judge, the same answer in all."""
+        for found, whole in told:
+            self.why |= found
+            self.whole |= whole
+        new = any(found for found, _ in told) or self.whole != self._judged_whole
+        self._judged_whole = self.whole
+        return new
+
+    def judge(self) -> None:
+        """ValueError where too many records are bad; before every one was tried, few of them are not judged."""
+        if self.whole:
+            self.finish()
+        else:
+            self._judge(max(self.seen, FIRST))
 
     def finish(self) -> None:
         """Judge a source that was read to its end. ValueError where too many were bad, or nothing is left."""

@@ -53,7 +53,7 @@ class Live:
         return [self._good(self._block(number)).key for number in self.records(step, size, seed).tolist()]
 
     def batch(self, step: int, size: int, seed: int, rows: slice = WHOLE) -> Batch:
-        """The batch of a step, or some rows of it, encoded now. ValueError where too many records are bad."""
+        """The batch of a step, or some rows of it, encoded now."""
         numbers = self.records(step, size, seed)[rows].tolist()
         caption, dropped, flipped = chances(step, size, seed)[:, rows]
         if self.size is None:
@@ -63,6 +63,8 @@ class Live:
             chosen, pictures = [record for record, _ in read], [picture for _, picture in read]
             mirrored = ((flipped < 0.5) & self.data.flip).tolist()
             x = to_latents(self.backbone, [p[:, ::-1] if m else p for p, m in zip(pictures, mirrored, strict=True)])
+        length = self.stream.length
+        self.skipped.whole |= length is not None and (step + 1) * size >= length
         captions = [pick(record, chance) for record, chance in zip(chosen, caption.tolist(), strict=True)]
         c = self.backbone.encode_text(captions).to("cpu")
         return Batch(c=c.drop(dropped < self.data.drop_captions, self.null), null=self.null, x=x)
