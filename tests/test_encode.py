@@ -137,6 +137,19 @@ def test_a_changed_model_is_encoded_with_again(pictures, tmp_path, part, again):
     assert one.x.equal(other.x) == (part != "vae") and one.c.embeds.equal(other.c.embeds) == (part == "vae")
 
 
+def test_text_encoders_in_another_type_encode_again_and_pictures_stay(folders, pictures, tmp_path):
+    data, kept = settings(pictures, cache=str(tmp_path / "cache")), {}
+    for weights, count in (("float32", 6), ("bfloat16", 6), ("float32", 0)):
+        net = load_backbone(folders["sd3"], weights=weights)
+        own, counted = net.encode_text(["a red ring"]).embeds[0].float(), Counted(net)
+        corpus = encode(data, net, pictures=True)
+        assert len(counted.texts) == count and counted.pictures == (6 if not kept else 0)
+        c = corpus.conditions.select(torch.tensor([list(corpus.prompts).index("a red ring")]))
+        kept[weights] = c.embeds[0]
+        assert torch.equal(kept[weights], own[: len(kept[weights])])
+    assert not torch.equal(kept["float32"], kept["bfloat16"])
+
+
 def test_a_cache_in_bfloat16_is_rounded_and_half_as_large(pictures, tmp_path):
     data = [settings(pictures, cache=str(tmp_path / dtype), cache_dtype=dtype) for dtype in ("float32", "bfloat16")]
     whole, rounded = (encoded(each)[0].batch(0, 2, 0) for each in data)

@@ -98,10 +98,12 @@ def fill_cache(source: Source, data: Data, backbone: Backbone, pictures: bool, c
 
 
 def open_stores(data: Data, backbone: Backbone, pictures: bool) -> Stores:
-    """The cache's folders for a pipeline: a changed text encoder or autoencoder has one of its own."""
+    """The cache's folders for a pipeline: a changed encoder, or one of another type, has its own."""
     folder, dtype = Path(str(data.cache)), getattr(torch, data.cache_dtype)
     pipeline, family = Path(backbone.pipeline.name_or_path), type(backbone).__name__
-    texts = keys.revision(pipeline, keys.TEXT_PARTS, family, backbone.max_tokens, *(backbone.instruction or ()))
+    lowered = () if backbone.weights == "float32" else ("bfloat16",)  # as `loading_options`; the VAE is never
+    told = (backbone.max_tokens, *(backbone.instruction or ()), *lowered)
+    texts = keys.revision(pipeline, keys.TEXT_PARTS, family, *told)
     latents = keys.revision(pipeline, keys.PICTURE_PARTS, family)
     return Stores(
         Folder(folder / f"texts-{texts}-{data.cache_dtype}", dtype),
