@@ -242,8 +242,9 @@ def test_what_is_bad_is_left_out_listed_and_not_too_much_of_it(pictures, tmp_pat
     with pytest.raises(ValueError, match=r"2 of 6 records are bad; the first is .*; mend them") as refused:
         encoded(settings(source))
     assert "\n" not in str(refused.value)
-    corpus, *_ = encoded(settings(source, bad_limit=0.5, cache=str(tmp_path / "cache")))
+    corpus, *_ = encoded(settings(source, aspect=1.0, bad_limit=0.5, cache=str(tmp_path / "cache")))
     assert len(corpus) == 4
+    assert sorted(corpus.names(0, 4, 0)) == [f"{number}.png" for number in (0, 1, 3, 4)]
     [listed] = (tmp_path / "cache").glob("records-*.json")
     bad = json.loads(listed.read_text())["bad"]
     assert bad.keys() == {"2.png", "5.png"} and all("can't be read" in reason for reason in bad.values())

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from kills import CONTEXT, _command, start
 
-from apexgen.encode.table import Prompts, Table
+from apexgen.encode.table import Table
 from apexgen.scenes.prompts import draw_captions
 
 CAPTIONS = sorted({caption.text for caption in draw_captions(1200, held_out=False, seed=1)})
@@ -98,7 +98,7 @@ def test_processes_share_the_work_and_hold_what_one_would(source, alone, tmp_pat
     assert f"captions: {len(CAPTIONS):,} encoded, 0 reused, 0 bad" in first and "encoded" not in other
     [told] = [json.loads(file.read_text()) for file in cache.glob("records-*.json")]
     assert (told["records"], told["captions"]) == (len(CAPTIONS), len(CAPTIONS))
-    [table] = [Prompts(Table.load(file)) for file in cache.glob("records-*.safetensors")]
+    [table] = [Table.load(file).prompts for file in cache.glob("records-*.safetensors")]
     assert list(table) == CAPTIONS, "in the order of the source"
     [mine, whole] = [
         {name: tensor for path in sorted(folder.glob("texts-*/*")) for name, tensor in load_file(path).items()}

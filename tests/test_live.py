@@ -10,6 +10,7 @@ from rich.console import Console
 
 from apexgen.backbones.diffusion import load_backbone
 from apexgen.config import Data, validate
+from apexgen.data.tables import TableSource
 from apexgen.distill import distill
 from apexgen.encode import encode, live
 from apexgen.scenes.pipeline import FOLDER
@@ -95,6 +96,52 @@ def test_shards_come_in_another_order_every_epoch_and_a_resumed_run_reads_on(net
     assert len({tuple(name[0] for name in epoch) for epoch in epochs}) > 1
     for first in (1, 3, 4, 9):
         assert keys(first, 16) == whole[5 * first :]
+
+
+@pytest.fixture
+def read(monkeypatch):
+    """Every entry that tables give, as it is read."""
+    entries, found = [], TableSource.found
+    monkeypatch.setattr(TableSource, "found", lambda self: (entries.append(entry) or entry for entry in found(self)))
+    return entries
+
+
+def test_a_resumed_run_passes_over_what_was_read(net, tmp_path, read):
+    """Of one file no entry is read twice; of several, whole files are passed over; the records are the same."""
+    write_prompts(tmp_path / "one.jsonl", 1500)
+    for number in range(15):
+        write_prompts(tmp_path / f"part-{number:02}.jsonl", 100)
+    for source, at_first, later in (("one.jsonl", 1500, 1500), ("part-*.jsonl", 500, 1024)):
+        unbroken = prompts(net, tmp_path / source)
+        expected = [unbroken.names(step, 10, 0) for step in range(320)]
+        began = prompts(net, tmp_path / source)
+        began.names(104, 10, 0)
+        assert began.skipped.seen == 1500
+        for saved, step, most in ((began, 104, at_first), (unbroken, 300, later)):
+            saved.save(tmp_path)
+            again = prompts(net, tmp_path / source)
+            again.restore(tmp_path)
+            read.clear()
+            assert [again.names(step, 10, 0), again.names(step + 1, 10, 0)] == expected[step : step + 2]
+            assert len(read) <= most
+            assert [again.names(later, 10, 0) for later in range(step, 320)] == expected[step:]
+            assert again.skipped.seen == 1500
+
+
+def test_what_was_read_is_known_of_the_same_source_alone(net, tmp_path):
+    file = write_prompts(tmp_path / "p.jsonl", 30)
+    stream = prompts(net, file)
+    stream.names(3, 10, 0)
+    stream.save(tmp_path)
+    fewer = prompts(net, file, limit=20)  # another setting: counted anew
+    fewer.restore(tmp_path)
+    assert sorted(fewer.names(0, 10, 0) + fewer.names(1, 10, 0)) == sorted(set(fewer.names(0, 20, 0)))
+    write_prompts(file, 29)
+    changed = prompts(net, file)
+    changed.restore(tmp_path)
+    with pytest.raises(ValueError, match=r"p\.jsonl, a table, has 29 records .* and had 30; put it back") as caught:
+        [changed.names(step, 10, 0) for step in range(4)]
+    assert "\n" not in str(caught.value)
 
 
 def test_a_mixture_takes_other_files_every_epoch_and_no_record_twice(net, tmp_path):

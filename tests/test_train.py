@@ -89,7 +89,9 @@ def test_what_is_not_finite_stops_the_run_and_changes_nothing(tmp_path):
     with torch.no_grad():
         made.student.weights[name][0, 0] = float("nan")
     before = {key: value.detach().clone() for key, value in made.student.weights.items()}
-    with pytest.raises(FloatingPointError, match=r"step 0: .*not finite \(seed 0, records \[\d+, \d+\]\)"):
+    with pytest.raises(
+        FloatingPointError, match=r"step 0: .*not finite \(seed 0, records \['scene \d+', 'scene \d+'\]\)"
+    ):
         made.advance()
     for key, value in made.student.weights.items():
         assert torch.equal(value.nan_to_num(), before[key].nan_to_num())
@@ -128,7 +130,7 @@ def test_a_record_that_is_not_finite_is_skipped_named_and_counted(tmp_path):
     assert "NaN" not in text
     lines = [json.loads(line) for line in text.splitlines()]
     assert [line["skipped"] for line in lines] == [0, 0, 1, 1, 1, 1]
-    assert bad in lines[2]["records"] and "gradient_norm" in lines[2]["not_finite"]
+    assert f"scene {bad}" in lines[2]["records"] and "gradient_norm" in lines[2]["not_finite"]
     saved = checkpoint.load_latest(tmp_path / "checkpoints", pytest.fail)
     assert (saved.skipped, saved.skipped_in_a_row) == (1, 0)
 

@@ -121,7 +121,7 @@ class Trainer:
     def _skip(self, bad: list[str]) -> dict[str, Any]:
         """Count a step that is not finite; returns which losses were not, and on which records."""
         settings = self.run.train
-        records = self.corpus.records(self.step, self.samples, settings.seed).tolist()
+        records = self.corpus.names(self.step, self.samples, settings.seed)
         found = f"step {self.step}: {', '.join(bad)} not finite (seed {settings.seed}, records {records})"
         advice = "Lower train.learning_rate, or lengthen objective.warmup"
         if settings.on_divergence == "stop":
@@ -160,7 +160,8 @@ class Trainer:
     def save(self, folder: Path) -> None:
         """Write a checkpoint into a run's folder. All processes call it, and the first writes."""
         checkpoint.save(folder / "checkpoints", self.state(), dump_run(self.run), self.run.train.keep, self.team)
-        _list_skipped(self, folder)
+        if self.team.first:
+            self.corpus.save(folder)
 
     def restore(self, state: checkpoint.State) -> None:
         """Go on from a checkpoint. ValueError when it is of another student."""
@@ -233,7 +234,8 @@ def train(
             try:
                 logs, better = _step(trainer), False
             except (ValueError, Elsewhere):
-                _list_skipped(trainer, folder)  # too many, perhaps
+                if team.first and trainer.corpus.skipped is not None:
+                    trainer.corpus.skipped.write(folder)  # too many, perhaps
                 raise
             if settings.evaluate_every and is_due(trainer.step, settings.evaluate_every, settings.steps):
                 said = team.mean(evaluate())
@@ -253,12 +255,6 @@ def train(
 def is_due(step: int, every: int, steps: int) -> bool:
     """Whether what is done every so many steps, and after the last, is done now."""
     return step % every == 0 or step == steps
-
-
-def _list_skipped(trainer: Trainer, folder: Path) -> None:
-    """List the records that all processes left out."""
-    if trainer.corpus.skipped is not None and trainer.team.first:
-        trainer.corpus.skipped.write(folder)
 
 
 def _step(trainer: Trainer) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Protocol
 
 import torch
@@ -30,11 +31,20 @@ class Batches(Protocol):
     def records(self, step: int, size: int, seed: int) -> Tensor:
         """The numbers of a step's records, (size,) int64."""
 
+    def names(self, step: int, size: int, seed: int) -> list[str]:
+        """The keys of a step's records, by which a bad one is found in its source."""
+
     def batch(self, step: int, size: int, seed: int, rows: slice = WHOLE) -> Batch:
         """The batch of a step, or some rows of it; a pure function of its arguments, so that a run resumes exactly."""
 
     def examples(self, count: int) -> tuple[list[str], Condition]:
         """Up to `count` prompts from all over the records, with their conditions."""
+
+    def save(self, folder: Path) -> None:
+        """Write into a run's folder what was left out, and what spares a resumed run work."""
+
+    def restore(self, folder: Path) -> None:
+        """Go on with what `save` wrote there."""
 
 
 class Texts(Protocol):
@@ -74,6 +84,7 @@ class Corpus:
     drop: float = 0.0  # share of captions that become the empty prompt
     flip: bool = False  # half of the pictures are mirrored
     skipped: Skipped | None = None  # what the source left out
+    keys: Sequence[str] | None = None  # each record's, of its source; None: their numbers
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -81,6 +92,11 @@ class Corpus:
     def records(self, step: int, size: int, seed: int) -> Tensor:
         """The records of a step, (size,) int64: every one once an epoch, each epoch in another order."""
         return self._order.records(step, size, seed)
+
+    def names(self, step: int, size: int, seed: int) -> list[str]:
+        """The keys of a step's records."""
+        numbers = self.records(step, size, seed).tolist()
+        return [str(number) if self.keys is None else self.keys[number] for number in numbers]
 
     def batch(self, step: int, size: int, seed: int, rows: slice = WHOLE) -> Batch:
         """The batch of a step, or some rows of it: its records, encoded."""
@@ -98,6 +114,14 @@ class Corpus:
         chosen = torch.linspace(0, len(self) - 1, min(count, len(self))).long()
         rows = self.rows[chosen] if self.rows.ndim == 1 else self.rows[chosen, 0]
         return [self.prompts[row] for row in rows.tolist()], self.conditions.select(rows)
+
+    def save(self, folder: Path) -> None:
+        """List what was left out in a run's folder."""
+        if self.skipped is not None:
+            self.skipped.write(folder)
+
+    def restore(self, folder: Path) -> None:
+        """Nothing: all is here."""
 
     @cached_property
     def _order(self) -> Order:

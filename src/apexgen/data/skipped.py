@@ -67,10 +67,15 @@ class Skipped:
             raise ValueError(f"{self.origin} has no records that can be used{self._first()}")
 
     def __add__(self, other: "Skipped") -> "Skipped":
-        sum_up = replace(self, why=self.why | other.why, counts=dict(self.counts))
+        both = replace(self, why=dict(self.why), counts=dict(self.counts))
+        both.add_all(other)
+        return both
+
+    def add_all(self, other: "Skipped") -> None:
+        """Take over what another reading of the source left out."""
+        self.why |= other.why
         for reader, number in other.counts.items():
-            sum_up.count(reader, number)
-        return sum_up
+            self.count(reader, number)
 
     def write(self, folder: Path) -> None:
         """List what was skipped in a run's folder, a JSON object a line; nothing where nothing was."""

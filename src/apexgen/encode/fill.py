@@ -15,7 +15,7 @@ from apexgen.data.record import Record
 from apexgen.data.sizes import nearest_size, picture_sides
 from apexgen.encode import keys
 from apexgen.encode.store import Entry, Store
-from apexgen.encode.table import Table, as_bytes, as_keys
+from apexgen.encode.table import Table, as_keys, as_words
 from apexgen.generate import to_tensor
 from apexgen.size import Size
 
@@ -175,13 +175,16 @@ class Found:
         kept = [record for record in self.records() if not any(key in bad for key in record.texts + record.pictures)]
         most, sides = max(len(record.texts) for record in kept), max(len(record.pictures) for record in kept)
         row = {key: number for number, key in enumerate(dict.fromkeys(key for record in kept for key in record.texts))}
-        words = [self.captions[key].encode() for key in row]
+        letters, ends = as_words([self.captions[key] for key in row])
+        named, name_ends = as_words([record.name for record in kept])
         used = sorted({record.bucket for record in kept})
         rows = [[row[key] for key in record.texts] for record in kept]
         return Table(
             texts=as_keys(list(row)),
-            letters=as_bytes(b"".join(words)),
-            ends=torch.tensor([len(word) for word in words]).cumsum(0),
+            letters=letters,
+            ends=ends,
+            named=named,
+            name_ends=name_ends,
             rows=torch.tensor([each + each[:1] * (most - len(each)) for each in rows]),
             weights=torch.tensor([record.weights + (0.0,) * (most - len(record.weights)) for record in kept]),
             pictures=as_keys([record.pictures[side] for side in range(sides) for record in kept]),

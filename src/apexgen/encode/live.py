@@ -1,7 +1,10 @@
 """Records encoded at the step that takes them: for sources too large to encode beforehand, and for streams."""
 
+import hashlib
+import json
 from bisect import bisect_right
 from itertools import accumulate, islice
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,11 +16,14 @@ from apexgen.config import Data
 from apexgen.data.base import Source
 from apexgen.data.corpus import WHOLE, chances
 from apexgen.data.record import Record
+from apexgen.data.skipped import Skipped
 from apexgen.data.stream import Stream
 from apexgen.encode.fill import decode, to_latents
+from apexgen.files import write_whole
 from apexgen.objectives.base import Batch
 from apexgen.size import Size
 
+SOURCE = "source.json"  # in a run's folder
 BLOCK = 1024  # records that are shuffled together, and held as they are stored
 
 
@@ -73,6 +79,25 @@ class Live:
         """The prompts of the first records, with their conditions."""
         prompts = [record.captions[0] for record in islice(self.source.records(), count)]
         return prompts, self.backbone.encode_text(prompts).to("cpu")
+
+    def save(self, folder: Path) -> None:
+        """Write what was left out, and how far each part of the source was read: a resumed run passes over it."""
+        self.skipped.write(folder)
+        told = {"data": self._about(), "usable": dict(self.stream.counts), "seen": self.skipped.counts}
+        write_whole(folder / SOURCE, json.dumps(told | {"bad": self.skipped.why}, ensure_ascii=False).encode())
+
+    def restore(self, folder: Path) -> None:
+        """Go on with what `save` wrote, where that is of the same settings."""
+        file = folder / SOURCE
+        told = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        if told.get("data") == self._about():
+            self.stream.know(told["usable"])
+            self.skipped.add_all(Skipped("", 0, told["bad"], told["seen"]))
+
+    def _about(self) -> str:
+        """The settings that decide which records there are."""
+        told = self.data.model_dump(exclude={"bad_limit", "drop_captions", "flip"}), self.size is not None
+        return hashlib.sha256(repr(told).encode()).hexdigest()[:16]
 
     def _shuffled(self, epoch: int, index: int, seed: int) -> Tensor:
         """The places in an epoch of a block's records, in the order in which they are taken."""

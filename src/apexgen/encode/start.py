@@ -21,7 +21,7 @@ from apexgen.data.skipped import Skipped
 from apexgen.encode import keys
 from apexgen.encode.fill import Builder, Found
 from apexgen.encode.store import Folder, Memory, Store
-from apexgen.encode.table import Prompts, StoredLatents, StoredTexts, Table, as_keys
+from apexgen.encode.table import StoredLatents, StoredTexts, Table, as_keys
 from apexgen.files import write_whole
 from apexgen.parallel import ALONE, Team
 from apexgen.size import Size
@@ -167,7 +167,7 @@ def _keep_null(texts: Store, backbone: Backbone) -> None:
 
 def _corpus(table: Table, stores: Stores, data: Data, skipped: Skipped) -> Corpus:
     return Corpus(
-        Prompts(table),
+        table.prompts,
         StoredTexts(stores.texts, table.texts),
         table.rows,
         StoredTexts(stores.texts, as_keys([NULL])).select(torch.tensor([0])),
@@ -177,6 +177,7 @@ def _corpus(table: Table, stores: Stores, data: Data, skipped: Skipped) -> Corpu
         data.drop_captions,
         data.flip,
         skipped,
+        table.keys,
     )
 
 

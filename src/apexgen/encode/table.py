@@ -22,6 +22,8 @@ class Table:
     texts: Tensor  # (T, 16) uint8: keys
     letters: Tensor  # (sum of lengths,) uint8: the captions in UTF-8, one after another
     ends: Tensor  # (T,) int64: where each of them ends
+    named: Tensor  # (sum of lengths,) uint8: what the source calls each record, likewise
+    name_ends: Tensor  # (N,) int64
     rows: Tensor  # (N, K) int64: each record's captions
     weights: Tensor  # (N, K) float32: how often each is drawn; 0 where a record has fewer
     pictures: Tensor  # (N or, with mirrored ones, 2 N, 16) uint8: keys; (0, 16) for prompts alone
@@ -36,19 +38,30 @@ class Table:
         """The table of a file, mapped."""
         return Table(**load_file(file))
 
+    @property
+    def prompts(self) -> "Words":
+        """The distinct captions."""
+        return Words(self.letters, self.ends)
+
+    @property
+    def keys(self) -> "Words":
+        """Each record's, of its source."""
+        return Words(self.named, self.name_ends)
+
 
 @dataclass(frozen=True)
-class Prompts(Sequence[str]):
-    """The distinct captions of a table, read when asked for."""
+class Words(Sequence[str]):
+    """Texts that are read when asked for."""
 
-    table: Table
+    letters: Tensor  # uint8: UTF-8, one text after another
+    ends: Tensor  # int64: where each of them ends
 
     def __len__(self) -> int:
-        return len(self.table.ends)
+        return len(self.ends)
 
     def __getitem__(self, row: int) -> str:  # type: ignore[override]
-        first = int(self.table.ends[row - 1]) if row else 0
-        return bytes(self.table.letters[first : int(self.table.ends[row])].numpy()).decode()
+        first = int(self.ends[row - 1]) if row else 0
+        return bytes(self.letters[first : int(self.ends[row])].numpy()).decode()
 
 
 @dataclass(frozen=True)
@@ -75,6 +88,12 @@ class StoredLatents:
 
     def __getitem__(self, rows: Tensor) -> Tensor:
         return torch.stack([self.store[key(self.keys, row)]["latents"] for row in rows.tolist()])
+
+
+def as_words(texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+    """The letters and the ends of Words."""
+    words = [text.encode() for text in texts]
+    return as_bytes(b"".join(words)), torch.tensor([len(word) for word in words]).cumsum(0)
 
 
 def key(keys: Tensor, row: int) -> bytes:
