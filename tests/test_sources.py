@@ -8,6 +8,7 @@ import pytest
 
 from apexgen.config import load_run, validate
 from apexgen.data import open_source
+from apexgen.data.hub import _name as split_name
 from stored import picture, write_folder, write_tar
 
 WORDS = ["a café", "ein Bär", "猫と犬", "plain words", "🦊 in snow"]
@@ -186,6 +187,32 @@ def test_a_pattern_names_several_files_and_folders_have_folders(tmp_path):
     assert len(list(opened(tmp_path / "tars/*.tar"))) == len(list(opened(tmp_path / "tars"))) == len(WORDS)
     write_folder(tmp_path / "deep/er", {"a": "x"})
     assert [record.key for record in opened(tmp_path / "deep")] == ["er/a.png"]
+
+
+def test_a_data_set_of_the_hub_has_subsets_splits_and_revisions(tmp_path):
+    for split in ("train", "test"):
+        (tmp_path / f"{split}.jsonl").write_text(json.dumps({"text": split}))
+
+    def first(**settings):
+        return next(iter(opened(f"hub:{tmp_path}", **settings))).captions[0]
+
+    def refused(message, **settings):
+        with pytest.raises(ValueError, match=message) as caught:
+            first(**settings)
+        assert "\n" not in str(caught.value)
+
+    assert first() == "train" and first(split="test") == "test"
+    refused(r'\(data.subset not given, data.split = "tset"\) .*: Bad split: tset. Av.*train.*test', split="tset")
+    subsets = "".join(f"- config_name: {name}\n  data_files: {name}.jsonl\n" for name in ("train", "test"))
+    (tmp_path / "README.md").write_text(f"---\nconfigs:\n{subsets}---\n")
+    assert first(subset="test") == "test"
+    refused(r"data.subset = \"tset\".*'tset' not found. Available: \['train', 'test'\]", subset="tset")
+    refused(r"data.subset not given.* pick one among the available configs: \['train', 'test'\]$")
+    assert split_name("hub:owner/name@v2") == ("owner/name", "v2") and split_name("hub:owner/name")[1] is None
+    (tmp_path / "a@b").mkdir()
+    assert split_name(f"hub:{tmp_path / 'a@b'}") == (str(tmp_path / "a@b"), None)
+    with pytest.raises(ValueError, match='data: split is of a data set of the hub; remove it, or write source = "hub:'):
+        opened(tmp_path / "train.jsonl", split="test")
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,9 @@ class Bounds(Table):
 class Origin(Table):
     """One source of records, and how its columns are read."""
 
-    source: str = "scenes"  # a folder, file, pattern such as "shards/*.tar", "hub:owner/name", or "scenes"
+    source: str = "scenes"  # a folder, file, pattern such as "shards/*.tar", "hub:owner/name@revision", or "scenes"
+    subset: str | None = None  # of a hub data set that has several; None: its own default
+    split: str = "train"  # of a hub data set
     picture: str | None = None  # the column of the picture, or of its path; None: found by its name
     captions: dict[str, float] = Field(default_factory=dict)  # columns, and how often each is drawn; empty: by name
     filter: dict[str, Bounds] = Field(default_factory=dict)  # which records are read, by column
@@ -44,6 +46,13 @@ class Origin(Table):
             if weight <= 0:
                 raise ValueError(f"{column} is drawn {weight} times as often; remove it, or write a number above 0")
         return captions
+
+    @model_validator(mode="after")
+    def _of_the_hub(self) -> "Origin":
+        for name, usual in (("subset", None), ("split", "train")):
+            if getattr(self, name) != usual and not self.source.startswith("hub:"):
+                raise ValueError(f'{name} is of a data set of the hub; remove it, or write source = "hub:owner/name"')
+        return self
 
 
 class Share(Origin):
@@ -67,7 +76,7 @@ class Data(Origin):
     @model_validator(mode="after")
     def _one_or_several(self) -> "Data":
         usual = Origin()
-        for name in ("source", "picture", "captions", "filter"):
+        for name in ("source", "subset", "split", "picture", "captions", "filter"):
             if self.mixture and getattr(self, name) != getattr(usual, name):
                 raise ValueError(f"{name} has no effect beside mixture; write it into a [[data.mixture]] table")
         return self

@@ -1,5 +1,6 @@
 """A data set of the Hugging Face hub, streamed: downloaded as it is read, since the user wrote "hub:"."""
 
+import re
 from collections.abc import Iterator
 from functools import partial
 from itertools import islice
@@ -17,20 +18,12 @@ PREFIX = "hub:"
 
 
 def open_hub(origin: Origin, skipped: Skipped, pictures: bool) -> Source:
-    """The training split of "hub:owner/name", or of a local folder that `datasets` can read, its shards the parts.
+    """A split of "hub:owner/name@revision", or of a local folder that `datasets` can read, its shards the parts.
 
     ValueError, one line, where it can't be opened. No code of the data set is run.
     """
     need_data_extra()
-    import datasets
-
-    name = origin.source.removeprefix(PREFIX)
-    datasets.config.HF_UPDATE_DOWNLOAD_COUNTS = False  # it would tell of every local folder
-    try:
-        opened = datasets.load_dataset(name, split="train", streaming=True).decode(False)
-        first = next(iter(opened.take(1)), {})
-    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
-        raise ValueError(f"{origin.source} can't be opened: {str(error).splitlines()[0]}") from None
+    opened, first = _load(origin)
     known = opened.column_names or list(first)
     texts = [name for name in known if _may_be_text(opened, name)]
     columns = find_columns(origin, known, texts)
@@ -38,6 +31,31 @@ def open_hub(origin: Origin, skipped: Skipped, pictures: bool) -> Source:
     what = f"{origin.source}, streamed"
     parts = [HubShard(f"shard {n}", shard, columns, skipped, pictures) for n, shard in enumerate(shards)]
     return Chain(what, parts, skipped)
+
+
+def _load(origin: Origin) -> tuple[Any, dict[str, Any]]:
+    """The data set, streamed, and its first row."""
+    import datasets
+
+    name, revision = _name(origin.source)
+    datasets.config.HF_UPDATE_DOWNLOAD_COUNTS = False  # it would tell of every local folder
+    try:
+        opened = datasets.load_dataset(name, origin.subset, split=origin.split, streaming=True, revision=revision)
+        opened = opened.decode(False)
+        return opened, next(iter(opened.take(1)), {})
+    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
+        said = " ".join(str(error).split()).partition(" Example of usage")[0]
+        given = "data.subset not given" if origin.subset is None else f'data.subset = "{origin.subset}"'
+        raise ValueError(f'{origin.source} ({given}, data.split = "{origin.split}") can\'t be opened: {said}') from None
+
+
+def _name(source: str) -> tuple[str, str | None]:
+    """The name, or a local folder, and the revision."""
+    name = source.removeprefix(PREFIX)
+    with_revision = re.fullmatch(r"([\w.-]+(?:/[\w.-]+)?)@(.+)", name)
+    if with_revision is None or Path(name).exists():
+        return name, None
+    return with_revision[1], with_revision[2]
 
 
 class HubShard(Reader):
