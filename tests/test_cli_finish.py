@@ -108,7 +108,17 @@ def test_what_was_encoded_and_drawn_is_told_in_json(run, tmp_path):
     for made in (2, 0):
         told = json.loads(run("synthesize", "scenes", *to, *how, "--json")[1])
         assert told == {"out": str(tmp_path / "drawn"), "pictures": 3, "tars": 2, "made": made}
-    assert json.loads((tmp_path / "drawn" / "index.json").read_text())["size"] == "32x64"
+    index = tmp_path / "drawn" / "index.json"
+    written = json.loads(index.read_text())
+    assert written["size"] == "32x64" and written.pop("weights") == "float32"
+    index.write_text(json.dumps(written))  # of a folder made before there was a choice
+    assert run("synthesize", "scenes", *to, *how)[0] == 0
+    code, _, said = run("synthesize", "scenes", *to, *how, "--weights", "bfloat16")
+    assert code == 2 and "was begun with weights = 'float32', not 'bfloat16'; write --out elsewhere" in said
+    to = (*to[:3], tmp_path / "new")
+    assert run("synthesize", "scenes", *to, *how, "--weights", "bfloat16")[0] == 0
+    code, _, said = run("synthesize", "scenes", *to[:3], tmp_path / "none", "--weights", "bf16")
+    assert code == 2 and "model.weights" in said and not (tmp_path / "none").exists()
 
 
 def test_the_page_of_commands_is_what_help_says():

@@ -157,8 +157,11 @@ def encode_run(run: Run, console: Console) -> dict[str, Any] | None:
     """Build a run's cache on its own; what was done, told by the first process. ValueError where it names none."""
     if run.data.cache is None:
         raise ValueError('data.cache is missing: write data.cache = "FOLDER"; without one, training encodes in memory')
+    if run.model.weights != "float32":  # the encoders of all others are those of bfloat16, and nothing is quantised
+        run = run.model_copy(update={"model": run.model.model_copy(update={"weights": "bfloat16"})})
     with assembled() as team:
-        console, backbone = console if team.first else Console(quiet=True), open_backbone(run, with_text=False)
+        console = console if team.first else Console(quiet=True)
+        backbone = open_backbone(run, sharded=True, with_text=False)  # the network stays off the device
         told = encode_cache(run.data, backbone, open_objective(run).needs_pictures, console, team)
         return told if team.first else None
 

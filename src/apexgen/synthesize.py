@@ -42,6 +42,7 @@ class Plan:
     seed: int  # of the first prompt's noise
     size: Size | None  # the model's own unless given
     shard: int  # pictures a tar
+    weights: str = "float32"  # how the model is held, as model.weights
 
 
 def run_synthesis(plan: Plan, prompts: Path, out: Path, console: Console) -> dict[str, Any] | None:
@@ -50,16 +51,18 @@ def run_synthesis(plan: Plan, prompts: Path, out: Path, console: Console) -> dic
     Returns what was done, where this is the first process.
 
     Each picture is KEY.png with KEY.txt, its prompt, and KEY.json, its seed; index.json says how they were made.
-    Raises ValueError for a bad file of prompts, steps < 1, and for a folder begun with another plan or other prompts.
+    Raises ValueError for a bad file of prompts, steps < 1, unknown weights, and for a folder begun with another plan
+    or other prompts.
     """
     check_webdataset()
     uniform_grid(plan.steps)
+    run = validate({"model": {"path": plan.model, "size": plan.size, "weights": plan.weights}})
     texts = prompts_in(prompts, f"--prompts {prompts}")
     tars = [out / f"{first // plan.shard:06d}.tar" for first in range(0, len(texts), plan.shard)]
     with assembled() as team:
         console = console if team.first else Console(quiet=True)
         missing = team.by_first(lambda: _begin(plan, texts, out, tars))
-        backbone = open_backbone(validate({"model": {"path": plan.model, "size": plan.size}}))
+        backbone = open_backbone(run)
         team.by_each(
             lambda: _draw_tars(plan, backbone, texts, [tars[n] for n in missing[team.rank :: team.count]], console)
         )
@@ -88,8 +91,10 @@ def _begin(plan: Plan, texts: Sequence[str], out: Path, tars: Sequence[Path]) ->
     before = json.loads(file.read_text()) if file.is_file() else None
     if before is None:
         write_whole(file, json.dumps(index, indent=1).encode())
+        before = index
+    before = {"weights": "float32"} | before  # an older folder does not say it
     for name, value in index.items():
-        if before is not None and before.get(name) != value:
+        if before.get(name) != value:
             raise ValueError(
                 f"{out} was begun with {name} = {before.get(name)!r}, not {value!r}; write --out elsewhere"
             )

@@ -34,6 +34,7 @@ def synthesize(
     seed: Annotated[int, typer.Option(help="Seed of the first prompt's noise; the next has the next.")] = 0,
     size: Sides = None,
     shard: Annotated[int, typer.Option(min=1, help="Pictures a tar: the most that a kill costs.")] = 64,
+    weights: Annotated[str, typer.Option(help="How the model is held: float32, bfloat16, 8bit or 4bit.")] = "float32",
     json: Json = False,
 ) -> None:
     """Draw a model's own pictures of many prompts, as data to train on; resumes, and shares the work under torchrun.
@@ -42,7 +43,7 @@ def synthesize(
     """
     from apexgen.synthesize import Plan, run_synthesis
 
-    plan = Plan(str(folder), steps, guidance, seed, size, shard)
+    plan = Plan(str(folder), steps, guidance, seed, size, shard, weights)
     _answer(json, run_synthesis(plan, prompts, out, console))
 
 
