@@ -50,7 +50,7 @@ class Source(ABC):
         return [parts[place] for place in order.tolist()]
 
     def in_epoch(self, epoch: int) -> Iterator[Entry]:
-        """The same entries as `entries`, in the order of an epoch."""
+        """Its entries in the order of an epoch."""
         return chain.from_iterable(
             part.entries() if part is self else part.in_epoch(epoch) for part in self.parts_in(epoch)
         )

@@ -21,8 +21,8 @@ class Skipped:
     why: dict[str, str] = field(default_factory=dict)  # by the record's key or path
     counts: dict[str, int] = field(default_factory=dict)  # records that were seen, good and bad, by who reads them
     whole: bool = False  # whether every record was tried
-    _untold: dict[str, str] = field(default_factory=dict)  # what other processes don't know
-    _judged_whole: bool = False
+    _untold: dict[str, str] = field(default_factory=dict, init=False, repr=False)  # what other processes don't know
+    _judged_whole: bool = field(default=False, init=False, repr=False)
 
     @property
     def seen(self) -> int:
