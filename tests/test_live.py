@@ -14,6 +14,7 @@ from apexgen.data.tables import TableSource
 from apexgen.distill import distill
 from apexgen.encode import encode, live
 from apexgen.scenes.pipeline import FOLDER
+from small import short_run
 from stored import picture, write_folder, write_tar
 from test_encode import pictures, same  # noqa: F401
 from together import begin, command, end
@@ -126,6 +127,36 @@ def test_a_resumed_run_passes_over_what_was_read(net, tmp_path, read):
             assert len(read) <= most
             assert [again.names(later, 10, 0) for later in range(step, 320)] == expected[step:]
             assert again.skipped.seen == 1500
+
+
+def test_a_run_that_goes_on_ends_like_one_left_alone(tmp_path):
+    """In the second epoch, bitwise; a bad record stays listed."""
+    for number in range(4):
+        write_prompts(tmp_path / f"part-{number}.jsonl", 3)
+    with (tmp_path / "part-1.jsonl").open("a") as file:
+        file.write('{"text": " "}\n')
+    settings = (f"data.source={tmp_path}/part-*.jsonl", "data.encode=step", "data.bad_limit=0.2", "train.steps=10")
+
+    def run(name, watch=None):
+        short = short_run(tmp_path / name, "train.save_every=8", "train.preview_every=10", *settings)
+        whole = short.model_copy(update={"data": short.data.model_copy(update={"limit": None})})
+        made, _ = distill(whole, Console(quiet=True), watch)
+        return {name: weight.detach() for name, weight in made.student.trained.items()}
+
+    def stop(made):
+        if made.step == 9:
+            raise KeyboardInterrupt
+
+    alone = run("alone")
+    with pytest.raises(KeyboardInterrupt):
+        run("stopped", stop)
+    told = json.loads((tmp_path / "stopped" / "source.json").read_text())
+    assert sorted(told["usable"].values()) == [3] * 4 and sorted(told["seen"].values()) == [3, 3, 3, 4]
+    resumed = run("stopped")
+    assert all(torch.equal(alone[name], resumed[name]) for name in alone)
+    for name in ("alone", "stopped"):
+        [line] = (tmp_path / name / "skipped.jsonl").read_text().splitlines()
+        assert json.loads(line) == {"path": "part-1.jsonl:3", "why": "it has no caption"}
 
 
 def test_what_was_read_is_known_of_the_same_source_alone(net, tmp_path):
