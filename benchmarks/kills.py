@@ -3,8 +3,8 @@
     python benchmarks/kills.py [--kills 200] [--seed 0]
 
 Half of the kills come at any moment of a process's life, the others while it saves. A run goes on after every kill from
-its newest checkpoint, and its last weights must equal those of a run left alone, bitwise. Processes are forked from one
-that has imported everything, so that a kill costs no import.
+its newest checkpoint, and its last weights, their average and the optimizer's moments must equal those of a run left
+alone, bitwise. Processes are forked from one that has imported everything, so that a kill costs no import.
 """
 
 import argparse
@@ -70,9 +70,9 @@ def write_run(folder: Path) -> str:
 
 
 def last_weights(folder: Path) -> list[bytes]:
-    """The weights and their average at the last step, as the files hold them."""
+    """The weights, their average and the optimizer's moments at the last step, as the files hold them."""
     last = folder / "run" / "checkpoints" / f"step-{STEPS:08d}"
-    return [(last / name).read_bytes() for name in ("student.safetensors", "average.safetensors")]
+    return [(last / f"{name}.safetensors").read_bytes() for name in ("student", "average", "moments")]
 
 
 def kill_until_through(folder: Path, kills: int, seconds: float, chance: random.Random) -> Counter[str]:
