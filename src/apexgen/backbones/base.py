@@ -222,7 +222,7 @@ class Backbone(ABC):
             setattr(self.pipeline, name, None)
         for name in ("encoder", "quant_conv"):
             if hasattr(self.pipeline.vae, name):
-                setattr(self.pipeline.vae, name, None)
+                setattr(self.pipeline.vae, name, nn.Module())  # Qwen-Image's looks into its encoder as it decodes
         gc.collect()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
