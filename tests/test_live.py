@@ -245,3 +245,10 @@ def test_a_run_lists_what_it_left_out(pictures, tmp_path, when):  # noqa: F811
     distill(run, Console(quiet=True))
     [line] = (tmp_path / "run" / "skipped.jsonl").read_text().splitlines()
     assert json.loads(line)["path"] == "2.png"
+
+
+def test_where_captions_alone_are_read_nothing_that_encodes_pictures_is_held(tmp_path):
+    run = short_run(tmp_path, "data.encode=step", "train.steps=2")
+    trainer, _ = distill(run, Console(quiet=True))
+    pipeline = trainer.student.backbone.pipeline
+    assert not list(pipeline.vae.encoder.parameters()) and list(pipeline.text_encoder.parameters())

@@ -51,14 +51,17 @@ def pipeline_folder(path: str) -> Path:
     return FOLDER if path == "scenes" else find_folder(path)
 
 
-def open_backbone(run: Run, sharded: bool = False, with_text: bool = True) -> Backbone:
+def open_backbone(run: Run, sharded: bool = False, with_text: bool = True, with_pictures: bool = True) -> Backbone:
     """The run's pipeline on the best device there is, in the run's precision.
 
     sharded: its network, which a device may have no room for, waits in the processor's memory for `shard`.
     with_text: False leaves the text encoders on the disk until a text is to be encoded.
+    with_pictures: False frees what encodes pictures at once.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     backbone = load_backbone(base_folder(run), "cpu" if sharded else device, run.model.weights, with_text)
+    if not with_pictures:
+        backbone.forget_picture_encoder()
     if sharded:
         backbone.computes_on = torch.device(device)
         for part in backbone.pipeline.components.values():
@@ -127,7 +130,8 @@ def _distill(
 ) -> tuple[Trainer, float]:
     objective, folder = open_objective(run), Path(run.folder)
     sharded = run.train.parallel == "fsdp"
-    backbone = open_backbone(run, sharded, with_text=corpus is None and run.data.cache is None)
+    with_text = corpus is None and run.data.cache is None
+    backbone = open_backbone(run, sharded, with_text, with_pictures=objective.needs_pictures)
     if corpus is None:
         corpus = encode(run.data, backbone, objective.needs_pictures, console, team)
     student = open_student(run, backbone, sharded)
@@ -159,10 +163,12 @@ def encode_run(run: Run, console: Console) -> dict[str, Any] | None:
         raise ValueError('data.cache is missing: write data.cache = "FOLDER"; without one, training encodes in memory')
     if run.model.weights != "float32":  # the encoders of all others are those of bfloat16, and nothing is quantised
         run = run.model_copy(update={"model": run.model.model_copy(update={"weights": "bfloat16"})})
+    pictures = open_objective(run).needs_pictures
     with assembled() as team:
         console = console if team.first else Console(quiet=True)
-        backbone = open_backbone(run, sharded=True, with_text=False)  # the network stays off the device
-        told = encode_cache(run.data, backbone, open_objective(run).needs_pictures, console, team)
+        # sharded: the network stays off the device
+        backbone = open_backbone(run, sharded=True, with_text=False, with_pictures=pictures)
+        told = encode_cache(run.data, backbone, pictures, console, team)
         return told if team.first else None
 
 

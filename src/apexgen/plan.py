@@ -146,8 +146,9 @@ def _small_trainer(run: Run, measured: int) -> Trainer:
     changed = {"batch": measured, "accumulate": 1, "on_divergence": "stop", "parallel": None, "processes": None}
     small = run.model_copy(update={"train": run.train.model_copy(update=changed)})
     few = run.data.model_copy(update={"limit": min(run.data.limit or FEW, FEW), "cache": None})
-    backbone = open_backbone(run)
-    corpus = encode(few, backbone, open_objective(run).needs_pictures)
+    pictures = open_objective(run).needs_pictures
+    backbone = open_backbone(run, with_pictures=pictures)
+    corpus = encode(few, backbone, pictures)
     if run.data.encode != "step":
         backbone.forget_encoders()
     trainer = Trainer(small, open_student(run, backbone), corpus, backbone.latent_shape())

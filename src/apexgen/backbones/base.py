@@ -220,6 +220,10 @@ class Backbone(ABC):
         """Free the text encoders and the encoding half of the autoencoder, once all is encoded; it still decodes."""
         for name in self.text_parts:
             setattr(self.pipeline, name, None)
+        self.forget_picture_encoder()
+
+    def forget_picture_encoder(self) -> None:
+        """Free the encoding half of the autoencoder, where no picture is to be encoded."""
         for name in ("encoder", "quant_conv"):
             if hasattr(self.pipeline.vae, name):
                 setattr(self.pipeline.vae, name, nn.Module())  # Qwen-Image's looks into its encoder as it decodes
