@@ -104,8 +104,11 @@ def test_what_the_memory_can_not_hold_is_refused_with_the_same_step_in_parts(tmp
     with pytest.raises(ValueError, match=r"needs 64\.0 B of memory .*batch = 4 and train\.accumulate = 6, a step"):
         refuse_impossible(run, plan)
     refuse_impossible(short_run(tmp_path, "train.batch=4"), replace(plan, memory={"weights": 40, "activations": 8}))
-    with pytest.raises(ValueError, match=r"write model\.weights"):
+    with pytest.raises(ValueError, match=r'write model\.weights = "bfloat16" and '):
         refuse_impossible(run, replace(plan, memory_there=41))
+    twice = r"write model\.checkpointing = true and train\.batch = 2 and train\.accumulate = 12$"
+    with pytest.raises(ValueError, match=twice):
+        refuse_impossible(run, replace(plan, memory_there=41, checkpointed=6))
 
 
 def test_a_run_beyond_any_disk_is_refused_and_nothing_is_written(tmp_path):

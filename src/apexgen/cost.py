@@ -1,7 +1,8 @@
 """What a training step costs, counted and not timed: arithmetic in forwards of the network, bytes held for backward.
 
-And the most memory that the process has had."""
+And the most memory that the process has had, and all that there is."""
 
+import os
 import resource
 import sys
 from collections import Counter
@@ -94,3 +95,10 @@ def peak_memory_bytes() -> int:
         return torch.cuda.max_memory_allocated()
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def memory_there() -> int:
+    """All the memory of the accelerator, or where there is none of the machine; bytes."""
+    if torch.cuda.is_available():
+        return int(torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory)
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -23,6 +23,7 @@ from apexgen.data import Batches
 from apexgen.encode import encode, encode_cache
 from apexgen.files import write_whole
 from apexgen.interrupt import noted_signals
+from apexgen.nearest import check_memory, within_memory
 from apexgen.objectives import Objective
 from apexgen.objectives.apex import Apex
 from apexgen.parallel import Team, assembled, settle
@@ -122,6 +123,7 @@ def distill(
     run = settle(run)
     with assembled() as team:
         team.by_first(lambda: check_run(run))
+        team.by_first(lambda: check_memory(run, base_folder(run)))
         return _distill(run, team, console if team.first else Console(quiet=True), watch, corpus)
 
 
@@ -131,10 +133,11 @@ def _distill(
     objective, folder = open_objective(run), Path(run.folder)
     sharded = run.train.parallel == "fsdp"
     with_text = corpus is None and run.data.cache is None
-    backbone = open_backbone(run, sharded, with_text, with_pictures=objective.needs_pictures)
-    if corpus is None:
-        corpus = encode(run.data, backbone, objective.needs_pictures, console, team)
-    student = open_student(run, backbone, sharded)
+    with within_memory(run, steps=False):
+        backbone = open_backbone(run, sharded, with_text, with_pictures=objective.needs_pictures)
+        if corpus is None:
+            corpus = encode(run.data, backbone, objective.needs_pictures, console, team)
+        student = open_student(run, backbone, sharded)
     warnings = warn_of_shift(objective, backbone, corpus, console, run.train.seed)
     if run.data.encode != "step":
         backbone.forget_encoders()
@@ -151,7 +154,8 @@ def _distill(
     samples = run.train.batch * run.train.accumulate
     record = Record(folder if team.first else None, backbone.network, samples, warnings)
     try:
-        seconds = _train_with_progress(trainer, folder, console, watch, record)
+        with within_memory(run):
+            seconds = _train_with_progress(trainer, folder, console, watch, record)
     finally:
         record.close()
     return trainer, seconds

@@ -3,20 +3,19 @@
 Of several processes the small step is taken in one, whole, and divided as they would divide it.
 """
 
-import os
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import torch
 from rich.console import Console
 from torch import Tensor, nn
 
 from apexgen.config import Run
 from apexgen.config.train import Train
-from apexgen.cost import bytes_of, most_held, numbers_in
-from apexgen.distill import open_backbone, open_student
+from apexgen.cost import bytes_of, memory_there, most_held, numbers_in
+from apexgen.distill import base_folder, open_backbone, open_student
 from apexgen.encode import count_records, encode
+from apexgen.nearest import Need, check_memory, may_recompute, nearest, within_memory
 from apexgen.objectives import Objective
 from apexgen.parallel import settle, take_place
 from apexgen.refuse import check_run
@@ -44,6 +43,7 @@ class Plan:
     disk_needed: int  # at the moment when the oldest checkpoint is not yet removed, less what is there already
     disk_free: int
     memory_there: int  # of the device that trains
+    checkpointed: int | None = None  # activations with model.checkpointing, where the memory wants it and it may be on
 
 
 def show_plan(run: Run, console: Console) -> Plan:
@@ -55,6 +55,7 @@ def show_plan(run: Run, console: Console) -> Plan:
     if not take_place().first:
         console = Console(quiet=True)
     check_run(run)
+    check_memory(run, base_folder(run))
     with console.status("taking a small step"):
         plan = make_plan(run)
     for name, value in describe(run, plan).items():
@@ -67,14 +68,21 @@ def make_plan(run: Run) -> Plan:
     """Open the run's pipeline and student, and take one step of a few records, thrown away afterwards."""
     settings = run.train
     measured = min(settings.batch, MEASURED)
-    trainer = _small_trainer(run, measured)
-    held, seconds = _measure(trainer)
+    with within_memory(run, steps=False):
+        trainer = _small_trainer(run, measured)
+    with within_memory(run):
+        held, seconds = _measure(trainer)
     student = trainer.student
-    checkpoint = checkpoint_bytes(trainer)
+    checkpoint, there = checkpoint_bytes(trainer), memory_there()
+    memory = _memory(trainer, held * settings.batch // measured, _parts(run))
+    checkpointed = None
+    if sum(memory.values()) > there and may_recompute(run):
+        student.backbone.network.enable_gradient_checkpointing()
+        checkpointed = _measure(trainer)[0] * settings.batch // measured
     return Plan(
         parameters=_own_parameters(student),
         trainable=sum(weight.numel() for weight in student.trained.values()),
-        memory=_memory(trainer, held * settings.batch // measured, _parts(run)),
+        memory=memory,
         records=count_records(run.data),
         seen=settings.steps * settings.samples,
         measured=measured,
@@ -82,34 +90,20 @@ def make_plan(run: Run) -> Plan:
         checkpoint=checkpoint,
         disk_needed=room_needed(run, checkpoint),
         disk_free=room_free(run),
-        memory_there=memory_there(),
+        memory_there=there,
+        checkpointed=checkpointed,
     )
 
 
 def refuse_impossible(run: Run, plan: Plan) -> None:
     """ValueError where the memory can't hold a step, or the disk the checkpoints, with the nearest run it can."""
-    needed = sum(plan.memory.values())
-    if needed > plan.memory_there and not run.train.offload:  # then the parts are in two memories
-        fixed, batch = needed - plan.memory["activations"], run.train.batch
-        fits = (plan.memory_there - fixed) * batch // max(plan.memory["activations"], 1)
-        smaller = [part for part in range(1, batch) if batch % part == 0 and part <= fits]
+    need = Need(sum(plan.memory.values()), plan.memory_there, plan.memory["activations"], plan.checkpointed)
+    if need.memory > need.there and not run.train.offload:  # then the parts are in two memories
         raise ValueError(
-            f"a step needs {size(needed)} of memory and the device has {size(plan.memory_there)}; "
-            + (_cut(run, smaller[-1]) if smaller else 'write model.weights = "8bit", or take a device with more')
+            f"a step needs {size(need.memory)} of memory and the device has {size(need.there)}; "
+            + nearest(run, base_folder(run), need)
         )
     check_room(run, plan.checkpoint, plan.disk_free)
-
-
-def _cut(run: Run, batch: int) -> str:
-    parts = run.train.batch // batch * run.train.accumulate
-    return f"write train.batch = {batch} and train.accumulate = {parts}, a step of the same samples"
-
-
-def memory_there() -> int:
-    """All the memory of the accelerator, or where there is none of the machine; bytes."""
-    if torch.cuda.is_available():
-        return int(torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory)
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def describe(run: Run, plan: Plan) -> dict[str, str]:

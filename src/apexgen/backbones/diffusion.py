@@ -66,6 +66,15 @@ def check_flow(folder: Path) -> None:
         )
 
 
+def read_adapter(folder: Path) -> "type[Backbone]":
+    """The adapter of a pipeline folder's family; ValueError where it is no pipeline, or of no such family."""
+    family = read_index(folder)["_class_name"]
+    if family not in BACKBONES:
+        raise ValueError(f"{folder} is a {family}: apexgen has adapters for {', '.join(sorted(BACKBONES))}")
+    check_flow(folder)
+    return find_adapter(family)
+
+
 def load_backbone(
     folder: str | Path, device: str | torch.device = "cpu", weights: Weights = "float32", with_text: bool = True
 ) -> "Backbone":
@@ -79,12 +88,7 @@ def load_backbone(
     or quantised by others.
     """
     path = Path(folder)
-    index = read_index(path)
-    family = index["_class_name"]
-    if family not in BACKBONES:
-        raise ValueError(f"{path} is a {family}: apexgen has adapters for {', '.join(sorted(BACKBONES))}")
-    check_flow(path)
-    adapter = find_adapter(family)
+    adapter, index = read_adapter(path), read_index(path)
     check_diffusers(adapter)
     check_package(weights)
     text_parts = [name for name in index if name.startswith("text_encoder")]
