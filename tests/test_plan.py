@@ -1,5 +1,6 @@
 """A plan says what a run would take, writes nothing, and is refused where the disk can't hold it."""
 
+import json
 import re
 from dataclasses import replace
 
@@ -8,10 +9,10 @@ from rich.console import Console
 
 from apexgen import checkpoint
 from apexgen.config import dump_run
-from apexgen.distill import distill
+from apexgen.distill import distill, encode_run
 from apexgen.parallel import settle
 from apexgen.plan import Plan, describe, make_plan, refuse_impossible, show_plan
-from apexgen.room import check_room, checkpoints_held, size
+from apexgen.room import cache_needed, check_room, checkpoints_held, size
 from small import short_run, trainer
 
 QUIET = Console(quiet=True)
@@ -129,7 +130,34 @@ def test_the_plan_is_described_in_full(tmp_path):
     lines = describe(short_run(tmp_path, "train.accumulate=4"), PLAN)
     assert lines["steps"] == "4 of 8 samples" and lines["memory"] == "48.0 B"
     assert lines["  activations"] == "8.0 B (from one step of 2)"
-    assert lines["disk"] == "300.0 B needed, 10.0 kB free"
+    assert lines["disk"] == "300.0 B needed for checkpoints, 10.0 kB free"
+
+
+def test_the_cache_is_counted_from_a_few_records_and_refused_where_it_has_no_room(tmp_path, small_disk):
+    run = short_run(tmp_path / "run", "data.limit=200", f"data.cache={tmp_path / 'cache'}")
+    run = run.model_copy(update={"objective": {"name": "flow_matching"}})
+    plan = make_plan(run)
+    encode_run(run, QUIET)
+    written = sum(file.stat().st_size for file in (tmp_path / "cache").glob("*/*.safetensors"))
+    assert plan.encoded == pytest.approx(written, rel=0.1)
+    assert f"{size(plan.encoded)} in {tmp_path / 'cache'} (from 16 records)" == describe(run, plan)["encoded"]
+    assert cache_needed(run, 2 * written) == written and cache_needed(run, written) == 0
+    kept = run.model_copy(update={"data": run.data.model_copy(update={"cache": str(small_disk / "cache")})})
+    refuse_impossible(kept, replace(plan, encoded=400_000))
+    for encoded, way in ((800_000, r'data\.cache_dtype = "bfloat16"'), (10**9, r"data\.cache = on a larger disk")):
+        with pytest.raises(ValueError, match=rf"/cache needs .* for what is encoded and its disk .*; write {way}"):
+            refuse_impossible(kept, replace(plan, encoded=encoded))
+    both = kept.model_copy(update={"folder": str(small_disk / "run")})
+    with pytest.raises(ValueError, match="for checkpoints"):
+        refuse_impossible(both, replace(plan, encoded=400_000, checkpoint=60_000, disk_free=500_000))
+    assert make_plan(short_run(tmp_path / "step", "data.encode=step")).encoded == 0
+
+
+def test_the_cost_that_is_planned_is_the_one_that_the_run_then_tells(tmp_path):
+    plan = make_plan(short_run(tmp_path))
+    distill(short_run(tmp_path), QUIET)
+    assert plan.evaluations == json.loads((tmp_path / "run.json").read_text())["evaluations_per_step"]
+    assert plan.evaluations == 11 - 3 / 2  # the demo's anchor sees half of a step
 
 
 def test_sizes_are_in_units_of_a_thousand():

@@ -19,7 +19,20 @@ from apexgen.nearest import Need, check_memory, may_recompute, nearest, within_m
 from apexgen.objectives import Objective
 from apexgen.parallel import settle, take_place
 from apexgen.refuse import check_run
-from apexgen.room import check_room, checkpoint_bytes, checkpoints_held, moments, room_free, room_needed, size
+from apexgen.report import Record
+from apexgen.report.record import BACKWARD
+from apexgen.room import (
+    cache_needed,
+    check_cache,
+    check_room,
+    checkpoint_bytes,
+    checkpoints_held,
+    encoded_bytes,
+    moments,
+    room_free,
+    room_needed,
+    size,
+)
 from apexgen.shard import repeated_blocks
 from apexgen.student import Student
 from apexgen.train import Trainer, open_objective
@@ -44,6 +57,8 @@ class Plan:
     disk_free: int
     memory_there: int  # of the device that trains
     checkpointed: int | None = None  # activations with model.checkpointing, where the memory wants it and it may be on
+    encoded: int = 0  # texts and pictures of all records, in memory or in the run's cache; 0 where none is kept
+    evaluations: float = 0.0  # of the network, for each sample of a step: its cost, as run.json will have it
 
 
 def show_plan(run: Run, console: Console) -> Plan:
@@ -71,9 +86,10 @@ def make_plan(run: Run) -> Plan:
     with within_memory(run, steps=False):
         trainer = _small_trainer(run, measured)
     with within_memory(run):
-        held, seconds = _measure(trainer)
+        held, seconds, evaluations = _measure(trainer)
     student = trainer.student
-    checkpoint, there = checkpoint_bytes(trainer), memory_there()
+    checkpoint, there, records = checkpoint_bytes(trainer), memory_there(), count_records(run.data)
+    encoded = encoded_bytes(run, trainer.corpus, records)
     memory = _memory(trainer, held * settings.batch // measured, _parts(run))
     checkpointed = None
     if sum(memory.values()) > there and may_recompute(run):
@@ -83,7 +99,7 @@ def make_plan(run: Run) -> Plan:
         parameters=_own_parameters(student),
         trainable=sum(weight.numel() for weight in student.trained.values()),
         memory=memory,
-        records=count_records(run.data),
+        records=records,
         seen=settings.steps * settings.samples,
         measured=measured,
         seconds=seconds * settings.batch * settings.accumulate / measured,
@@ -92,18 +108,21 @@ def make_plan(run: Run) -> Plan:
         disk_free=room_free(run),
         memory_there=there,
         checkpointed=checkpointed,
+        encoded=encoded,
+        evaluations=evaluations,
     )
 
 
 def refuse_impossible(run: Run, plan: Plan) -> None:
-    """ValueError where the memory can't hold a step, or the disk the checkpoints, with the nearest run it can."""
+    """ValueError where the memory can't hold a step, or a disk what is written, with the nearest run it can."""
     need = Need(sum(plan.memory.values()), plan.memory_there, plan.memory["activations"], plan.checkpointed)
     if need.memory > need.there and not run.train.offload:  # then the parts are in two memories
         raise ValueError(
             f"a step needs {size(need.memory)} of memory and the device has {size(need.there)}; "
             + nearest(run, base_folder(run), need)
         )
-    check_room(run, plan.checkpoint, plan.disk_free)
+    beside = check_cache(run, cache_needed(run, plan.encoded))
+    check_room(run, plan.checkpoint, plan.disk_free - beside)
 
 
 def describe(run: Run, plan: Plan) -> dict[str, str]:
@@ -120,13 +139,18 @@ def describe(run: Run, plan: Plan) -> dict[str, str]:
         lines["memory"] += f" in each of {settings.processes} processes, {cut}"
     for part, count in plan.memory.items():
         lines[f"  {part}"] = size(count) + (f" ({scaled})" if part == "activations" else "")
+    if plan.encoded:
+        lines["encoded"] = (
+            f"{size(plan.encoded)} in {run.data.cache or 'memory'} (from {min(plan.records, FEW)} records)"
+        )
     return lines | {
         "samples per epoch": f"{plan.records:,}",
         "epochs": f"{plan.seen / plan.records:.2f}",
         "steps": f"{settings.steps:,} of {settings.samples} samples",
         "seconds per step": f"{plan.seconds:.2f} ({scaled}), {plan.seconds * settings.steps / 3600:.2f} hours in all",
+        "cost of a step": f"{plan.evaluations:.2f} evaluations of the network a sample; a backward counts {BACKWARD}",
         "checkpoint": f"{size(plan.checkpoint)}, {_kept(run.train)}",
-        "disk": f"{size(plan.disk_needed)} needed, {size(plan.disk_free)} free",
+        "disk": f"{size(plan.disk_needed)} needed for checkpoints, {size(plan.disk_free)} free",
     }
 
 
@@ -152,15 +176,20 @@ def _small_trainer(run: Run, measured: int) -> Trainer:
     return trainer
 
 
-def _measure(trainer: Trainer) -> tuple[int, float]:
-    """The most bytes held for backward, and the seconds of a step."""
+def _measure(trainer: Trainer) -> tuple[int, float, float]:
+    """The most bytes held for backward; a step's seconds, and the network's evaluations for each of its samples."""
     student = trainer.student
     own = [*student.backbone.network.parameters(), *student.trained.values(), *student.average.values()]
     held = most_held(trainer.advance, own)
     trainer.step -= 1
+    record = Record(None, student.backbone.network, trainer.samples, [])
+    record.begin()
     began = time.perf_counter()
     trainer.advance()
-    return held, time.perf_counter() - began
+    seconds = time.perf_counter() - began
+    record.end()
+    record.close()
+    return held, seconds, record.told["evaluations_per_step"]
 
 
 def _parts(run: Run) -> int:

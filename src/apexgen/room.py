@@ -1,4 +1,4 @@
-"""Room for a run's checkpoints: how many there are at once, how large, and whether the disk has it."""
+"""Room for a run's checkpoints and its cache: how many there are at once, how large, and whether the disk has it."""
 
 import shutil
 from pathlib import Path
@@ -9,10 +9,15 @@ from torch import Tensor
 from apexgen.checkpoint import checkpoints
 from apexgen.config import Run
 from apexgen.config.train import Train
+from apexgen.data.corpus import Batches, Corpus
+from apexgen.encode.table import StoredLatents, StoredTexts, key
 from apexgen.objectives import Objective
 from apexgen.train import Trainer
 
 MOMENTS = {"adamw": 2.0, "adamw8bit": 0.5}  # bytes that the optimizer keeps, for each of the trained weights
+
+HALVES = {"float32": 1, "bfloat16": 2}  # what a cache divides numbers by
+ENTRY = 115  # bytes that its files say of a tensor
 
 
 def checkpoints_held(settings: Train) -> int:
@@ -48,8 +53,49 @@ def room_needed(run: Run, checkpoint: int) -> int:
 
 def room_free(run: Run) -> int:
     """The bytes free on the disk of a run's folder, or of where it will be."""
-    folder = Path(run.folder).absolute()
-    return shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.exists())).free
+    return shutil.disk_usage(_disk(run.folder)).free
+
+
+def encoded_bytes(run: Run, few: Batches, records: int) -> int:
+    """What the texts and pictures of all records take once they are encoded, by those of a few; 0 for none kept."""
+    if not isinstance(few, Corpus):
+        return 0
+    stored = [one for one in (few.conditions, few.latents) if isinstance(one, StoredTexts | StoredLatents)]
+    entries = [one.store[key(one.keys, row)] for one in stored for row in range(len(one.keys))]
+    tensors = [tensor for entry in entries for tensor in entry.values()]
+    numbers = sum(tensor.nbytes for tensor in tensors if tensor.is_floating_point())
+    others = sum(tensor.nbytes for tensor in tensors) - numbers
+    all_of_few = numbers // HALVES[run.data.cache_dtype] + others
+    return (all_of_few + (ENTRY * len(tensors) if run.data.cache else 0)) * records // len(few)
+
+
+def cache_needed(run: Run, encoded: int) -> int:
+    """The bytes that a run's cache will take beside what is in it."""
+    if run.data.cache is None:
+        return 0
+    there = sum(file.stat().st_size for file in Path(run.data.cache).glob("*/*.safetensors"))
+    return max(encoded - there, 0)
+
+
+def check_cache(run: Run, needed: int) -> int:
+    """What of a cache's bytes to come is on the disk of the checkpoints; ValueError where its disk can't hold them."""
+    if run.data.cache is None:
+        return 0
+    disk = _disk(run.data.cache)
+    free = shutil.disk_usage(disk).free
+    if needed > free:
+        half = run.data.cache_dtype == "float32" and needed // 2 <= free
+        raise ValueError(
+            f"{run.data.cache} needs {size(needed)} for what is encoded and its disk has {size(free)} free; write "
+            + ('data.cache_dtype = "bfloat16"' if half else 'data.cache = on a larger disk, or data.encode = "step"')
+        )
+    return needed if disk.stat().st_dev == _disk(run.folder).stat().st_dev else 0
+
+
+def _disk(folder: str) -> Path:
+    """The nearest folder that there is already."""
+    path = Path(folder).absolute()
+    return next(one for one in (path, *path.parents) if one.exists())
 
 
 def check_room(run: Run, checkpoint: int, free: int | None = None) -> None:
