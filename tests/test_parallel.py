@@ -20,6 +20,7 @@ from apexgen import checkpoint, distill
 from apexgen.config import load_run, validate
 from apexgen.distill import open_backbone, open_student, read_run
 from apexgen.encode import encode
+from apexgen.export.run import export_run
 from apexgen.parallel import Team, assembled, settle
 from apexgen.shard import whole
 from apexgen.train import Trainer, open_objective
@@ -221,28 +222,21 @@ def test_a_sharded_student_is_exported_as_one_process_opens_it(tmp_path):
     assert sum(one["held"].values()) < 0.6 * sum(tensor.numel() for tensor in student.average.values())
 
 
-def test_accelerate_starts_a_team_too(tmp_path):
-    """On this machine's processor, as docs/training.md says; what the team does is the same as above."""
-    script = tmp_path / "script.py"
-    script.write_text(
-        "from apexgen.parallel import assembled\n"
-        "with assembled() as team:\n"
-        "    said = team.by_each(lambda: team.rank), list(team.share(4)), team.mean({'rank': team.rank})\n"
-        f"open(r'{tmp_path}/' + str(team.rank), 'w').write(repr(said))\n"
-    )
-    launch = [
-        sys.executable,
-        "-m",
-        "accelerate.commands.launch",
-        "--multi_gpu",
-        "--num_processes",
-        "2",
-        "--main_process_port",
-        "0",
-    ]
-    subprocess.run([*launch, str(script)], check=True, timeout=JOIN, capture_output=True)
-    assert (tmp_path / "0").read_text() == "([0, 1], [0, 1], {'rank': 0.5})"
-    assert (tmp_path / "1").read_text() == "([0, 1], [2, 3], {'rank': 0.5})"
+def test_accelerate_starts_a_sharded_run_whose_weights_are_exported(tmp_path):
+    """On this machine's processor, as docs/training.md says."""
+    settings = (*FULL, "train.learning_rate=0.01", "train.parallel=fsdp", "model.checkpointing=true")
+    launch = "accelerate.commands.launch --multi_gpu --num_processes 2 --main_process_port 0 -m apexgen".split()
+    started = [sys.executable, "-m", *launch, *run_file(tmp_path, *settings)]
+    subprocess.run(started, check=True, timeout=JOIN, capture_output=True)
+    assert load_run(tmp_path / "run" / "config.toml").train.processes == 2
+    assert [line["step"] for line in metrics(tmp_path)] == [1, 2]
+    exported = export_run(tmp_path / "run", "merged", tmp_path / "export")
+    assert exported.difference < 1e-6
+    trained = saved(tmp_path, 2, "average")
+    [file] = (tmp_path / "export" / "transformer").glob("*.safetensors")
+    written, start = load_file(file), initial(*FULL)
+    assert all(torch.equal(written[name], weight) for name, weight in trained.items())
+    assert any(not torch.equal(written[name], weight) for name, weight in start.items())
 
 
 def test_a_signal_to_one_process_saves_once_and_ends_both(tmp_path):
