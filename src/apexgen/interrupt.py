@@ -20,10 +20,10 @@ class Elsewhere(Exception):
 
 
 @contextmanager
-def noted_signals() -> Iterator[Callable[[], bool]]:
+def noted_signals(after: str = "this step") -> Iterator[Callable[[], bool]]:
     """Inside, the first signal is only noted, and what is yielded then returns True; the next one ends the process.
 
-    Off the main thread, where Python can't set handlers, nothing is noted.
+    after: what is still done, in words. Off the main thread, where Python can't set handlers, nothing is noted.
     """
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False
@@ -35,7 +35,7 @@ def noted_signals() -> Iterator[Callable[[], bool]]:
         noted = True
         for each in SIGNALS:  # the system's own: an exception could be lost in whatever is running
             signal.signal(each, signal.SIG_DFL)
-        line = b"\nstopping after this step; a second signal stops at once\n"
+        line = f"\nstopping after {after}; a second signal stops at once\n".encode()
         os.write(2, SHOW_CURSOR + line if os.isatty(2) else line)
 
     before = {number: signal.signal(number, note) for number in SIGNALS}

@@ -16,7 +16,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from apexgen.config import Run
-from apexgen.interrupt import Elsewhere
+from apexgen.interrupt import Elsewhere, Stopped
 
 BUCKET = 64_000_000  # numbers that one collective carries at most: what the copy it needs is held to
 PATIENCE = timedelta(hours=12)  # with one that draws or writes for longer than the others; a dead one is seen at once
@@ -78,7 +78,8 @@ class Team:
     def by_each(self, act: Callable[[], Result]) -> list[Result]:
         """What every process's act returns, in their order, in all of them; they wait for one another.
 
-        Where some raise, the first of those does, and the others raise Elsewhere: none is left waiting.
+        Where some raise, the first of those does, and the others raise Elsewhere, or Stopped as it did: none is left
+        waiting.
         """
         if self.count == 1:
             return [act()]
@@ -88,13 +89,14 @@ class Team:
             result = act()
         except BaseException as error:
             raised = error
-        dist.all_gather_object(said, (result, raised and (str(raised) or type(raised).__name__)))
-        failed = {rank: why for rank, (_, why) in enumerate(said) if why}
+        why = raised and (str(raised) or type(raised).__name__)
+        dist.all_gather_object(said, (result, why, Stopped if isinstance(raised, Stopped) else Elsewhere))
+        failed = {rank: kind(why) for rank, (_, why, kind) in enumerate(said) if why}
         if raised is not None and self.rank == min(failed):
             raise raised
         if failed:
-            raise Elsewhere(failed[min(failed)])
-        return [result for result, _ in said]
+            raise failed[min(failed)]
+        return [result for result, *_ in said]
 
     def agreed(self, error: Exception) -> Exception:
         """An error that all processes meet alike, for each to raise: the first tells of it."""

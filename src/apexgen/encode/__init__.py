@@ -22,7 +22,8 @@ def encode(
     """Encode a source as the settings say: into memory, into a cache, or each step anew.
 
     pictures: whether they are asked for. Raises ValueError, one line, for a source that is missing, empty or without
-    pictures where they are asked for, for too many bad records, and for settings of pictures where none are.
+    pictures where they are asked for, for too many bad records, and for settings of pictures where none are; Stopped
+    where a signal asked for it.
     """
     _check(data, pictures)
     quiet = console or Console(quiet=True)
@@ -30,7 +31,9 @@ def encode(
     if data.encode == "step":
         return Live(source, backbone, data, backbone.sides if pictures else None)
     if data.cache is None:
-        return encode_in_memory(source, data, backbone, pictures, quiet)
+        held: list[Batches] = []
+        team.by_each(lambda: held.append(encode_in_memory(source, data, backbone, pictures, quiet)))  # or all stop
+        return held[0]
     return fill_cache(source, data, backbone, pictures, quiet, team).read(data)
 
 

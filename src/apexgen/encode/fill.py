@@ -236,13 +236,16 @@ class Builder:
             self._pictures[bucket].ask(asked[-1], (stored, size, mirrored))
         return bucket, tuple(asked)
 
+    def flush(self) -> None:
+        """Keep what is encoded."""
+        for filler in (self._texts, *self._pictures):
+            filler.store.flush()
+
     def finish(self) -> Found:
         """Encode what waits and flush the stores; what there is."""
-        fillers = (self._texts, *self._pictures)
-        for filler in fillers:
+        for filler in (self._texts, *self._pictures):
             filler.finish()
-        for filler in fillers:
-            filler.store.flush()
+        self.flush()
         self._found.texts = self._texts.counts
         self._found.pictures = sum_counts(filler.counts for filler in self._pictures)
         return self._found

@@ -23,10 +23,13 @@ from apexgen.encode.fill import Builder, Found
 from apexgen.encode.store import Folder, Memory, Store
 from apexgen.encode.table import StoredLatents, StoredTexts, Table, as_keys
 from apexgen.files import write_whole
+from apexgen.interrupt import Stopped, noted_signals
 from apexgen.parallel import ALONE, Team
 from apexgen.size import Size
 
 NULL = keys.text_key("")
+KEPT = "stopped while encoding; what is encoded is kept, and the same command goes on from it"
+NOT_KEPT = 'stopped while encoding, which is kept where there is a cache; write data.cache = "FOLDER"'
 PARTS = 4  # of a source for each process, so that none waits long for another
 
 
@@ -134,8 +137,12 @@ def _fill(
     own = range(team.rank, len(parts), team.count) if shared else range(len(parts))
     records = ((part, record) for part in own for record in parts[part])
     columns = (TextColumn("encoding"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
+    progress = Progress(*columns, console=console, transient=True)
+    with noted_signals("these records") as asked_to_stop, progress:
         for part, record in progress.track(records, total=None if shared else source.length()):
+            if asked_to_stop():
+                builder.flush()
+                raise Stopped(KEPT if data.cache else NOT_KEPT)
             try:
                 builder.take(record, part)
             except ValueError as error:
