@@ -2,6 +2,7 @@
 
 import io
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from apexgen.compare.points import WORLDS, PointNetwork, Ring, condition
 from apexgen.compare.scenes import Scenes
 from apexgen.compare.terms import SHIPPED, load_terms
 from apexgen.cost import most_held
-from apexgen.objectives import OBJECTIVES
+from apexgen.objectives import OBJECTIVES, build_objective
 from apexgen.objectives.apex import Apex
 from apexgen.objectives.ddo import Ddo
 from apexgen.objectives.flow_matching import FlowMatching
@@ -85,6 +86,26 @@ def test_the_point_network_reads_the_second_time_only_once_it_has_learnt_to():
 def test_a_step_costs_what_its_equations_say(objective, evaluations):
     """Within a percent: the gradient of a batch's own points is not needed."""
     assert Plane(Ring(), 1).cost(objective).evaluations == pytest.approx(evaluations, rel=0.01)
+
+
+def declared():
+    """Each objective, and the evaluations of a step that the page declares for it."""
+    forms = {"`consistency`, continuous": {"form": "continuous"}, "`apex`, mix form": {"form": "mix"}}
+    page = Path(__file__).parents[1] / "docs" / "objectives.md"
+    table = page.read_text().partition("| evaluations a step |\n")[2].partition("\n\n")[0]
+    for line in table.splitlines()[1:]:
+        title, *_, evaluations = (cell.strip() for cell in line.strip("|").split("|"))
+        yield pytest.param(title.split("`")[1], forms.get(title, {}), int(evaluations), id=title)
+
+
+def test_the_page_declares_what_every_objective_costs():
+    assert {param.values[0] for param in declared()} == OBJECTIVES.keys()
+
+
+@pytest.mark.parametrize("name, fields, evaluations", declared())
+def test_a_step_costs_what_is_declared(name, fields, evaluations):
+    objective = build_objective(name, fields)
+    assert round(Plane(Ring(), 1).cost(objective).evaluations) == evaluations
 
 
 def test_what_backward_needs_is_counted_once_and_given_back():
