@@ -12,7 +12,7 @@ from apexgen.config import load_run
 from apexgen.cost import memory_there
 from apexgen.distill import distill, open_backbone, open_student
 from apexgen.least import least_memory
-from apexgen.nearest import within_memory
+from apexgen.nearest import check_memory, within_memory
 from apexgen.plan import make_plan, show_plan
 from pipelines import BUILDERS, SIZE
 from small import short_run
@@ -88,6 +88,14 @@ def test_too_many_weights_are_refused_before_any_is_opened(large, monkeypatch, s
         with pytest.raises(ValueError, match=r"^weights, gradients and optimizer need .* has .* GB; ") as refused:
             start(run, QUIET)
         assert str(refused.value).endswith(f"GB; {words}")
+
+
+def test_processes_that_are_there_share_the_weights_before_more_are_asked_for(large):
+    folder, there = large(int(memory_there() / 10)), ("model.tune=full", "train.batch=1")
+    run = run_of(folder, *there, "train.parallel=ddp", "train.processes=6")
+    with pytest.raises(ValueError, match=r'; write train\.parallel = "fsdp", or write'):
+        check_memory(run, folder)
+    check_memory(run_of(folder, *there, "train.parallel=fsdp", "train.processes=6"), folder)
 
 
 def test_a_plan_that_needs_more_than_there_is_tells_what_checkpointing_would_hold(tmp_path, monkeypatch):

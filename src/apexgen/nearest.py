@@ -24,7 +24,7 @@ TOLD = {
     "model": ("tune", "weights", "precision", "checkpointing"),
     "train": ("optimizer", "parallel", "offload", "batch", "accumulate"),
 }
-MOST = 64  # processes that are proposed
+PROCESSES = (2, 4, 8, 16, 32, 64)  # as many are proposed
 NO_MEMORY = "can't allocate memory"  # what torch says on a processor, where it has no error of its own for it
 
 
@@ -101,17 +101,16 @@ def _lighter(run: Run) -> Iterator[Run]:
 
 def _shared(run: Run) -> Iterator[Run]:
     """The run with its weights shared by more and more processes, whose step is of the same samples if it can be."""
-    now, count = run.train.processes or 1, 2
+    now = run.train.processes or 1
     if run.model.tune == "lora":
         return
-    while count <= MOST:
-        if count > now or (count == now and run.train.parallel != "fsdp"):
+    for count in sorted({now, *PROCESSES}):
+        if count > now or (count == now > 1 and run.train.parallel != "fsdp"):
             each, left = divmod(run.train.samples, count)
             batch = run.train.batch if left else _divisors(each, run.train.batch)[0]
             accumulate = run.train.accumulate if left else each // batch
             parallel = {"parallel": "fsdp", "processes": count, "optimizer": "adamw"}
             yield from _changed(run, {}, parallel | {"batch": batch, "accumulate": accumulate})
-        count *= 2
 
 
 def _steps(run: Run) -> Iterator[Run]:
