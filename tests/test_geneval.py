@@ -179,6 +179,28 @@ def test_a_stopped_judge_goes_on_and_keeps_what_it_said(tmp_path):
         judge_pictures(tmp_path / "out", pictures, other, {}, CONSOLE)
 
 
+def test_a_replaced_picture_is_judged_anew_and_another_way_to_its_path_is_not(tmp_path, monkeypatch):
+    pictures, oracle, out = numbered(tmp_path / "pictures", SOME), Oracle(SOME), tmp_path / "out"
+    whole = judge_pictures(out, pictures, judge_of(oracle), {}, CONSOLE)
+    monkeypatch.chdir(tmp_path)
+    relative = [(path.relative_to(tmp_path), record) for path, record in pictures]
+    assert judge_pictures(out, relative, judge_of(oracle), {}, CONSOLE) == whole and oracle.looked == len(SOME)
+    pictures[2][0].write_bytes(pictures[0][0].read_bytes())  # now it shows what another prompt asked for
+    for folder in (relative, pictures):
+        told = judge_pictures(out, folder, judge_of(oracle), {}, CONSOLE)
+        assert oracle.looked == len(SOME) + 1 and len(read_results(out / "results.jsonl")) == len(SOME)
+        assert [line["correct"] for line in told] == [index != 2 for index in range(len(SOME))]
+        assert read_results(out / "results.jsonl") == told
+
+
+def test_a_picture_that_is_gone_leaves_the_result_file(tmp_path):
+    pictures, oracle, out = numbered(tmp_path / "pictures", SOME), Oracle(SOME), tmp_path / "out"
+    judge_pictures(out, pictures, judge_of(oracle), {}, CONSOLE)
+    left = judge_pictures(out, pictures[1:], judge_of(oracle), {}, CONSOLE)
+    assert read_results(out / "results.jsonl") == left and len(left) == len(SOME) - 1
+    assert oracle.looked == len(SOME)
+
+
 def test_ranks_judge_their_shares_and_make_the_same_file(tmp_path, monkeypatch):
     pictures, oracle, out = numbered(tmp_path / "pictures", SOME, samples=2), Oracle(SOME), tmp_path / "ranks"
     whole = judge_pictures(tmp_path / "one", pictures, judge_of(oracle), {}, CONSOLE)

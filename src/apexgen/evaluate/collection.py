@@ -12,7 +12,7 @@ from rich.console import Console
 from torch import Tensor
 
 from apexgen.evaluate.features import Extractor
-from apexgen.evaluate.gallery import open_picture, progress_bar
+from apexgen.evaluate.gallery import digest_picture, open_picture, progress_bar
 from apexgen.files import write_whole
 
 ENDINGS = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
@@ -76,7 +76,7 @@ def _shard(files: Sequence[Path], extractor: Extractor, cache: Path, batch: int)
     from safetensors import SafetensorError
     from safetensors.torch import load, save
 
-    key = json.dumps([extractor.identity, [_digest(file) for file in files]], sort_keys=True)
+    key = json.dumps([extractor.identity, [digest_picture(file) for file in files]], sort_keys=True)
     kept = cache / f"{hashlib.sha256(key.encode()).hexdigest()}.safetensors"
     if kept.is_file():
         try:
@@ -102,18 +102,11 @@ def _finite(features: Tensor, files: Sequence[Path]) -> Tensor:
     return features
 
 
-def _digest(file: Path) -> str:
-    if not file.is_file():
-        raise ValueError(f"{file}: no such picture")
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
-
-
 def digest_of(files: Sequence[Path]) -> str:
     """SHA-256 of the contents of pictures in their order, 16 digits: what a result says of its reference."""
     total = hashlib.sha256()
     for file in files:
-        total.update(_digest(file).encode())
+        total.update(digest_picture(file).encode())
     return total.hexdigest()[:16]
 
 

@@ -4,6 +4,7 @@ Every picture carries its prompt and seed, and manifest.json says who drew; so a
 another model, other settings or other prompts are refused, not mixed in.
 """
 
+import hashlib
 import io
 import json
 from collections.abc import Iterator, Sequence
@@ -166,6 +167,14 @@ def open_picture(file: Path) -> Image.Image:
             return picture.convert("RGB")
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(f"{file}: no picture that can be read ({type(error).__name__}); mend or remove it") from None
+
+
+def digest_picture(file: Path) -> str:
+    """SHA-256 of a picture's file; ValueError where there is none."""
+    if not file.is_file():
+        raise ValueError(f"{file}: no such picture")
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def progress_bar(console: Console) -> Progress:

@@ -1,16 +1,17 @@
 """GenEval from pictures to its result file, line by line, so that a stopped judge goes on; and from that file to a
 Result."""
 
+import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from PIL import ImageOps
 from rich.console import Console
 
-from apexgen.evaluate.gallery import claim, of_rank, of_ranks, open_picture, progress_bar
+from apexgen.evaluate.gallery import claim, digest_picture, of_rank, of_ranks, open_picture, progress_bar
 from apexgen.evaluate.geneval.colors import ColorJudge
 from apexgen.evaluate.geneval.detect import Detector, Selection
 from apexgen.evaluate.geneval.records import parse_record
@@ -19,6 +20,8 @@ from apexgen.parallel import take_place
 from apexgen.rules import Record, faults, prompts_solved, standard_errors, summarize
 
 Line = dict[str, Any]  # of the official result file
+RESULTS = "results.jsonl"  # the official file
+LOOKS = "looks.jsonl"  # beside it: the digests of a line and of the picture that it is about
 KEYS = {"filename": str, "tag": str, "prompt": str, "correct": bool, "reason": str, "metadata": str, "details": str}
 
 
@@ -60,41 +63,70 @@ def judge_pictures(
 ) -> list[Line] | None:
     """Judge pictures into folder/results.jsonl, going on from what is there; returns all lines, in order.
 
-    Each of several ranks judges its share, into a file of its own; None where some are left to others.
-    ValueError where the folder has another judge's results, a record changed since its picture was judged, or another
-    process is at it.
+    A picture that changed is judged anew. Each of several ranks judges its share, into files of its own; None where
+    some are left to others. ValueError where the folder has another judge's results, a record changed since its
+    picture was judged, or another process is at it.
     """
     team = take_place()
-    file, own = folder / "results.jsonl", pictures[team.rank :: team.count]
+    file, own = folder / RESULTS, pictures[team.rank :: team.count]
     with alone(folder, team.rank):
         claim(folder, {"judge": judge.name} | asdict(judge.selection) | settings, team.rank)
-        _drop_torn_line(of_rank(file, team.rank))
-        before = _judged(file, own)
-        with of_rank(file, team.rank).open("a") as results, progress_bar(console) as progress:
+        added = [of_rank(folder / name, team.rank) for name in (RESULTS, LOOKS)]
+        for part in added:
+            _drop_torn_line(part)
+        digests = {path: digest_picture(path) for path, _ in pictures}
+        before = _judged(folder, own, digests)
+        with added[0].open("a") as lines, added[1].open("a") as looks, progress_bar(console) as progress:
             task = progress.add_task("judging", total=len(own), completed=len(before))
             for path, record in own:
                 if path not in before:
-                    results.write(json.dumps(judge.look(path, record)) + "\n")
-                    results.flush()
+                    line = judge.look(path, record)
+                    _append(lines, line)
+                    _append(looks, {"picture": _place(path), "digest": digests[path], "line": _digest(line)})
                     progress.advance(task)
-    judged = _judged(file, pictures)
+    judged = _judged(folder, pictures, digests)
     if len(judged) < len(pictures):
         return None
-    lines = [judged[path] for path, _ in pictures]
-    if team.count > 1 or len(of_ranks(file)) > 1:
-        write_whole(file, "".join(json.dumps(line) + "\n" for line in lines).encode())
-    return lines
+    ordered = [judged[path] for path, _ in pictures]
+    write_whole(file, "".join(json.dumps(line) + "\n" for line in ordered).encode())
+    return ordered
 
 
-def _judged(file: Path, pictures: Sequence[tuple[Path, Record]]) -> dict[Path, Line]:
-    """The lines that all ranks have of pictures by now."""
-    whole = [part.read_text().rpartition("\n")[0] for part in of_ranks(file)]  # another may be writing its last line
-    lines = {line["filename"]: line for text in whole for line in _parse(text, file)}
-    judged = {path: lines[str(path)] for path, _ in pictures if str(path) in lines}
+def _judged(folder: Path, pictures: Sequence[tuple[Path, Record]], digests: Mapping[Path, str]) -> dict[Path, Line]:
+    """The lines that all ranks have by now of pictures, as these are now."""
+    file = folder / RESULTS
+    lines = {_digest(line): line for part in of_ranks(file) for line in _parse(_whole_lines(part), file)}
+    looks: dict[tuple[str, str], str] = {}
+    for part in of_ranks(folder / LOOKS):
+        for text in _whole_lines(part).splitlines():
+            look = json.loads(text)
+            looks[look["picture"], look["digest"]] = look["line"]
+    judged = {}
     for path, record in pictures:
-        if path in judged and json.loads(judged[path]["metadata"]) != record:
+        line = lines.get(looks.get((_place(path), digests[path]), ""))
+        if line is None:
+            continue
+        if json.loads(line["metadata"]) != record:
             raise ValueError(f"{file}: {path} was judged by another record; give another --out")
+        judged[path] = line
     return judged
+
+
+def _place(path: Path) -> str:
+    return str(path.resolve())  # however it was typed
+
+
+def _digest(line: Line) -> str:
+    return hashlib.sha256(json.dumps(line).encode()).hexdigest()
+
+
+def _append(opened: TextIO, content: dict[str, Any]) -> None:
+    opened.write(json.dumps(content) + "\n")
+    opened.flush()
+
+
+def _whole_lines(file: Path) -> str:
+    return file.read_text().rpartition("\n")[0]  # another may be writing its last line
 
 
 def _drop_torn_line(file: Path) -> None:
