@@ -41,7 +41,7 @@ class Stub:
         picture = Image.open(io.BytesIO(base64.b64decode(url.removeprefix("data:image/png;base64,"))))
         said = self.says(picture, question)
         choice = said if isinstance(said, dict) else {"message": {"content": said}, "finish_reason": "stop"}
-        if body.get("logprobs") and self.chances is not None:
+        if body.get("logprobs") and self.chances is not None and "logprobs" not in choice:
             tokens = [{"token": t, "logprob": float(np.log(p))} for t, p in self.chances(picture, question).items()]
             choice = choice | {"logprobs": {"content": [{"token": said, "top_logprobs": tokens}]}}
         return 200, json.dumps({"choices": [choice]}).encode(), {}

@@ -4,13 +4,15 @@ import json
 import math
 
 import pytest
+from PIL import Image
 from rich.console import Console
 
 from apexgen.evaluate import geneval2
 from apexgen.evaluate.geneval2_run import read_official, run
+from apexgen.evaluate.judge import NoAnswer
 from apexgen.evaluate.official import import_official
 from apexgen.evaluate.source import Judging, Source
-from stub_server import Stub, color_of, serving, write_picture
+from stub_server import Stub, color_of, endpoint, serving, write_picture
 from vlms import build_vlm
 
 CONSOLE = Console(quiet=True)
@@ -120,6 +122,46 @@ def test_a_server_without_probabilities_is_refused_in_a_line(tmp_path):
     with pytest.raises(ValueError, match="tells no probabilities"):
         judge_with(None, tmp_path)
     assert not (tmp_path / "out" / "result.json").exists()
+
+
+REFUSAL = {"message": {"content": None, "refusal": "I can't"}, "finish_reason": "content_filter", "logprobs": None}
+
+
+@pytest.mark.parametrize("refusal", [REFUSAL, {"message": {"content": None, "refusal": "I can't"}}])
+def test_a_refusal_costs_its_question_and_not_the_run(refusal, tmp_path):
+    """Whether it comes without probabilities or with those of what it would have said."""
+    stub = Stub(lambda picture, question: refusal if "Is it red?" in question else "Yes", chances(True))
+    where, data = pictures(tmp_path / "pictures"), write_data(tmp_path / "data")
+    with serving(stub) as address:
+        for _ in range(2):
+            result = run(
+                data, Source(tmp_path / "out", pictures=where, name="x"), Judging(address, "stub"), 0, False, CONSOLE
+            )
+            assert result.scores["unanswered"] == 1 and result.scores["AM"] == pytest.approx(75)
+
+
+def test_a_question_without_probabilities_is_unanswered_once_the_judge_has_told_some(tmp_path):
+    silent = {"message": {"content": "Yes"}, "logprobs": None}
+
+    def says(picture, question):
+        right = {token: math.log(chance) for token, chance in chances(True)(picture, question).items()}
+        told = [{"token": token, "logprob": logprob} for token, logprob in right.items()]
+        spoken = {"message": {"content": "Yes"}, "logprobs": {"content": [{"token": "Yes", "top_logprobs": told}]}}
+        return silent if "blue" in question else spoken
+
+    where, data = pictures(tmp_path / "pictures"), write_data(tmp_path / "data")
+    with serving(Stub(says)) as address:
+        judging = Judging(address, "stub", workers=1)
+        result = run(data, Source(tmp_path / "out", pictures=where, name="x"), judging, 0, False, CONSOLE)
+    assert result.scores["unanswered"] == 1 and result.scores["AM"] == pytest.approx(50)
+
+
+@pytest.mark.parametrize("logprob", [1e9, 5.0, math.nan])
+def test_a_probability_that_is_none_is_no_answer(logprob, tmp_path):
+    told = [{"token": "Yes", "logprob": logprob}]
+    choice = {"message": {"content": "Yes"}, "logprobs": {"content": [{"token": "Yes", "top_logprobs": told}]}}
+    with serving(Stub(lambda *_: choice)) as address, pytest.raises(NoAnswer, match="probabilities that are none"):
+        endpoint(address).chance(Image.new("RGB", (8, 8)), "?", ("Yes",))
 
 
 def test_a_model_of_this_machine_judges(tmp_path):

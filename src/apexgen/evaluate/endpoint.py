@@ -18,12 +18,13 @@ from urllib.parse import urlsplit
 
 from PIL import Image
 
-from apexgen.evaluate.judge import NoAnswer
+from apexgen.evaluate.judge import NoAnswer, NoProbabilities
 
 KEY = "APEXGEN_JUDGE_KEY"
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 LONGEST_WAIT = 60.0  # seconds between two tries
 TOKENS = 128  # of an answer
+ROUNDING = 1e-3  # by which a sum of probabilities may exceed 1
 ALTERNATIVES = 20  # tokens whose probability is asked for, the most the API has
 
 
@@ -61,8 +62,6 @@ class Endpoint:
         choice = self._complete(picture, question, system, {"max_tokens": TOKENS})
         message = choice.get("message")
         content = message.get("content") if isinstance(message, dict) else None
-        if choice.get("finish_reason") == "content_filter" or (isinstance(message, dict) and message.get("refusal")):
-            raise NoAnswer("refused by the server")
         if not isinstance(content, str):
             raise NoAnswer("an answer without text")
         return self._without_key(content)
@@ -75,13 +74,15 @@ class Endpoint:
             likeliest = choice["logprobs"]["content"][0]["top_logprobs"]
             found = {entry["token"]: math.exp(entry["logprob"]) for entry in likeliest}
         except (KeyError, IndexError, TypeError):
-            raise ValueError(
+            raise NoProbabilities(
                 f"{self.name} at {urlsplit(self.url).hostname} tells no probabilities (logprobs), which this benchmark "
                 "is made of; take a server that does, such as vLLM, or --judge FOLDER"
             ) from None
+        except OverflowError:
+            raise NoAnswer("probabilities that are none") from None
         total = sum(found.get(answer, 0.0) for answer in set(answers))
-        if not math.isfinite(total):
-            raise NoAnswer("a probability that is not finite")
+        if not total <= 1 + ROUNDING:  # nor nan
+            raise NoAnswer("probabilities that are none")
         return min(total, 1.0)
 
     def close(self) -> None:
@@ -100,7 +101,7 @@ class Endpoint:
         return httpx.Client(headers=headers, timeout=self.timeout, limits=limits, trust_env=not direct)
 
     def _complete(self, picture: Image.Image, question: str, system: str, asked: dict[str, Any]) -> dict[str, Any]:
-        """The first choice of a completion; requests are repeated where that may help."""
+        """The first choice of a completion, no refusal; requests are repeated where that may help."""
         content = [{"type": "image_url", "image_url": {"url": data_url(picture)}}, {"type": "text", "text": question}]
         messages: list[dict[str, Any]] = [{"role": "user", "content": content}]
         if system:
@@ -112,6 +113,8 @@ class Endpoint:
         for attempt in range(self.requests):
             choice, why, wait = self._request(body)
             if choice is not None:
+                if _is_refusal(choice):
+                    raise NoAnswer("refused by the server")
                 return choice
             if wait is None:
                 break
@@ -158,6 +161,11 @@ def seconds_to_wait(header: str) -> float:
     except ValueError:
         return 0.0
     return max(0.0, (date.replace(tzinfo=date.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
+
+
+def _is_refusal(choice: dict[str, Any]) -> bool:
+    message = choice.get("message")
+    return choice.get("finish_reason") == "content_filter" or bool(isinstance(message, dict) and message.get("refusal"))
 
 
 def _first_choice(response: Any) -> dict[str, Any] | None:

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 from rich.console import Console
 
 from apexgen.evaluate.gallery import of_rank, of_ranks, progress_bar
-from apexgen.evaluate.judge import Inquiry, Judge, NoAnswer, code_of
+from apexgen.evaluate.judge import Inquiry, Judge, NoAnswer, NoProbabilities, code_of
 from apexgen.files import alone
 from apexgen.parallel import take_place
 
@@ -47,7 +47,7 @@ def interview(judge: Judge, inquiries: Sequence[Inquiry], log: Path, console: Co
         left = {key: inquiry for key, inquiry in own.items() if key not in before or before[key].value is None}
         with progress_bar(console) as progress, _open_log(of_rank(log, team.rank)) as opened:
             task = progress.add_task(f"asking {judge.name}", total=len(own), completed=len(own) - len(left))
-            with closing(_ask(judge, left)) as answered:
+            with closing(_ask(judge, left, any(answer.value is not None for answer in before.values()))) as answered:
                 for key, answer in answered:
                     _append(opened, key, left[key], answer)
                     progress.advance(task)
@@ -55,22 +55,28 @@ def interview(judge: Judge, inquiries: Sequence[Inquiry], log: Path, console: Co
     return [answers[key] for key in keys] if answers.keys() >= set(keys) else None
 
 
-def _ask(judge: Judge, left: Mapping[str, Inquiry]) -> Generator[tuple[str, Answer]]:
-    """Each inquiry's answer as it comes."""
+def _ask(judge: Judge, left: Mapping[str, Inquiry], proved: bool) -> Generator[tuple[str, Answer]]:
+    """Each inquiry's answer as it comes; a judge that is not proved has answered nothing yet."""
     with ThreadPoolExecutor(judge.workers) as pool:
         asked = {pool.submit(_put, judge, inquiry, key): key for key, inquiry in left.items()}
         try:
-            yield from _as_they_come(judge, asked)
+            yield from _as_they_come(judge, asked, proved)
         except BaseException:
             judge.close()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
 
 
-def _as_they_come(judge: Judge, asked: dict[Future[Answer], str]) -> Iterator[tuple[str, Answer]]:
+def _as_they_come(judge: Judge, asked: dict[Future[Answer], str], proved: bool) -> Iterator[tuple[str, Answer]]:
     in_a_row = 0
     for future in as_completed(asked):
-        answer = future.result()
+        try:
+            answer = future.result()
+        except NoProbabilities as reason:  # of a judge that told some it is one picture's trouble
+            if not proved:
+                raise
+            answer = Answer(None, "", str(reason))
+        proved = proved or answer.value is not None
         yield asked[future], answer
         in_a_row = in_a_row + 1 if answer.why and not answer.said else 0
         if in_a_row >= FUSE:

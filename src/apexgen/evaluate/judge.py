@@ -28,6 +28,10 @@ class NoAnswer(Exception):
     """The judge could not be brought to say anything: a refusal, or a server that fails; says why in one line."""
 
 
+class NoProbabilities(ValueError):
+    """The judge answers, and tells no probabilities; says in one line what to do."""
+
+
 class Judge(Protocol):
     """Whoever answers a question about a picture."""
 
@@ -44,7 +48,7 @@ class Judge(Protocol):
     def chance(self, picture: Image.Image, question: str, answers: tuple[str, ...]) -> float:
         """The probability in [0, 1] that its answer's first token is one of `answers`, or begins one.
 
-        Raises NoAnswer, and ValueError for a judge that tells no probabilities.
+        Raises NoAnswer, and NoProbabilities where it tells none.
         """
 
     def close(self) -> None:
