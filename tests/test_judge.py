@@ -82,6 +82,7 @@ def test_codes_differ_by_picture_and_question(tmp_path):
         (200, b"{not json", {}),
         (200, b'{"choices": []}', {}),
         (200, b'{"choices": ["x"]}', {}),
+        (200, b'{"choices":' + b"[" * 200_000, {}),
     ],
 )
 def test_troubles_that_pass_are_waited_out(trouble):

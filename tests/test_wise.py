@@ -137,6 +137,16 @@ def test_official_files_go_out_and_come_in_again(protocol, tmp_path):
     assert imported.scores == pytest.approx(result.scores) and imported.n == 9
 
 
+def test_half_a_character_is_written_as_it_was_said(tmp_path):
+    def halved(picture, question):
+        return "a \ud83d" if "a field 568" in question else oracle(picture, question)
+
+    for _ in range(2):
+        assert judge_with(halved, wise.VERIFIED, tmp_path).scores["unanswered"] == 1
+    full = json.loads((tmp_path / "out/results/spatio-temporal_reasoning_full_results.json").read_text())
+    assert full[2]["evaluation"] == "unanswered: not in the form asked for a \ud83d"
+
+
 def test_the_official_instruction_is_read_and_not_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "vllm_eval.py").write_text(SCRIPT)

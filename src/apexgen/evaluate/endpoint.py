@@ -171,6 +171,6 @@ def _is_refusal(choice: dict[str, Any]) -> bool:
 def _first_choice(response: Any) -> dict[str, Any] | None:
     try:
         choice = response.json()["choices"][0]
-    except (ValueError, KeyError, IndexError, TypeError):
+    except (ValueError, KeyError, IndexError, TypeError, RecursionError):  # the last where it is nested too deep
         return None
     return choice if isinstance(choice, dict) else None

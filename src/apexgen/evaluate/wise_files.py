@@ -47,7 +47,7 @@ def _marked(protocol: Protocol, prompt: Prompt, value: Sequence[str]) -> dict[st
 
 
 def _write(file: Path, content: str) -> None:
-    write_whole(file, content.encode())
+    write_whole(file, content.encode(errors="backslashreplace"))  # half a surrogate pair becomes JSON's own escape
 
 
 def read_marks(folder: Path, protocol: Protocol) -> dict[int, list[int] | None]:
