@@ -108,7 +108,24 @@ def test_a_category_scores_as_it_would_alone_and_what_is_judged_is_recorded(tmp_
     console = Console(width=160)
     with console.capture() as said:
         console.print(table([frechet]))
-    assert "FID is biased at n = 12" in said.get() and frechet.notes and not kernel.notes
+    assert "FID is biased at small n (all 12, art 7, food 5)" in said.get() and frechet.notes
+    assert frechet.counts == kernel.counts == {"all": 12, "art": 7, "food": 5}
+
+
+def test_a_category_of_few_pictures_is_told_though_all_are_enough(tmp_path, monkeypatch):
+    true, drawn = two_collections(tmp_path)
+    monkeypatch.setattr("apexgen.evaluate.distances.FEW", 6)
+    frechet, _ = distances("x", find_pictures(true), find_pictures(drawn), counting()[0], tmp_path / "c", QUIET)
+    assert frechet.notes[0].startswith("FID is biased at small n (food 5)")
+
+
+def test_kid_says_how_many_subsets_it_is_of(tmp_path):
+    true, drawn = pictures(tmp_path / "true", 9, seed=1), pictures(tmp_path / "drawn", 9, seed=2)
+    whole, larger = find_pictures(true), find_pictures(pictures(tmp_path / "more", 12, seed=3))
+    _, once = distances("x", whole, find_pictures(drawn), counting()[0], tmp_path / "c", QUIET)
+    assert (once.settings["subsets"], once.settings["subset"]) == (1, 9) and not once.spread and not once.notes
+    _, often = distances("x", larger, find_pictures(drawn), counting()[0], tmp_path / "c", QUIET)
+    assert (often.settings["subsets"], often.settings["subset"]) == (100, 9) and often.spread["all"] > 0
 
 
 def test_the_reference_is_known_by_its_contents(tmp_path):

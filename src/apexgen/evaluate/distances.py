@@ -18,6 +18,7 @@ class Kernel:
     value: float
     deviation: float
     subset: int  # pictures of each
+    subsets: int
 
 
 class _Passed(nn.Module):
@@ -53,7 +54,7 @@ def kid(real: Tensor, drawn: Tensor, seed: int) -> Kernel:
         torch.manual_seed(seed)  # torchmetrics draws the subsets from the global generator
         kind = _metrics("image.kid").KernelInceptionDistance
         mean, deviation = _compared(kind, real, drawn, subsets=subsets, subset_size=subset).compute()
-    return Kernel(float(mean), float(deviation), subset)
+    return Kernel(float(mean), float(deviation), subset, subsets)
 
 
 def _compared(kind: Any, real: Tensor, drawn: Tensor, **options: Any) -> Any:
@@ -77,8 +78,10 @@ def _metrics(module: str) -> Any:
         raise ValueError('FID and KID need torchmetrics; write: pip install "apexgen[evaluate]"') from None
 
 
-def warning(n: int) -> str | None:
-    """What a result must say of too few pictures; None where they are enough."""
-    if n >= FEW:
+def warning(counts: dict[str, int]) -> str | None:
+    """What a result must say of scores that are of too few pictures; None where all have enough."""
+    few = {name: n for name, n in counts.items() if n < FEW}
+    if not few:
         return None
-    return f"FID is biased at n = {n:,}: compare it with FIDs of as many pictures alone, or read KID (unbiased) instead"
+    told = ", ".join(f"{name} {n:,}" for name, n in few.items())
+    return f"FID is biased at small n ({told}): compare it with FIDs of as many pictures alone, or read KID (unbiased)"

@@ -30,6 +30,7 @@ class Result(Table):
     scores: dict[str, float] = Field(min_length=1)
     spread: dict[str, float] = Field(default_factory=dict)  # of scores, where known: their standard error
     n: int = Field(ge=1)  # pictures judged
+    counts: dict[str, int] = Field(default_factory=dict)  # pictures of each score, where they are not n
     seeds: tuple[int, ...] = ()  # of the pictures; empty: not known
     settings: dict[str, Any] = Field(
         default_factory=dict

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from apexgen.evaluate.clip import clip_scores, open_clip
 from apexgen.evaluate.collection import Collection, digest_of, features_of
-from apexgen.evaluate.distances import SUBSETS, fid, kid, warning
+from apexgen.evaluate.distances import Kernel, fid, kid, warning
 from apexgen.evaluate.features import Extractor
 from apexgen.evaluate.gallery import read_manifest, read_seeds
 from apexgen.evaluate.result import Result
@@ -36,9 +36,11 @@ def distances(
     kernel = {name: kid(*pair, seed) for name, pair in pairs.items()}
     told = {"reference": digest_of(reference.files), "reference_n": len(reference.names)}
     settings = extractor.identity | told | {"implementation": f"torchmetrics {version('torchmetrics')}"}
-    subsets = {"seed": seed, "subsets": SUBSETS, "subset": kernel[ALL].subset, "spread": "deviation over subsets"}
-    biased = warning(min(len(real), len(made)))
-    common = described(drawn) | {"judge": judged_by(extractor), "n": len(made)} | (known or {})
+    whole = kernel[ALL]
+    subsets = {"seed": seed, "subsets": whole.subsets, "subset": whole.subset, "spread": "deviation over subsets"}
+    biased = warning({name: min(map(len, pair)) for name, pair in pairs.items()})
+    counts = {name: len(mine) for name, (_, mine) in pairs.items()}
+    common = described(drawn) | {"judge": judged_by(extractor), "n": len(made), "counts": counts} | (known or {})
     return [
         Result(
             benchmark=f"{benchmark} FID",
@@ -50,11 +52,20 @@ def distances(
         Result(
             benchmark=f"{benchmark} KID x 1000",
             scores={name: 1000 * found.value for name, found in kernel.items()},
-            spread={name: 1000 * found.deviation for name, found in kernel.items()},
+            spread={name: 1000 * found.deviation for name, found in kernel.items() if found.subsets > 1},
             settings=settings | subsets,
+            notes=_unlike(kernel),
             **common,
         ),
     ]
+
+
+def _unlike(kernel: dict[str, Kernel]) -> tuple[str, ...]:
+    """Which categories' KID was not taken on subsets as that of all was."""
+    whole = kernel[ALL].subsets, kernel[ALL].subset
+    other = {name: found for name, found in kernel.items() if (found.subsets, found.subset) != whole}
+    told = ", ".join(f"{name} {found.subsets} of {found.subset:,}" for name, found in other.items())
+    return (f"subsets of KID: all {whole[0]} of {whole[1]:,}, {told}",) if other else ()
 
 
 def prompt_fit(
@@ -72,7 +83,8 @@ def prompt_fit(
     groups = {ALL: scores} | {name: scores[drawn.rows(name)] for name in categories(drawn)}
     extractor = open_clip(clip, device)
     notes = (f"{cut:,} prompts were longer than the CLIP reads, and cut",) if cut else ()
-    common = described(drawn) | {"judge": judged_by(extractor), "n": len(drawn.names)} | (known or {})
+    counts = {name: len(group) for name, group in groups.items()}
+    common = described(drawn) | {"judge": judged_by(extractor), "n": len(drawn.names), "counts": counts} | (known or {})
     return Result(
         benchmark=f"{benchmark} CLIP score",
         scores={name: float(group.mean()) for name, group in groups.items()},
