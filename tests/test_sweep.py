@@ -92,4 +92,6 @@ def test_mistakes_cost_a_line_and_write_nothing(tmp_path, folders):
         protocol_of(None, 1, 1, None, tmp_path)
     with pytest.raises(ValueError, match="add --prompts FILE"):
         protocol_of(None, 2, 1, tmp_path, tmp_path)
+    with pytest.raises(ValueError, match=r"--clip .*: no such folder; run: hf download"):
+        protocol_of(["a red ring"], 2, 1, tmp_path / "absent", tmp_path)
     assert not (tmp_path / "out").exists()

@@ -14,6 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from rich.console import Console
 
 from apexgen.drawer import Drawer
+from apexgen.evaluate.clip import open_clip
 from apexgen.evaluate.collection import Collection
 from apexgen.evaluate.features import pixels
 from apexgen.evaluate.gallery import Job, fill, read_pictures
@@ -52,12 +53,14 @@ class Protocol:
 def protocol_of(prompts: Sequence[str] | None, seeds: int, per_task: int, clip: Path | None, cache: Path) -> Protocol:
     """Captions of the embedded world and its exact judge where no prompts are given; else prompts, and a CLIP if any.
 
-    ValueError for less than two seeds, which variety takes, and for a CLIP without prompts.
+    ValueError for less than two seeds, which variety takes, for a CLIP without prompts, or where there is none.
     """
     if seeds < 2:
         raise ValueError(f"--seeds {seeds}: variety takes two pictures a prompt; write --seeds 2")
     numbers = tuple(range(seeds))
     if prompts is not None:
+        if clip is not None:
+            open_clip(clip)  # what is missing is told before hours of drawing
         return Protocol(tuple(dict.fromkeys(prompts)), numbers, clip=clip, cache=cache)
     if clip is not None:
         raise ValueError("--clip is of your own prompts; add --prompts FILE")
