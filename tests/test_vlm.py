@@ -5,6 +5,7 @@ import json
 import pytest
 from PIL import Image
 from rich.console import Console
+from safetensors.torch import load_file, save_file
 
 from apexgen.evaluate.interview import count_unanswered, interview
 from apexgen.evaluate.judge import Chance, Inquiry
@@ -51,5 +52,19 @@ def test_folders_without_a_judge_are_named(tmp_path):
         open_vlm(str(tmp_path))
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
     (tmp_path / "model.safetensors").write_bytes(b"")
-    with pytest.raises(ValueError, match="is no model for pictures and text"):
+    with pytest.raises(ValueError, match="has no chat template") as refused:
         open_vlm(str(tmp_path))
+    assert "\n" not in str(refused.value)
+
+
+def test_a_judge_whose_weights_are_not_whole_is_refused(tmp_path):
+    folder = build_vlm(tmp_path / "tiny-llava")
+    file = folder / "model.safetensors"
+    weights, whole = load_file(file), file.read_bytes()
+    save_file({name: tensor for name, tensor in weights.items() if "q_proj" not in name}, file, {"format": "pt"})
+    with pytest.raises(ValueError, match=r"lacks .*q_proj.* and \d+ more weights"):
+        open_vlm(str(folder))
+    file.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match="can't be opened") as refused:
+        open_vlm(str(folder))
+    assert "\n" not in str(refused.value)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from apexgen.evaluate.weights import best_device, find_weights
+from apexgen.evaluate.weights import best_device, find_weights, open_judge, open_processor
 
 TOKENS = 128  # of an answer
 EXAMPLE = "Qwen/Qwen3-VL-8B-Instruct"
@@ -81,13 +81,8 @@ def open_vlm(name: str) -> Vlm:
     from apexgen.drawer import hash_weights
 
     folder = find_vlm(name)
-    own = {"local_files_only": True, "trust_remote_code": False}
-    try:
-        processor = AutoProcessor.from_pretrained(folder, **own)
-        model = AutoModelForImageTextToText.from_pretrained(folder, dtype="auto", use_safetensors=True, **own)
-    except (ValueError, OSError, KeyError) as error:
-        raise ValueError(f"--judge {folder} is no model for pictures and text: {str(error).splitlines()[0]}") from None
+    processor = open_processor(AutoProcessor, folder)
     if getattr(processor, "chat_template", None) is None or not hasattr(processor, "tokenizer"):
         raise ValueError(f"--judge {folder} has no chat template; take an instruction-tuned model, such as {EXAMPLE}")
-    model = model.to(best_device()).eval()
+    model = open_judge(AutoModelForImageTextToText, folder, best_device(), "auto")
     return Vlm(Path(name).resolve().name, hash_weights([folder]), model, processor, threading.Lock())

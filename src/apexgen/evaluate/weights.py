@@ -49,15 +49,15 @@ def _cached(repository: str) -> Path | None:
         return None
 
 
-def open_judge(kind: Any, folder: Path, device: str | torch.device) -> Any:
-    """The network of a transformers class from its folder, in float32, to be used and not trained.
+def open_judge(kind: Any, folder: Path, device: str | torch.device, dtype: Any = torch.float32) -> Any:
+    """The network of a transformers class from its folder, in a precision, to be used and not trained.
 
     Nothing is downloaded and no code of the folder is run. ValueError, one line, where the weights can't be read, or
     are not all there: a head of random weights would judge as well as a coin.
     """
     with _in_one_line(folder):
         network, told = kind.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, output_loading_info=True, dtype=torch.float32
+            folder, local_files_only=True, use_safetensors=True, output_loading_info=True, dtype=dtype
         )
     weights = {name for name, _ in network.named_parameters()}
     if missing := sorted(weights & set(told["missing_keys"])):
