@@ -32,6 +32,7 @@ class Stub:
     at_once: int = 0
     most_at_once: int = 0
     delay: float = 0.0
+    drip: int = 0  # bytes of an answer that are sent at once, twenty times a second; 0: all
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def reply(self, body: dict) -> tuple[int, bytes, dict]:
@@ -52,7 +53,7 @@ def serving(stub: Stub):
     """The address of the stub's server."""
 
     class Handler(BaseHTTPRequestHandler):
-        protocol_version, wbufsize = "HTTP/1.1", -1  # one packet an answer
+        protocol_version, wbufsize = "HTTP/1.1", 0 if stub.drip else -1  # one packet an answer
 
         def do_POST(self):
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -74,7 +75,9 @@ def serving(stub: Stub):
                 for name, value in {"Content-Length": len(content), **headers}.items():
                     self.send_header(name, str(value))
                 self.end_headers()
-                self.wfile.write(content)
+                for start in range(0, len(content), stub.drip or len(content) or 1):
+                    self.wfile.write(content[start : start + (stub.drip or len(content))])
+                    time.sleep(0.05 if stub.drip else 0)
             except OSError:
                 pass  # the client has gone
 

@@ -106,6 +106,17 @@ def test_a_time_out_is_tried_again_and_told():
     assert len(stub.requests) == 6
 
 
+def test_an_answer_that_drips_in_is_given_up():
+    picture, stub = Image.new("RGB", (8, 8)), Stub(lambda *_: "KQX yes " + "and " * 500, drip=40)
+    with serving(stub) as address:
+        began = time.perf_counter()
+        with pytest.raises(NoAnswer, match="TimeoutError"):
+            Endpoint(address, "stub", timeout=0.3, pause=0.01, requests=1).ask(picture, "?", "")
+        assert time.perf_counter() - began < 1
+        stub.drip = 200
+        assert Endpoint(address, "stub", timeout=5.0, requests=1).ask(picture, "?", "").startswith("KQX yes")
+
+
 def test_a_wait_the_server_asks_for_is_kept_and_bounded():
     stub = Stub(oracle, troubles=[(429, b"", {"Retry-After": "0.3"})])
     with serving(stub) as address:

@@ -6,6 +6,7 @@ https://platform.openai.com/docs/api-reference/chat/create
 
 import base64
 import io
+import json
 import math
 import os
 import time
@@ -25,6 +26,7 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
 LONGEST_WAIT = 60.0  # seconds between two tries
 TOKENS = 128  # of an answer
 ROUNDING = 1e-3  # by which a sum of probabilities may exceed 1
+MOST = 2**24  # bytes of a response
 ALTERNATIVES = 20  # tokens whose probability is asked for, the most the API has
 
 
@@ -36,7 +38,7 @@ class Endpoint:
     name: str
     workers: int = 8
     thinking: bool = True  # False: told to the chat template, for servers that know chat_template_kwargs
-    timeout: float = 120.0  # seconds
+    timeout: float = 120.0  # seconds, of a wait and of what then comes
     requests: int = 4  # for one answer, where the server fails
     pause: float = 1.0  # seconds before the second request; doubled each time
     tries: int = 3
@@ -127,17 +129,29 @@ class Endpoint:
         import httpx
 
         try:
-            response = self._client.post(f"{self.url.rstrip('/')}/chat/completions", json=body)
-        except httpx.HTTPError as error:
+            with self._client.stream("POST", f"{self.url.rstrip('/')}/chat/completions", json=body) as response:
+                content = self._read(response)
+        except (httpx.HTTPError, TimeoutError) as error:
             return None, f"no answer from {urlsplit(self.url).hostname} ({type(error).__name__})", 0.0
         if response.status_code == 200:
-            choice = _first_choice(response)
-            return choice, "an answer that is no chat completion", 0.0
-        why = self._without_key(f"status {response.status_code}: {' '.join(response.text.split())[:200]}")
+            return _first_choice(content), "an answer that is no chat completion", 0.0
+        said = content.decode(errors="replace").split()
+        why = self._without_key(f"status {response.status_code}: {' '.join(said)[:200]}")
         if response.status_code in (401, 403, 404):
             raise ValueError(f"{self.name}: {why}; check --judge, --judge-model and {KEY}")
         again = response.status_code in (408, 409, 425, 429) or response.status_code >= 500
         return None, why, seconds_to_wait(response.headers.get("Retry-After", "")) if again else None
+
+    def _read(self, response: Any) -> bytes:
+        """A response's content, as far as MOST bytes; TimeoutError where it drips in for longer than an answer may."""
+        content, began = bytearray(), time.monotonic()
+        for part in response.iter_bytes():
+            content += part
+            if time.monotonic() - began > self.timeout:
+                raise TimeoutError
+            if len(content) > MOST:
+                break
+        return bytes(content)
 
     def _without_key(self, text: str) -> str:
         return text.replace(self.key, "***") if self.key else text
@@ -168,9 +182,9 @@ def _is_refusal(choice: dict[str, Any]) -> bool:
     return choice.get("finish_reason") == "content_filter" or bool(isinstance(message, dict) and message.get("refusal"))
 
 
-def _first_choice(response: Any) -> dict[str, Any] | None:
+def _first_choice(content: bytes) -> dict[str, Any] | None:
     try:
-        choice = response.json()["choices"][0]
+        choice = json.loads(content)["choices"][0]
     except (ValueError, KeyError, IndexError, TypeError, RecursionError):  # the last where it is nested too deep
         return None
     return choice if isinstance(choice, dict) else None
