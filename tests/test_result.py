@@ -5,7 +5,7 @@ import json
 import pytest
 from rich.console import Console
 
-from apexgen.evaluate.result import Result, by_protocol, load_result, save_result, table
+from apexgen.evaluate.result import Result, by_protocol, data_digest, load_result, save_result, table
 
 
 def result(**changes):
@@ -66,6 +66,11 @@ def test_models_judged_alike_share_a_table():
     [head] = [line for line in text.splitlines() if "model" in line]
     assert [word for word in head.split() if word in ("overall", "colors", "speed")] == ["overall", "colors", "speed"]
     assert "0.5 ± 0.01" in text and "0.75" in text and text.count("judged by") == 1
+
+
+def test_what_was_asked_is_known_by_its_content():
+    assert data_digest(["a", "b"]) == data_digest(["a", "b"]) != data_digest(["b", "a"])
+    assert data_digest({"x": 1, "y": 2}) == data_digest({"y": 2, "x": 1}) and len(data_digest([])) == 16
 
 
 @pytest.mark.parametrize("changes", [{"judge": "other"}, {"benchmark": "GenEval 2"}, {"settings": {"threshold": 0.9}}])

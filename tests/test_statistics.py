@@ -18,7 +18,7 @@ from apexgen.evaluate.collection import features_of, find_pictures, prompts_of
 from apexgen.evaluate.features import Extractor, pixels
 from apexgen.evaluate.mjhq import jobs, read_mjhq
 from apexgen.evaluate.protocols import Judges, judge_diversity, judge_mjhq
-from apexgen.evaluate.result import load_result, table
+from apexgen.evaluate.result import by_protocol, load_result, table
 from apexgen.evaluate.statistics import distances, prompt_fit
 from apexgen.evaluate.variety import variety
 from vision import clip_folder, dino_folder, pictures
@@ -178,6 +178,29 @@ def test_diversity_is_told_by_pixels_without_weights_and_prompts_are_in_the_pict
     assert 0 < result.scores["within"] and result.evaluations == 1
     assert load_result(tmp_path / "out" / "diversity.json") == result
     assert prompts_of(find_pictures(tmp_path / "out")) == [prompt for prompt in prompts for _ in range(3)]
+
+
+def test_clip_scores_of_the_same_prompts_share_a_table_and_others_do_not(tmp_path, monkeypatch, capsys):
+    clip, results = clip_folder(tmp_path / "clip"), []
+    for name, steps, prompts in (("a", 1, ["a red ring"]), ("b", 2, ["a red ring"]), ("c", 1, ["two blue circles"])):
+        out, drawer = tmp_path / name, open_model("scenes").drawer(steps)
+        [varied] = judge_diversity(drawer, prompts, 2, pixels(), tmp_path / "cache", out, QUIET)
+        command = [
+            "evaluate",
+            "clip",
+            out,
+            "--clip",
+            clip,
+            "--cache",
+            tmp_path / "cache",
+            "--out",
+            tmp_path / f"{name}-r",
+        ]
+        monkeypatch.setattr("sys.argv", ["apexgen", *map(str, command)])
+        main()
+        results.append((load_result(tmp_path / f"{name}-r" / "clip-score.json"), varied))
+    for judged in zip(*results, strict=True):
+        assert [len(group) for group in by_protocol(judged)] == [2, 1]
 
 
 def mjhq_folder(folder):

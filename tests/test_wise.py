@@ -110,6 +110,14 @@ def test_the_protocols_never_share_a_column(tmp_path):
 
 
 @pytest.mark.parametrize("protocol", wise.PROTOCOLS.values(), ids=wise.PROTOCOLS)
+def test_other_prompts_share_no_column(protocol, tmp_path):
+    first = judge_with(oracle, protocol, tmp_path)
+    file = next((tmp_path / "WISE").rglob("natural_science*.json"))
+    file.write_text(file.read_text().replace("a field 701", "one field 701"))
+    assert len(by_protocol([first, judge_with(oracle, protocol, tmp_path, out="b")])) == 2
+
+
+@pytest.mark.parametrize("protocol", wise.PROTOCOLS.values(), ids=wise.PROTOCOLS)
 def test_official_files_go_out_and_come_in_again(protocol, tmp_path):
     def often(picture, question):
         return "no idea" if "a field 568" in question else oracle(picture, question)

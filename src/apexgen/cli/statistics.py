@@ -99,8 +99,7 @@ def clip(
     from apexgen.evaluate.weights import best_device
 
     drawn = find_pictures(pictures)
-    name = pictures.resolve().name
-    result = prompt_fit(name, drawn, prompts_of(drawn), clip, cache or CACHE, console, best_device())
+    result = prompt_fit("prompts", drawn, prompts_of(drawn), clip, cache or CACHE, console, best_device())
     show(save_all([result], out) if out else [result], json)
 
 

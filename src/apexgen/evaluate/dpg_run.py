@@ -11,7 +11,7 @@ from apexgen.evaluate.dpg_files import Box, detail_of, read_detail, read_scores,
 from apexgen.evaluate.gallery import Job, open_picture
 from apexgen.evaluate.interview import Answer, count_unanswered, interview
 from apexgen.evaluate.judge import YES_NO, Inquiry, View
-from apexgen.evaluate.result import Result
+from apexgen.evaluate.result import Result, data_digest
 from apexgen.evaluate.source import Judging, Source
 from apexgen.files import write_whole
 
@@ -56,7 +56,7 @@ def run(
     told = scores.told() | {"unanswered": count_unanswered(answers, console)}
     if strict:
         told["dropped"] = dropped + len(scores.dropped)
-    settings = {"strict": strict, "crops": crops} | judge.settings()
+    settings = {"strict": strict, "crops": crops, "data": data_digest([prompts, graphs])} | judge.settings()
     seeds = () if source.pictures else tuple(range(seed, seed + crops))
     judged = {"scores": told, "n": crops * len(scores.pictures), "seeds": seeds, "settings": settings}
     return source.conclude({"benchmark": NAME, "judge": judge.name} | judged)

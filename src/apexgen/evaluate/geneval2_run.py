@@ -10,7 +10,7 @@ from apexgen.evaluate import geneval2
 from apexgen.evaluate.gallery import Job
 from apexgen.evaluate.interview import count_unanswered, interview
 from apexgen.evaluate.judge import Chance, Inquiry, View
-from apexgen.evaluate.result import Result
+from apexgen.evaluate.result import Result, data_digest
 from apexgen.evaluate.source import Judging, Source
 from apexgen.files import write_whole
 
@@ -52,7 +52,7 @@ def run(data: Path, source: Source, judging: Judging, seed: int, strict: bool, c
     _write(source.out / "score_lists.json", chances)
     _write(source.out / "by_atoms.json", geneval2.by_atoms(prompts, chances))
     scores = geneval2.score(prompts, chances) | {"unanswered": count_unanswered(answers, console)}
-    settings = {"strict": strict} | judge.settings()
+    settings = {"strict": strict, "data": data_digest(prompts)} | judge.settings()
     judged = {"scores": scores, "n": len(prompts), "seeds": () if source.pictures else (seed,), "settings": settings}
     return source.conclude({"benchmark": NAME, "judge": judge.name} | judged)
 

@@ -1,9 +1,10 @@
 """Results of the official scripts' own files, so that published and our own runs come into one table format."""
 
 from pathlib import Path
+from typing import Any
 
-from apexgen.evaluate import dpg_run, geneval2_run, wise_run
-from apexgen.evaluate.result import Result, save_result
+from apexgen.evaluate import dpg, dpg_run, geneval2, geneval2_run, wise_run
+from apexgen.evaluate.result import Result, data_digest, save_result
 from apexgen.evaluate.wise import PROTOCOLS
 
 BENCHMARKS = ("dpg", "wise-legacy", "wise-verified", "geneval2")
@@ -27,7 +28,10 @@ def import_official(
     else:
         protocol = PROTOCOLS[benchmark.removeprefix("wise-")]
         title, (scores, n) = protocol.name, wise_run.read_official(results, protocol)
-    settings = {"imported": "official file"} | ({"strict": strict} if benchmark == "dpg" else {})
+    settings: dict[str, Any] = {"imported": "official file"} | ({"strict": strict} if benchmark == "dpg" else {})
+    if data is not None:
+        asked = dpg.read_graphs(data) if benchmark == "dpg" else geneval2.read_prompts(data)
+        settings["data"] = data_digest(asked)
     result = Result(benchmark=title, judge=judge, model=name, evaluations=None, scores=scores, n=n, settings=settings)
     save_result(result, out)
     return result

@@ -1,7 +1,9 @@
 """What a judge said of a model: one JSON a run, and tables in which unlike judges never share a column."""
 
+import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -43,6 +45,12 @@ class Result(Table):
     def protocol(self) -> str:
         """What must be equal for two results to be compared."""
         return json.dumps([self.benchmark, self.judge, self.settings], sort_keys=True)
+
+
+def data_digest(content: Any) -> str:
+    """SHA-256 of what models were asked, JSON or dataclasses, its first 16 digits: unlike ones share no column."""
+    text = json.dumps(content, sort_keys=True, default=asdict)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def save_result(result: Result, file: Path) -> None:

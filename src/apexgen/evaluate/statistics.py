@@ -12,7 +12,7 @@ from apexgen.evaluate.collection import Collection, digest_of, features_of
 from apexgen.evaluate.distances import Kernel, fid, kid, warning
 from apexgen.evaluate.features import Extractor
 from apexgen.evaluate.gallery import read_manifest, read_seeds
-from apexgen.evaluate.result import Result
+from apexgen.evaluate.result import Result, data_digest
 from apexgen.evaluate.variety import variety
 
 ALL = "all"  # the column of every picture, beside those of the categories
@@ -89,10 +89,15 @@ def prompt_fit(
         benchmark=f"{benchmark} CLIP score",
         scores={name: float(group.mean()) for name, group in groups.items()},
         spread={name: float(group.std() / len(group) ** 0.5) for name, group in groups.items() if len(group) > 1},
-        settings=extractor.identity | {"scale": "100 cos", "implementation": f"transformers {version('transformers')}"},
+        settings=extractor.identity
+        | {"scale": "100 cos", "implementation": f"transformers {version('transformers')}", "data": _asked(prompts)},
         notes=notes,
         **common,
     )
+
+
+def _asked(prompts: Sequence[str]) -> str:
+    return data_digest(sorted(set(prompts)))
 
 
 def diversity(
@@ -113,7 +118,7 @@ def diversity(
         benchmark=f"{benchmark} diversity",
         scores={"within": found.within, "between": found.between, "share": found.share},
         spread={"within": found.error},
-        settings=extractor.identity | {"distance": distance, "prompts": found.prompts},
+        settings=extractor.identity | {"distance": distance, "prompts": found.prompts, "data": _asked(prompts)},
         **common,
     )
 

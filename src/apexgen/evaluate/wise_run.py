@@ -9,7 +9,7 @@ from apexgen.evaluate import wise
 from apexgen.evaluate.gallery import Job
 from apexgen.evaluate.interview import count_unanswered, interview
 from apexgen.evaluate.judge import Inquiry, View
-from apexgen.evaluate.result import Result
+from apexgen.evaluate.result import Result, data_digest
 from apexgen.evaluate.source import Judging, Source
 from apexgen.evaluate.wise_files import read_marks, write_files
 from apexgen.evaluate.wise_instruction import Instruction, read_instruction
@@ -57,6 +57,7 @@ def run(
     write_files(source.out / "results", protocol, prompts, answers, source.folder)
     scores = wise.score(protocol, marks) | {"unanswered": count_unanswered(answers, console)}
     settings = {"instruction": "apexgen's" if instruction is None else _digest(told)} | judge.settings()
+    settings["data"] = data_digest(prompts)
     judged = {"scores": scores, "n": len(prompts), "seeds": () if source.pictures else (seed,), "settings": settings}
     return source.conclude({"benchmark": protocol.name, "judge": judge.name} | judged)
 
