@@ -9,8 +9,9 @@ import torch
 from rich.console import Console
 
 from apexgen.evaluate.meter import forget_peak, peak_bytes, rows_of
-from apexgen.evaluate.subject import open_drawer, read_subject
-from apexgen.evaluate.timing import measure, time_subjects
+from apexgen.evaluate.result import by_protocol
+from apexgen.evaluate.subject import StockDrawer, open_drawer, read_subject
+from apexgen.evaluate.timing import measure, time_subjects, timing_table
 from apexgen.size import Size
 from pipelines import SQUARE
 from runs import finished_run
@@ -75,6 +76,14 @@ def test_a_run_is_timed_beside_its_stock_teacher_as_ratios(tmp_path):
     assert sum(parts) == pytest.approx(ours.scores["latency"], rel=0.5)  # medians of each
     assert set(ours.spread) >= {"images/s", "latency"} and ours.n == 33
     assert json.loads(ours.model_dump_json())["drawn"]["weights"]
+    assert ours.settings["beside"] == "stock:scenes@2:3"
+    console = Console(width=240)
+    with console.capture() as said:
+        console.print(timing_table([first, ours]))
+    words = " ".join(said.get().split())
+    assert "at batch 10" in words and "medians of 3 calls after 1 of warm-up, not compiled" in words
+    assert "x: beside stock:scenes@2:3" in words
+    assert len(by_protocol([ours, ours.model_copy(update={"settings": ours.settings | {"beside": "other"}})])) == 2
 
 
 def test_stock_and_ours_draw_the_same_number_of_pictures_of_the_same_size():
@@ -91,6 +100,26 @@ def test_rows_are_counted_in_every_family(folders, family):
         pytest.skip("its diffusers is too old")
     drawer = open_drawer(read_subject(f"stock:{folders[family]}@2"), size=SQUARE)
     assert measure(drawer, drawer.pipeline, ["a red ring"], batch=2, repeats=1, warmup=1)[0].evaluations == 2
+
+
+def test_a_pipeline_of_pixels_is_timed_without_a_decoder_and_one_without_prompts_is_refused(tmp_path):
+    from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
+
+    unet = UNet2DModel(sample_size=8, block_out_channels=(32, 32), down_block_types=("DownBlock2D",) * 2,
+                       up_block_types=("UpBlock2D",) * 2)  # fmt: skip
+
+    class Pixels(DDPMPipeline):
+        def __call__(self, prompt, generator=None, output_type="np", **options):
+            return super().__call__(len(prompt), num_inference_steps=2, output_type=output_type)
+
+    pipeline = Pixels(unet, DDPMScheduler())
+    pipeline.set_progress_bar_config(disable=True)
+    drawer = StockDrawer("pixels", pipeline, {}, "float32", 8)
+    [call] = measure(drawer, pipeline, PROMPTS, batch=3, repeats=1, warmup=1)
+    assert call.evaluations == 2 and call.parts["vae"] == call.parts["text"] == 0 < call.parts["transformer"]
+    DDPMPipeline(unet, DDPMScheduler()).save_pretrained(tmp_path / "ddpm")
+    with pytest.raises(ValueError, match=r"DDPMPipeline has no .* or takes no prompt; name a text-to-image pipeline"):
+        time_subjects([read_subject(f"stock:{tmp_path / 'ddpm'}@1")], PROMPTS, None, "float32", 3, 1, QUIET)
 
 
 def test_rows_are_of_the_first_tensor():

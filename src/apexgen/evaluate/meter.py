@@ -1,5 +1,6 @@
 """Where the time of a picture goes: hooks on a pipeline's parts, the seconds between them, and what passed through."""
 
+import inspect
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -60,12 +61,14 @@ class Meter:
                 handles += self._watch(module, "text", counted=False)
             elif isinstance(module, nn.Module) and name in NETWORKS:
                 handles += self._watch(module, "transformer", counted=True)
-        decode = pipeline.vae.decode
-        pipeline.vae.decode = self._timed(decode)  # a method, which no hook sees
+        decoder = getattr(pipeline, "vae", None)  # some draw pixels, and have none
+        if decoder is not None:
+            decoder.decode = self._timed(decoder.decode)  # a method, which no hook sees
         try:
             yield
         finally:
-            del pipeline.vae.decode
+            if decoder is not None:
+                del decoder.decode
             for handle in handles:
                 handle.remove()
 
@@ -89,6 +92,17 @@ class Meter:
             return decoded
 
         return run
+
+
+def network_of(pipeline: Any) -> nn.Module:
+    """The network whose rows are counted; ValueError, one line, for a pipeline without one, or that takes no prompt."""
+    kind = type(pipeline)
+    found = [pipeline.components[name] for name in NETWORKS if isinstance(pipeline.components.get(name), nn.Module)]
+    if not found or "prompt" not in inspect.signature(kind.__call__).parameters:
+        raise ValueError(
+            f"{kind.__name__} has no {', '.join(NETWORKS)} or takes no prompt; name a text-to-image pipeline"
+        )
+    return found[0]
 
 
 def rows_of(*inputs: Any) -> int:

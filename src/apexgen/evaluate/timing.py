@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from apexgen.drawer import Drawer
-from apexgen.evaluate.meter import PARTS, Clock, Meter, forget_peak, peak_bytes
+from apexgen.evaluate.meter import PARTS, Clock, Meter, forget_peak, network_of, peak_bytes
 from apexgen.evaluate.result import Result
 from apexgen.evaluate.subject import Draws, StockDrawer, Subject, open_drawer
 from apexgen.size import Size
@@ -71,7 +71,7 @@ def _time(
     first: Result | None,
 ) -> Result:
     pipeline = drawer.pipeline if isinstance(drawer, StockDrawer) else drawer.model.backbone.pipeline
-    device = next(pipeline.vae.parameters()).device
+    device = next(network_of(pipeline).parameters()).device
     alone = measure(drawer, pipeline, prompts, 1, repeats, warmup)
     has_peak = forget_peak(device)
     together = measure(drawer, pipeline, prompts, BATCH, repeats, warmup)
@@ -91,6 +91,7 @@ def _time(
         n=repeats * (BATCH + 1),
         settings={key: told[key] for key in ("size", "precision")}
         | {"batch": BATCH, "latency_batch": 1, "warmup": warmup, "repeats": repeats, "compiled": False}
+        | {"beside": first.model if first else subject.text}
         | {
             "spread": "half the quartiles' distance",
             "seconds": "latency and its parts",
@@ -121,7 +122,7 @@ def _identity(drawer: Drawer | StockDrawer) -> dict[str, Any]:
 def measure(drawer: Draws, pipeline: Any, prompts: Sequence[str], batch: int, repeats: int, warmup: int) -> list[Call]:
     """`repeats` calls at a batch after `warmup` that do not count; each from new noise."""
     texts = [prompts[row % len(prompts)] for row in range(batch)]
-    device = next(pipeline.vae.parameters()).device
+    device = next(network_of(pipeline).parameters()).device
     meter, calls = Meter(Clock(device)), []
     with meter.watching(pipeline):
         for call in range(warmup + repeats):
@@ -145,7 +146,15 @@ def _wait(device: torch.device) -> None:
 
 def timing_table(results: Sequence[Result]) -> Table:
     """A row for each measure, a column for each model: as many measures as these do not fit beside one another."""
-    drawn = Table(box=box.SIMPLE_HEAD, title=f"speed on {results[0].judge}", title_justify="left")
+    told = results[0].settings
+    drawn = Table(
+        box=box.SIMPLE_HEAD, title=f"speed on {results[0].judge}", title_justify="left", caption_justify="left"
+    )
+    drawn.caption = (
+        f"images/s at batch {told['batch']}, seconds at batch {told['latency_batch']}: medians of {told['repeats']} "
+        f"calls after {told['warmup']} of warm-up, {'' if told['compiled'] else 'not '}compiled; x: "
+        f"beside {told['beside']}"
+    )
     drawn.add_column("", no_wrap=True)
     for result in results:
         drawn.add_column(result.model, justify="right", overflow="fold")
