@@ -9,9 +9,11 @@ from kills import start
 from PIL import Image
 from rich.console import Console
 
-from apexgen.evaluate.result import load_result
+from apexgen.evaluate.result import by_protocol, load_result
 from apexgen.evaluate.subject import read_subject
 from apexgen.evaluate.sweep import protocol_of, read_steps, sweep
+from apexgen.export.diffusers import LORA_FILE
+from apexgen.export.run import export_run
 from runs import finished_run
 from vision import clip_folder
 
@@ -39,6 +41,23 @@ def test_a_sweep_draws_judges_and_shows(tmp_path):
     again = sweep(subjects, [1, 2, 4], protocol, None, tmp_path / "out", QUIET)
     assert again[1].evaluations == 4 and [again[0], again[2]] == [one, four]
     assert all(file.stat().st_mtime_ns == when for file, when in drawn.items())
+
+
+def test_checkpoints_of_a_run_and_an_exported_lora_are_swept(tmp_path):
+    run = finished_run(tmp_path / "run", "scenes")
+    lora = export_run(run, "diffusers", tmp_path / "lora").folder / LORA_FILE
+    finished_run(run, "scenes", step=9, deviation=0.2)
+    words = [f"{run}#7", f"{run}#9", str(run), f"scenes+{lora}"]
+    protocol = protocol_of(["a red ring", "two blue circles"], 2, 1, None, tmp_path / "cache")
+    results = sweep([read_subject(word) for word in words], [1, 2], protocol, None, tmp_path / "out", QUIET)
+    assert [result.model for result in results] == [f"{word}@{steps}" for word in words for steps in (1, 2)]
+    early, late, latest, exported = (result.drawn["weights"] for result in results[::2])
+    assert len({early, late, exported}) == 3 and late == latest
+    within = [result.scores["within"] for result in results]
+    assert within[2:4] == within[4:6] and within[:2] != within[2:4] and len(by_protocol(results)) == 1
+    assert within[6:] == pytest.approx(within[:2], abs=1e-3)  # the LoRA is of step 7
+    with pytest.raises(ValueError, match="--checkpoint 8: there is none"):
+        sweep([read_subject(f"{run}#8")], [1], protocol, None, tmp_path / "out", QUIET)
 
 
 def test_own_prompts_are_scored_by_a_clip_or_by_variety_alone(tmp_path):

@@ -141,6 +141,7 @@ def test_a_peak_is_of_its_own_time():
 
 
 SUBJECTS = {
+    "runs/mine#600@4": ("runs/mine", None, 4, 1.0, False),
     "scenes": ("scenes", None, None, 1.0, False),
     "runs/mine@4": ("runs/mine", None, 4, 1.0, False),
     "a b@50:3": ("a b", None, 50, 3.0, False),
@@ -156,7 +157,16 @@ def test_a_subject_is_read_from_a_word(text):
     assert (subject.folder, lora, subject.steps, subject.guidance, subject.stock) == SUBJECTS[text]
 
 
+def test_a_checkpoint_is_a_part_of_the_word():
+    for text, checkpoint in (("r/m#600@1", "600"), ("r#best:3", "best"), ("r#latest", "latest"), ("r@2", "latest")):
+        assert read_subject(text).checkpoint == checkpoint
+    assert read_subject("r#x@1").folder == "r#x"  # a folder of that name
+
+
 def test_mistakes_cost_a_line(tmp_path):
+    for text in ("scenes#best", "stock:scenes#7"):
+        with pytest.raises(ValueError, match="scenes is no run, with checkpoints; leave #"):
+            open_drawer(read_subject(text))
     with pytest.raises(ValueError, match="at least one step; write p@1"):
         read_subject("p@0")
     with pytest.raises(ValueError, match="is no model"):

@@ -19,7 +19,7 @@ Cache = Annotated[Path | None, typer.Option(help="Where features are kept; ~/.ca
 Seed = Annotated[int, typer.Option(help="Picture i has the noise of seed + i; also of KID's subsets.")]
 Subjects = Annotated[
     list[str],
-    typer.Argument(help="FOLDER[+LORA.safetensors][@STEPS][:GUIDANCE], a run's, a pipeline's or scenes."),
+    typer.Argument(help="FOLDER[#CHECKPOINT][+LORA.safetensors][@STEPS][:GUIDANCE], a run's, a pipeline's or scenes."),
 ]
 
 

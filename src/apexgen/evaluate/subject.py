@@ -1,4 +1,7 @@
-"""Who is timed or swept, in one word: runs/mine@1, pipeline@50:3, pipeline+lora.safetensors@4, stock:pipeline@28:4."""
+"""Who is timed or swept, in one word.
+
+runs/mine@1, runs/mine#best, pipeline@50:3, pipeline+lora.safetensors@4, stock:pipeline@28:4.
+"""
 
 import inspect
 import re
@@ -16,7 +19,7 @@ from apexgen.distill import choose_precision, pipeline_folder
 from apexgen.drawer import Drawer, Model, open_model
 from apexgen.size import Size
 
-FORM = re.compile(r"(stock:)?(.+?)(?:\+(.+\.safetensors))?(?:@(\d+))?(?::(\d+(?:\.\d+)?))?")
+FORM = re.compile(r"(stock:)?(.+?)(?:#(latest|best|\d+))?(?:\+(.+\.safetensors))?(?:@(\d+))?(?::(\d+(?:\.\d+)?))?")
 
 
 class Draws(Protocol):
@@ -34,6 +37,7 @@ class Subject:
 
     text: str  # as it was written
     folder: str
+    checkpoint: str  # of a run
     lora: Path | None
     steps: int | None
     guidance: float  # 1 is none
@@ -46,16 +50,17 @@ class Subject:
 
 
 def read_subject(text: str) -> Subject:
-    """Read [stock:]FOLDER[+LORA][@STEPS][:GUIDANCE]; ValueError, one line, for anything else."""
+    """Read [stock:]FOLDER[#CHECKPOINT][+LORA][@STEPS][:GUIDANCE]; ValueError, one line, for anything else."""
     match = FORM.fullmatch(text)
     if match is None:
-        raise ValueError(f"{text!r} is no model; write FOLDER, FOLDER@STEPS or FOLDER+LORA.safetensors@STEPS:GUIDANCE")
-    stock, folder, lora, steps, guidance = match.groups()
+        raise ValueError(
+            f"{text!r} is no model; write FOLDER, FOLDER#CHECKPOINT@STEPS or FOLDER+LORA.safetensors@STEPS:GUIDANCE"
+        )
+    stock, folder, checkpoint, lora, steps, guidance = match.groups()
     if steps is not None and int(steps) < 1:
         raise ValueError(f"{text}: at least one step; write {folder}@1")
-    return Subject(
-        text, folder, Path(lora) if lora else None, int(steps) if steps else None, float(guidance or 1), bool(stock)
-    )
+    count, chosen = int(steps) if steps else None, checkpoint or "latest"
+    return Subject(text, folder, chosen, Path(lora) if lora else None, count, float(guidance or 1), bool(stock))
 
 
 @dataclass(frozen=True)
@@ -79,7 +84,16 @@ def open_subject(subject: Subject, size: Size | None = None, precision: str = "a
     """Our model of a subject; ValueError, one line, where it can't be opened."""
     if subject.stock:
         raise ValueError(f"{subject.text}: a stock pipeline draws in its own way; leave stock: out")
-    return open_model(subject.folder, subject.lora, None if is_run(subject.folder) else size, precision)
+    _check_checkpoint(subject)
+    own_size = is_run(subject.folder)
+    return open_model(subject.folder, subject.lora, None if own_size else size, precision, subject.checkpoint)
+
+
+def _check_checkpoint(subject: Subject) -> None:
+    if subject.checkpoint != "latest" and (subject.stock or not is_run(subject.folder)):
+        raise ValueError(
+            f"{subject.text}: {subject.folder} is no run, with checkpoints; leave #{subject.checkpoint} out"
+        )
 
 
 def is_run(folder: str) -> bool:
@@ -97,6 +111,7 @@ def open_drawer(subject: Subject, size: Size | None = None, precision: str = "au
     steps = subject.steps or 1
     if not subject.stock:
         return open_subject(subject, size, precision).drawer(steps, subject.guidance)
+    _check_checkpoint(subject)
     folder = pipeline_folder(subject.folder)
     family = read_index(folder)["_class_name"]
     pipeline = open_pipeline(folder)
