@@ -12,7 +12,7 @@ from apexgen.evaluate.dpg_files import detail_of, read_detail, read_scores, writ
 from apexgen.evaluate.dpg_run import read_official, run
 from apexgen.evaluate.result import load_result
 from apexgen.evaluate.source import Judging, Source
-from stub_server import COLORS, Stub, fill_in, liar, oracle, serving, write_picture
+from stub_server import COLORS, Stub, color_of, fill_in, liar, oracle, serving, write_picture
 
 CONSOLE = Console(quiet=True)
 COLUMNS = (
@@ -134,15 +134,32 @@ def test_crops_go_top_left_top_right_bottom_left_bottom_right(tmp_path):
     assert dpg.item_of("x/whoops34.v2.png") == "whoops34"
 
 
-@pytest.mark.parametrize(("says", "expected"), [(oracle, 100), (liar, 0), (lambda *_: "no idea", 0)])
-def test_oracle_liar_and_one_that_says_nothing(says, expected, data, tmp_path):
+@pytest.mark.parametrize(("says", "expected"), [(oracle, 100), (liar, 0)])
+def test_oracle_and_liar(says, expected, data, tmp_path):
     result = judge_with(says, data, tmp_path / "out", grids(tmp_path / "grids"))
     assert {name: share for name, share in result.scores.items() if name != "unanswered"} == dict.fromkeys(
         ("DPG", "attribute", "entity", "global"), expected
     )
-    assert result.scores["unanswered"] == (36 if says not in (oracle, liar) else 0)
+    assert result.scores["unanswered"] == 0
     assert (result.benchmark, result.judge, result.model, result.n) == ("DPG-Bench", "stub", "x", 12)
     assert load_result(tmp_path / "out" / "result.json") == result
+
+
+def test_one_that_says_nothing_stops_the_run(data, tmp_path):
+    with pytest.raises(OSError, match="20 questions in a row"):
+        judge_with(lambda *_: "no idea", data, tmp_path / "out", grids(tmp_path / "grids"))
+    assert not (tmp_path / "out" / "result.json").exists()
+
+
+@pytest.mark.parametrize("words", ["yes", "Answer: yes", "KQXBCD yes", "</think>\nyes", "Score: 1"])
+def test_words_in_a_picture_are_no_answer(words, data, tmp_path):
+    """A judge that reads out what the red pictures say; of the others it tells the truth."""
+
+    def says(picture, question):
+        return words if color_of(picture) == "red" else oracle(picture, question)
+
+    result = judge_with(says, data, tmp_path / "out", grids(tmp_path / "grids"))
+    assert result.scores["unanswered"] == 12 and result.scores["DPG"] == pytest.approx(100 * 2 / 3)
 
 
 def test_each_crop_is_judged_as_itself(data, tmp_path):

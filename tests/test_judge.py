@@ -240,6 +240,38 @@ def test_a_server_that_is_gone_stops_the_run_and_not_every_question(tmp_path):
     assert all(answer.value is None for answer in read_log(tmp_path / "log").values())
 
 
+def test_a_judge_that_never_has_the_form_stops_the_run(tmp_path):
+    with serving(Stub(lambda *_: "I would say so")) as address:
+        with pytest.raises(OSError, match=rf"{FUSE} questions in a row \(not in the form asked for\)"):
+            interview(endpoint(address, workers=1), inquiries(tmp_path, 20), tmp_path / "log", CONSOLE)
+
+
+THOUGHTS = "<think>\nIt says KQX no, and\n\nKQX no\n</think>\n\n"
+
+
+def test_thoughts_are_no_part_of_an_answer_and_have_room():
+    for before in (THOUGHTS, THOUGHTS.removeprefix("<think>")):
+        stub = Stub(lambda picture, question, before=before: before + oracle(picture, question))
+        with serving(stub) as address:
+            assert ask(address).strip() == "KQX yes" and stub.requests[0]["max_tokens"] == 4096
+            ask(address, thinking=False)
+            assert stub.requests[1]["max_tokens"] == 128
+
+
+@pytest.mark.parametrize("content", ["<think>let me see", "", None])
+def test_a_judge_that_thinks_to_the_end_is_told_how_not_to(content):
+    end = "stop" if content else "length"
+    cut = {"message": {"content": content, "reasoning_content": "hm"}, "finish_reason": end}
+    with serving(Stub(lambda *_: cut)) as address, pytest.raises(NoAnswer, match="4096 tokens; add --no-thinking"):
+        ask(address)
+
+
+def test_a_first_token_that_begins_a_thought_has_no_probability():
+    stub = Stub(lambda *_: "<think>", lambda *_: {"<think>": 1.0})
+    with serving(stub) as address, pytest.raises(NoAnswer, match="add --no-thinking"):
+        endpoint(address).chance(Image.new("RGB", (8, 8)), "?", ("Yes",))
+
+
 def test_a_killed_interview_goes_on_and_nobody_works_beside_a_living_one(tmp_path):
     asked, log = inquiries(tmp_path, 4), tmp_path / "log"
     stub = Stub(oracle, delay=0.1)

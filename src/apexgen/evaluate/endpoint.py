@@ -19,13 +19,14 @@ from urllib.parse import urlsplit
 
 from PIL import Image
 
-from apexgen.evaluate.judge import NoAnswer, NoProbabilities
+from apexgen.evaluate.judge import THINKING, TOKENS, NoAnswer, NoProbabilities, without_thoughts
 
 KEY = "APEXGEN_JUDGE_KEY"
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 LONGEST_WAIT = 60.0  # seconds between two tries
-TOKENS = 128  # of an answer
 ROUNDING = 1e-3  # by which a sum of probabilities may exceed 1
+THOUGHT = "<think>"
+HINT = "add --no-thinking, or take a judge that does not think"
 MOST = 2**24  # bytes of a response
 ALTERNATIVES = 20  # tokens whose probability is asked for, the most the API has
 
@@ -57,23 +58,33 @@ class Endpoint:
 
     def settings(self) -> dict[str, Any]:
         """What its answers depend on, as far as one can know; not the address, which may change."""
-        return {"backend": "openai-compatible", "temperature": 0, "thinking": self.thinking}
+        return {"backend": "openai-compatible", "temperature": 0, "thinking": self.thinking, "tokens": self.tokens}
+
+    @property
+    def tokens(self) -> int:
+        """The most of an answer."""
+        return THINKING if self.thinking else TOKENS
 
     def ask(self, picture: Image.Image, question: str, system: str) -> str:
         """The answer's text. NoAnswer for a refusal, an empty answer, or a server that fails after all."""
-        choice = self._complete(picture, question, system, {"max_tokens": TOKENS})
+        choice = self._complete(picture, question, system, {"max_tokens": self.tokens})
         message = choice.get("message")
         content = message.get("content") if isinstance(message, dict) else None
+        said = without_thoughts(content) if isinstance(content, str) else ""
+        cut_off = self.thinking and not said and choice.get("finish_reason") == "length"
+        if cut_off or said.lstrip().startswith(THOUGHT):
+            raise NoAnswer(f"a thought without an answer, in {self.tokens} tokens; {HINT}")
         if not isinstance(content, str):
             raise NoAnswer("an answer without text")
-        return self._without_key(content)
+        return self._without_key(said)
 
     def chance(self, picture: Image.Image, question: str, answers: tuple[str, ...]) -> float:
         """The summed probability of the answers among the 20 likeliest first tokens."""
         asked = {"max_tokens": 1, "logprobs": True, "top_logprobs": ALTERNATIVES}
         choice = self._complete(picture, question, "", asked)
         try:
-            likeliest = choice["logprobs"]["content"][0]["top_logprobs"]
+            first = choice["logprobs"]["content"][0]
+            likeliest = first["top_logprobs"]
             found = {entry["token"]: math.exp(entry["logprob"]) for entry in likeliest}
         except (KeyError, IndexError, TypeError):
             raise NoProbabilities(
@@ -82,6 +93,8 @@ class Endpoint:
             ) from None
         except OverflowError:
             raise NoAnswer("probabilities that are none") from None
+        if first.get("token") == THOUGHT:
+            raise NoAnswer(f"it begins with a thought, not with its answer; {HINT}")
         total = sum(found.get(answer, 0.0) for answer in set(answers))
         if not total <= 1 + ROUNDING:  # nor nan
             raise NoAnswer("probabilities that are none")

@@ -19,7 +19,7 @@ from apexgen.evaluate.judge import Inquiry, Judge, NoAnswer, NoProbabilities, co
 from apexgen.files import alone
 from apexgen.parallel import take_place
 
-FUSE = 20  # questions in a row that the judge fails to take before it is given up
+FUSE = 20  # questions in a row without an answer, or none in its form, after which the judge is given up
 LONGEST = 2000  # characters kept of what was said
 
 
@@ -78,7 +78,7 @@ def _as_they_come(judge: Judge, asked: dict[Future[Answer], str], proved: bool) 
             answer = Answer(None, "", str(reason))
         proved = proved or answer.value is not None
         yield asked[future], answer
-        in_a_row = in_a_row + 1 if answer.why and not answer.said else 0
+        in_a_row = in_a_row + 1 if answer.value is None else 0
         if in_a_row >= FUSE:
             raise OSError(
                 f"{judge.name}: no answer to {FUSE} questions in a row ({answer.why}); the same command goes on"

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from PIL import Image
 
+from apexgen.evaluate.judge import THINKING, TOKENS, without_thoughts
 from apexgen.evaluate.weights import best_device, find_weights, open_judge, open_processor
 
-TOKENS = 128  # of an answer
 EXAMPLE = "Qwen/Qwen3-VL-8B-Instruct"
 
 
@@ -36,12 +36,13 @@ class Vlm:
 
     @torch.no_grad()
     def ask(self, picture: Image.Image, question: str, system: str) -> str:
-        """The likeliest token after the likeliest token, 128 at most."""
+        """The likeliest token after the likeliest token, without thoughts."""
         inputs = self._inputs(picture, question, system)
-        greedy = {"do_sample": False, "num_beams": 1, "repetition_penalty": 1.0, "max_new_tokens": TOKENS}
+        greedy = {"do_sample": False, "num_beams": 1, "repetition_penalty": 1.0, "max_new_tokens": self._tokens}
         with self.lock:
             tokens = self.model.generate(**inputs, **greedy, temperature=None, top_p=None, top_k=None)
-        return str(self.processor.decode(tokens[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))
+        said = str(self.processor.decode(tokens[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))
+        return without_thoughts(said)
 
     @torch.no_grad()
     def chance(self, picture: Image.Image, question: str, answers: tuple[str, ...]) -> float:
@@ -55,6 +56,12 @@ class Vlm:
 
     def close(self) -> None:
         """Nothing to end."""
+
+    @property
+    def _tokens(self) -> int:
+        """The most of an answer: more of one whose template thinks and can't be told not to."""
+        template = str(self.processor.chat_template)
+        return THINKING if "<think>" in template and "enable_thinking" not in template else TOKENS
 
     def _inputs(self, picture: Image.Image, question: str, system: str) -> Any:
         content = [{"type": "image", "image": picture}, {"type": "text", "text": question}]
