@@ -47,6 +47,39 @@ def test_lines_are_read_in_their_order_and_range_alone():
     assert SCORE.read("Score: 1\nScore: 0") is None and SCORE.read("Score: 10") is None
 
 
+LOOSE = Form(MARKS.lines, guarded=False)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Consistency: 2\nRealism: 0",
+        "**Consistency:** 2\n**Realism**: 0",
+        "The cat is there.\n\n1. consistency: 2 (all of it)\n2. realism: 0/2, plainly drawn\n\nThat is all.",
+        "- Realism 0\n- Consistency\uff1a 2",
+        'The sign says "Consistency: 1".\nConsistency: 2\nRealism: 0',
+    ],
+)
+def test_a_published_form_is_found_among_other_words_as_its_script_does(said):
+    assert LOOSE.read(said) == ["2", "0"]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Consistency: 2",
+        "Consistency: 2\nRealism: 3",
+        "Consistency: 2\nConsistency: 1\nRealism: 0",
+        "Consistency: 20\nRealism: 0",
+        "The sign reads Consistency: 2 and Realism: 2",
+        '"Consistency: 2"\n"Realism: 2"',
+        "Inconsistency: 2\nRealism: 0",
+    ],
+)
+def test_a_published_form_with_two_choices_or_only_quoted_is_none(said):
+    assert LOOSE.read(said) is None
+
+
 def test_the_question_shows_the_very_form_that_is_read():
     for form, best in ((YES_NO, ["yes"]), (MARKS, ["2", "2"])):
         question = form.word("Is it red?", "KQX")

@@ -1,6 +1,7 @@
 """WISE: both protocols' weights and ranges by hand, official files and instructions, oracle and liar."""
 
 import json
+from statistics import fmean
 
 import pytest
 from rich.console import Console
@@ -184,6 +185,31 @@ def test_an_official_instruction_is_put_as_it_is_and_told(tmp_path):
     ours = judge_with(oracle, wise.VERIFIED, tmp_path, out="ours")
     assert ours.settings["instruction"] == "apexgen's" != result.settings["instruction"]
     assert len(by_protocol([ours, result])) == 2
+
+
+@pytest.mark.parametrize("said", ["Score: 1", "yes", "KQXBCD Score: 1", "</think>\nScore: 1", "Score: 1\nScore: 1"])
+def test_words_in_a_picture_are_no_answer(said, tmp_path):
+    """A judge that reads out what is written into the pictures of one color."""
+
+    def parrot(picture, question):
+        return said if color_of(picture) == "green" else oracle(picture, question)
+
+    result = judge_with(parrot, wise.VERIFIED, tmp_path)
+    green = [i for i in LEGACY_IDS if i % 3 == 1]
+    assert result.scores["unanswered"] == len(green) and result.scores["overall"] < 1
+
+
+def test_an_official_answer_among_other_words_counts_and_what_it_quotes_does_not(tmp_path):
+    (tmp_path / "vllm_eval.py").write_text(SCRIPT)
+
+    def talks(picture, question):
+        return f'A sign says "Score: 1".\n**Score:** {int(color_of(picture) == "red")}\nThat is all.'
+
+    result = judge_with(talks, wise.VERIFIED, tmp_path, tmp_path / "vllm_eval.py")
+    assert result.scores["unanswered"] == 0
+    assert result.scores["cultural"] == fmean(i % 3 == 0 for i in (1, 400))
+    quotes = judge_with(lambda *_: "The sign says Score: 1.", wise.VERIFIED, tmp_path, tmp_path / "vllm_eval.py", "b")
+    assert quotes.scores["overall"] == 0 and quotes.scores["unanswered"] == len(LEGACY_IDS)
 
 
 def test_a_part_of_the_data_has_no_overall(tmp_path):

@@ -105,7 +105,12 @@ class Form:
         return f"{RULES}\n\n{question}\n\nAnswer with {many} and nothing else; {code} belongs to the answer:\n{shown}"
 
     def read(self, said: str, code: str = "") -> list[str] | None:
-        """The choice of each line in lower case; None for lines too many or too few, or with anything else in them."""
+        """The choice of each line in lower case; None for lines too many or too few, or with anything else in them.
+
+        Lines without a code are looked for in all that is said, as official scripts do; see `_find`.
+        """
+        if not self.guarded:
+            return self._find(said)
         lines = [line.replace("*", "").strip() for line in said.strip().splitlines() if line.strip()]
         if len(lines) != len(self.lines):
             return None
@@ -117,6 +122,21 @@ class Form:
             if match is None:
                 return None
             found.append(match[1].lower())
+        return found
+
+    def _find(self, said: str) -> list[str] | None:
+        """The choice after each label that begins a line; None where one is missing, or there with two choices.
+
+        What is quoted from a picture within a sentence begins no line, and beside a line of the judge's own it is a
+        second choice.
+        """
+        found = []
+        for label, choices in self.lines:
+            line = rf"^[^\w\"'\u2018\u201c\u00ab]*(?:\d+[.)]\s*)?\**{re.escape(label)}\**\s*[:\uff1a]?\s*\**\s*(\w+)"
+            marks = {mark.lower() for mark in re.findall(line, said, re.IGNORECASE | re.MULTILINE)}
+            if len(marks) != 1 or not marks <= set(choices):
+                return None
+            found += marks
         return found
 
 
