@@ -153,8 +153,35 @@ def test_clip_score_is_a_hundred_cosines_by_hand(tmp_path):
         given = processor(images=Image.open(file), return_tensors="pt")["pixel_values"]
         with torch.no_grad():
             said = network(input_ids=torch.tensor([ids]), pixel_values=given)
-        assert float(score) == pytest.approx(100 * float(said.image_embeds @ said.text_embeds.T), abs=1e-3)
+        cosine = float(said.image_embeds @ said.text_embeds.T)
+        assert float(score) == pytest.approx(max(100 * cosine, 0), abs=1e-3)
     assert cut == 1
+
+
+def test_clip_knows_the_prompts_from_their_contrary(tmp_path):
+    """Prompts that a picture was drawn from, as this CLIP sees it, score what they can; others less, none below 0."""
+    folder = clip_folder(tmp_path / "clip")
+    files = find_pictures(pictures(tmp_path / "a", 12)).files
+    words = [f"a {color} {thing}" for color in ("red", "blue", "green") for thing in ("ring", "circle", "square")]
+    asked = [(file, word) for file in files for word in words]
+    scores, _ = clip_scores(*zip(*asked, strict=True), folder, tmp_path / "cache", QUIET)
+    table = scores.view(len(files), len(words))
+    truth, lie = ([words[index] for index in chosen] for chosen in (table.argmax(1), table.argmin(1)))
+    oracle, liar = (clip_scores(files, prompts, folder, tmp_path / "cache", QUIET)[0] for prompts in (truth, lie))
+    torch.testing.assert_close(oracle, table.max(1).values)
+    torch.testing.assert_close(liar, table.min(1).values)
+    assert (oracle >= liar).all() and (scores >= 0).all() and (scores == 0).any()
+
+
+def test_the_reference_itself_has_no_distance_and_other_pictures_have(tmp_path):
+    true = find_pictures(pictures(tmp_path / "true", 40, seed=1))
+    copied, far = pictures(tmp_path / "copy", 40, seed=1), pictures(tmp_path / "far", 40, seed=2, shade=0.9)
+    told = [
+        distances("x", true, find_pictures(folder), counting()[0], tmp_path / "c", QUIET) for folder in (copied, far)
+    ]
+    (oracle_fid, oracle_kid), (liar_fid, liar_kid) = ([result.scores["all"] for result in results] for results in told)
+    assert oracle_fid == pytest.approx(0, abs=1e-6) and liar_fid > 100
+    assert oracle_kid <= 0 < liar_kid
 
 
 def test_variety_of_known_features():

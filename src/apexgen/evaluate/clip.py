@@ -1,4 +1,4 @@
-"""CLIP score: how well a picture fits its prompt, 100 times the cosine of a CLIP's two embeddings.
+"""CLIP score: how well a picture fits its prompt, max(100 cos, 0) of a CLIP's two embeddings.
 
 Hessel et al., https://arxiv.org/abs/2104.08718, without their factor 2.5. torchmetrics' own cuts the end-of-text token
 off long prompts and reads tensors where transformers 5 hands back outputs, so that it is not used here.
@@ -27,12 +27,12 @@ def open_clip(folder: Path, device: str | torch.device = "cpu") -> Extractor:
 def clip_scores(
     files: Sequence[Path], prompts: Sequence[str], folder: Path, cache: Path, console: Console, device: str = "cpu"
 ) -> tuple[Tensor, int]:
-    """100 cos of each picture and its prompt, (n,); and how many prompts were longer than the CLIP reads."""
+    """max(100 cos, 0) of each picture and its prompt, (n,); and how many prompts were longer than the CLIP reads."""
     pictures = features_of(files, open_clip(folder, device), cache, console, "CLIP reads the pictures")
     texts, cut = encode_texts(prompts, folder, device)
     if texts.shape[1] != pictures.shape[1]:
         raise ValueError(f"--clip {folder} is no CLIP: its pictures and texts have different lengths")
-    return 100 * nn.functional.cosine_similarity(pictures, texts), cut
+    return 100 * nn.functional.cosine_similarity(pictures, texts).clamp(min=0), cut
 
 
 @torch.no_grad()

@@ -90,7 +90,11 @@ def prompt_fit(
         scores={name: float(group.mean()) for name, group in groups.items()},
         spread={name: float(group.std() / len(group) ** 0.5) for name, group in groups.items() if len(group) > 1},
         settings=extractor.identity
-        | {"scale": "100 cos", "implementation": f"transformers {version('transformers')}", "data": _asked(prompts)},
+        | {
+            "scale": "max(100 cos, 0)",
+            "implementation": f"transformers {version('transformers')}",
+            "data": _asked(prompts),
+        },
         notes=notes,
         **common,
     )
