@@ -21,7 +21,7 @@ from apexgen.generate import draw_noises, make_pictures
 from apexgen.rules import standard_errors, summarize
 from apexgen.scenes.draw import draw_pictures
 from apexgen.scenes.prompts import Caption, draw_captions
-from apexgen.scenes.score import is_correct, parse
+from apexgen.scenes.score import Found, is_correct, parse
 from apexgen.scenes.spread import color_variety, spread
 from apexgen.velocities import Velocity
 
@@ -80,6 +80,11 @@ def judge(captions: Sequence[Caption], pictures: Sequence[np.ndarray] | np.ndarr
     found = [parse(picture) for picture in pictures]
     records = [caption.metadata() for caption in captions]
     correct = [is_correct(figures, record) for figures, record in zip(found, records, strict=True)]
+    return {"score": summarize(records, correct), "spread": variety(captions, found)}
+
+
+def variety(captions: Sequence[Caption], found: Sequence[list[Found]]) -> dict[str, float]:
+    """`spread` of the figures found in a picture of each caption, and "color" where the caption leaves it open."""
     alone = [index for index, caption in enumerate(captions) if caption.task in SINGLE]
     varied = spread([found[index] for index in alone], [captions[index].text for index in alone])
     uncolored = [
@@ -88,7 +93,7 @@ def judge(captions: Sequence[Caption], pictures: Sequence[np.ndarray] | np.ndarr
         if all(request.color is None for request in caption.requests)
     ]
     varied["color"] = color_variety(uncolored)
-    return {"score": summarize(records, correct), "spread": varied}
+    return varied
 
 
 def evaluate_scenes(drawer: "Drawer", out: Path, per_task: int, seed: int, console: Console) -> Result | None:
@@ -103,12 +108,13 @@ def evaluate_scenes(drawer: "Drawer", out: Path, per_task: int, seed: int, conso
     records = [caption.metadata() for caption in captions]
     found = [parse(read_picture(out / "pictures" / job.path)) for job in jobs]
     correct = [is_correct(figures, record) for figures, record in zip(found, records, strict=True)]
+    varied = {f"spread {name}": value for name, value in variety(captions, found).items()}
     result = Result(
         benchmark="scenes",
         judge="apexgen.scenes.score, exact",
         model=f"{drawer.model.name} {drawer.name}",
         evaluations=drawer.evaluations,
-        scores=summarize(records, correct),
+        scores=summarize(records, correct) | varied,
         spread=standard_errors(records, correct),
         n=len(jobs),
         seeds=tuple(job.seed for job in jobs),
