@@ -274,6 +274,7 @@ def test_the_command_goes_the_whole_way(tmp_path, monkeypatch, capsys):
     result = load_result(file)
     assert result.model == "scenes teacher@1" and result.evaluations == 1 and result.seeds == (42, 43)
     assert "mmdet's post-processing" in result.judge and result.settings["threshold"] == 0.3
+    assert 0 < result.scores["within"] < 1 and f"are apart by: {result.scores['within']:.4f}" in said
     assert len(result.settings["clip"]) == 16 and result.drawn["weights"] != result.settings["detector"]
     marks = {png: png.stat().st_mtime_ns for png in tmp_path.rglob("*.png")}
     assert run(*command, *judges) == said and {png: png.stat().st_mtime_ns for png in marks} == marks

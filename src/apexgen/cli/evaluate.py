@@ -123,7 +123,14 @@ def geneval(
     if judged is None:
         return show(None, json)
     result, lines = judged
-    answer(json, result.model_dump(mode="json"), f"{official_summary(lines)}\njudged by {result.judge}")
+    answer(
+        json, result.model_dump(mode="json"), f"{official_summary(lines)}{_within(result)}\njudged by {result.judge}"
+    )
+
+
+def _within(result: "Result") -> str:
+    found = result.scores.get("within")
+    return "" if found is None else f"\nTwo pictures of a prompt are apart by: {found:.4f}"
 
 
 def _check_source(context: typer.Context, folder: str | None, pictures: Path | None) -> None:

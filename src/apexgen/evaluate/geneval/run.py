@@ -7,10 +7,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 
 from apexgen.drawer import Drawer, hash_weights
-from apexgen.evaluate.gallery import fill, read_manifest, read_seeds
+from apexgen.evaluate.features import pixels
+from apexgen.evaluate.gallery import fill, open_picture, read_manifest, read_seeds
 from apexgen.evaluate.geneval.colors import Clip
 from apexgen.evaluate.geneval.detect import Selection
 from apexgen.evaluate.geneval.judge import Judge, Line, judge_pictures, scores
@@ -18,6 +20,7 @@ from apexgen.evaluate.geneval.mask2former import Mask2Former
 from apexgen.evaluate.geneval.open_vocabulary import GroundingDino, Owlv2
 from apexgen.evaluate.geneval.records import SAMPLES, SEED, lay_out, read_folder
 from apexgen.evaluate.result import Result, save_result
+from apexgen.evaluate.variety import variety
 from apexgen.evaluate.weights import best_device, find_weights
 from apexgen.rules import Record
 
@@ -86,12 +89,25 @@ def judge_geneval(
     if lines is None:
         return None
     told = f"{drawn['model']} {drawn['drawer']}" if {"model", "drawer"} <= drawn.keys() else pictures.name
-    protocol = settings | asdict(judge.selection)
+    protocol = settings | asdict(judge.selection) | {"within": "rms of pixels, 32 x 32"}
     result = to_result(lines, settings["kind"], judge.name, model or told, protocol)
-    seeds = read_seeds([file for file, _ in found])
-    whole = result.model_copy(update={"drawn": drawn, "evaluations": drawn.get("evaluations"), "seeds": seeds})
+    varied, error = _within(found)
+    known = {"drawn": drawn, "evaluations": drawn.get("evaluations"), "seeds": read_seeds([file for file, _ in found])}
+    figures = {"scores": result.scores | varied, "spread": result.spread | error}
+    whole = result.model_copy(update=known | figures)
     save_result(whole, out / "result.json")
     return whole, lines
+
+
+def _within(pictures: Sequence[tuple[Path, Record]]) -> tuple[dict[str, float], dict[str, float]]:
+    """How far two pictures of a prompt are apart, as `sweep` tells it, and the error; none where each has one."""
+    prompts, files = [record["prompt"] for _, record in pictures], [file for file, _ in pictures]
+    if len(set(prompts)) == len(prompts):
+        return {}, {}
+    see, parts = pixels(), (files[start : start + 32] for start in range(0, len(files), 32))
+    features = torch.cat([see([open_picture(file) for file in part]) for part in parts])
+    found = variety(features, prompts, "rms")
+    return {"within": found.within}, {"within": found.error}
 
 
 def to_result(lines: Sequence[Line], kind: str, judge: str, model: str, settings: dict[str, Any]) -> Result:
