@@ -45,15 +45,31 @@ def refuse_given(context: typer.Context, names: Sequence[str], beside: str) -> N
 @evaluate.command("table")
 def show_table(
     results: Annotated[list[Path], typer.Argument(help="Files of results, JSON.")],
+    by: Annotated[
+        str, typer.Option(help="benchmark: a table each; model: one table, a row a model and its chief figures.")
+    ] = "benchmark",
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print the tables as Markdown.")] = False,
     json: Json = False,
 ) -> None:
-    """Print several results as papers do; unlike judges and protocols get tables of their own.
+    """Print several results as papers do; unlike judges and protocols never share a column.
 
-    Example: apexgen evaluate table eval/*/result.json
+    Example: apexgen evaluate table eval/*/result.json eval/speed/*.json --by model --markdown
     """
-    from apexgen.evaluate.result import load_result
+    from apexgen.evaluate.by_model import models_table
+    from apexgen.evaluate.result import grids, load_result
 
-    show([load_result(file) for file in results], json)
+    if by not in ("benchmark", "model"):
+        raise ValueError(f"--by {by}: write --by benchmark or --by model")
+    if markdown and json:
+        raise ValueError("--markdown has no effect on --json; leave it out")
+    loaded = [load_result(file) for file in results]
+    if by == "benchmark" and not markdown:
+        return show(loaded, json)
+    shown = [models_table(loaded)] if by == "model" else grids(loaded)
+    if markdown:
+        return print("\n\n".join(grid.markdown() for grid in shown))
+    data = [dict(zip(grid.names, row, strict=True)) for grid in shown for row in grid.rows]
+    return answer(json, data, *(grid.drawn() for grid in shown))
 
 
 @evaluate.command()

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import Field, ValidationError
-from rich import box
 from rich.console import Group
-from rich.table import Table as RichTable
 
 from apexgen.config.table import Table, explain
+from apexgen.evaluate.grid import Grid
 from apexgen.files import write_whole
 
 LIBRARIES = ("apexgen", "torch", "transformers", "diffusers")
@@ -81,11 +80,16 @@ def by_protocol(results: Sequence[Result]) -> list[list[Result]]:
 
 def table(results: Sequence[Result]) -> Group:
     """A table for each protocol: a row a result, a column a score; ± is the standard error."""
+    return Group(*(grid.drawn() for grid in grids(results)))
+
+
+def grids(results: Sequence[Result]) -> list[Grid]:
+    """The tables of `table`, for a terminal or a page."""
     groups = by_protocol(results)
-    return Group(*(_table(group, _told_apart(group[0], groups)) for group in groups))
+    return [_grid(group, told_apart(group[0], groups)) for group in groups]
 
 
-def _told_apart(first: Result, groups: Sequence[Sequence[Result]]) -> dict[str, Any]:
+def told_apart(first: Result, groups: Sequence[Sequence[Result]]) -> dict[str, Any]:
     """The settings by which a protocol differs from others of the same benchmark and judge."""
     others = [
         group[0].settings for group in groups if (group[0].benchmark, group[0].judge) == (first.benchmark, first.judge)
@@ -98,25 +102,21 @@ def _told_apart(first: Result, groups: Sequence[Sequence[Result]]) -> dict[str, 
     }
 
 
-def _table(group: Sequence[Result], apart: dict[str, Any]) -> RichTable:
+def _grid(group: Sequence[Result], apart: dict[str, Any]) -> Grid:
     first = group[0]
     told = "".join(f"; {name} = {value}" for name, value in apart.items())
-    drawn = RichTable(
-        box=box.SIMPLE_HEAD, title=f"{first.benchmark}, judged by {first.judge}{told}", title_justify="left"
-    )
     names = list(dict.fromkeys(name for result in group for name in result.scores))
-    drawn.add_column("model", no_wrap=True)
-    for name in ("evaluations", "n", *names):
-        drawn.add_column(name, justify="right")
-    for result in group:
-        cells = (_cell(result, name) for name in names)
-        drawn.add_row(result.model, str(result.evaluations or "-"), str(result.n), *cells)
-    notes = dict.fromkeys(note for result in group for note in result.notes)
-    drawn.caption, drawn.caption_justify = "\n".join(notes) or None, "left"
-    return drawn
+    rows = [
+        [result.model, str(result.evaluations or "-"), str(result.n), *(cell(result, name) for name in names)]
+        for result in group
+    ]
+    notes = list(dict.fromkeys(note for result in group for note in result.notes))
+    title = f"{first.benchmark}, judged by {first.judge}{told}"
+    return Grid(title, ("model", "evaluations", "n", *names), rows, notes)
 
 
-def _cell(result: Result, name: str) -> str:
+def cell(result: Result, name: str) -> str:
+    """A figure with its spread; - where there is none."""
     if name not in result.scores:
         return "-"
     spread = f" ± {result.spread[name]:.2g}" if name in result.spread else ""

@@ -78,6 +78,7 @@ def _time(
     scores, spread = summary(alone, together)
     if has_peak:
         scores["GiB"] = peak_bytes(device) / 2**30
+    scores["B parameters"] = sum(weight.numel() for weight in network_of(pipeline).parameters()) / 1e9
     scores["x images/s"] = scores["images/s"] / (first.scores if first else scores)["images/s"]
     scores["x faster"] = (first.scores if first else scores)["latency"] / scores["latency"]
     told = _identity(drawer)
