@@ -81,7 +81,7 @@ def test_a_run_is_timed_beside_its_stock_teacher_as_ratios(tmp_path):
     with console.capture() as said:
         console.print(timing_table([first, ours]))
     words = " ".join(said.get().split())
-    assert "at batch 10" in words and "medians of 3 calls after 1 of warm-up, not compiled" in words
+    assert "at batch 10" in words and "medians of 3 calls after 1 of warm-up in each of 3 turns, not compiled" in words
     assert "x: beside stock:scenes@2:3" in words
     assert len(by_protocol([ours, ours.model_copy(update={"settings": ours.settings | {"beside": "other"}})])) == 2
 
@@ -120,6 +120,17 @@ def test_a_pipeline_of_pixels_is_timed_without_a_decoder_and_one_without_prompts
     DDPMPipeline(unet, DDPMScheduler()).save_pretrained(tmp_path / "ddpm")
     with pytest.raises(ValueError, match=r"DDPMPipeline has no .* or takes no prompt; name a text-to-image pipeline"):
         time_subjects([read_subject(f"stock:{tmp_path / 'ddpm'}@1")], PROMPTS, None, "float32", 3, 1, QUIET)
+
+
+def test_several_models_take_turns_and_a_single_one_does_not(capsys):
+    subjects = [read_subject(text) for text in ("scenes@1", "scenes@2")]
+    results = time_subjects(subjects, PROMPTS, None, "float32", 4, 1, Console())
+    turns = [line for line in capsys.readouterr().out.splitlines() if line.startswith("timing")]
+    words = [(f"scenes@{steps}", number) for number in (1, 2, 3) for steps in (1, 2)]
+    assert turns == [f"timing {word}, round {number} of 3" for word, number in words]
+    assert [result.n for result in results] == [44, 44] and results[0].settings["rounds"] == 3
+    [alone] = time_subjects(subjects[:1], PROMPTS, None, "float32", 4, 1, QUIET)
+    assert alone.settings["rounds"] == 1 and 0 < alone.scores["B parameters"] < 1
 
 
 def test_rows_are_of_the_first_tensor():

@@ -8,7 +8,7 @@ import gc
 import platform
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ import torch
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from torch import nn
 
 from apexgen.drawer import Drawer
 from apexgen.evaluate.meter import PARTS, Clock, Meter, forget_peak, network_of, peak_bytes
@@ -24,6 +25,7 @@ from apexgen.evaluate.subject import Draws, StockDrawer, Subject, open_drawer
 from apexgen.size import Size
 
 BATCH = 10  # of throughput
+ROUNDS = 3  # turns that each of several models has
 PROMPTS = ("a photo of a red ball on a wooden table", "two blue cubes left of a green ring")
 
 
@@ -36,6 +38,40 @@ class Call:
     evaluations: float  # of the network, a picture
 
 
+@dataclass
+class Timed:
+    """A model with what its calls took so far."""
+
+    subject: Subject
+    drawer: Drawer | StockDrawer
+    alone: list[Call] = field(default_factory=list)  # at batch 1
+    together: list[Call] = field(default_factory=list)  # at batch 10
+    peak: int | None = None  # bytes
+
+    @property
+    def pipeline(self) -> Any:
+        """The pipeline whose parts are watched."""
+        return self.drawer.pipeline if isinstance(self.drawer, StockDrawer) else self.drawer.model.backbone.pipeline
+
+    @property
+    def device(self) -> torch.device:
+        """Where it draws."""
+        return next(network_of(self.pipeline).parameters()).device
+
+    def time(self, prompts: Sequence[str], repeats: int, warmup: int, others: int) -> None:
+        """Some more calls at both batches; `others` are the bytes that other models hold beside it."""
+        self.alone += measure(self.drawer, self.pipeline, prompts, 1, repeats, warmup)
+        has_peak = forget_peak(self.device)
+        self.together += measure(self.drawer, self.pipeline, prompts, BATCH, repeats, warmup)
+        if has_peak:
+            self.peak = max(self.peak or 0, peak_bytes(self.device) - others)
+
+    def held(self) -> int:
+        """The bytes of its weights."""
+        modules = [part for part in self.pipeline.components.values() if isinstance(part, nn.Module)]
+        return sum(weight.nbytes for module in modules for weight in module.parameters())
+
+
 def time_subjects(
     subjects: Sequence[Subject],
     prompts: Sequence[str],
@@ -45,61 +81,78 @@ def time_subjects(
     warmup: int,
     console: Console,
 ) -> list[Result]:
-    """Time models one after another on this machine; ratios are to the first.
+    """Time models on this machine, in turns, so that its moods meet all of them; ratios are to the first.
 
+    Where an accelerator has no room for all at once they are timed one after another, which the results say.
     ValueError, one line, where one can't be opened, or where there are fewer than 3 repeats.
     """
     if repeats < 3 or warmup < 1:
         raise ValueError("a median takes repeats and a warm first call; write --repeats 5 --warmup 2")
-    results: list[Result] = []
-    for subject in subjects:
-        console.print(f"timing {subject.text}")
-        drawer = open_drawer(subject, size, precision)
-        results.append(_time(subject, drawer, prompts, repeats, warmup, results[0] if results else None))
-        del drawer
-        gc.collect()
-        torch.cuda.empty_cache()
-    return results
+
+    how = prompts, size, precision, repeats, warmup, console
+    try:
+        results = _take_turns(subjects, ROUNDS if len(subjects) > 1 else 1, *how)
+    except torch.OutOfMemoryError:
+        results = []  # and only behind this block are the models let go of
+    if not results:
+        console.print("there is no room for all models at once: one after another")
+        for subject in subjects:
+            gc.collect()
+            torch.cuda.empty_cache()
+            results += _take_turns([subject], 1, *how)
+    return [compared(result, results[0]) for result in results]
 
 
-def _time(
-    subject: Subject,
-    drawer: Drawer | StockDrawer,
+def _take_turns(
+    subjects: Sequence[Subject],
+    rounds: int,
     prompts: Sequence[str],
+    size: int | None,
+    precision: str,
     repeats: int,
     warmup: int,
-    first: Result | None,
-) -> Result:
-    pipeline = drawer.pipeline if isinstance(drawer, StockDrawer) else drawer.model.backbone.pipeline
-    device = next(network_of(pipeline).parameters()).device
-    alone = measure(drawer, pipeline, prompts, 1, repeats, warmup)
-    has_peak = forget_peak(device)
-    together = measure(drawer, pipeline, prompts, BATCH, repeats, warmup)
-    scores, spread = summary(alone, together)
-    if has_peak:
-        scores["GiB"] = peak_bytes(device) / 2**30
-    scores["B parameters"] = sum(weight.numel() for weight in network_of(pipeline).parameters()) / 1e9
-    scores["x images/s"] = scores["images/s"] / (first.scores if first else scores)["images/s"]
-    scores["x faster"] = (first.scores if first else scores)["latency"] / scores["latency"]
-    told = _identity(drawer)
+    console: Console,
+) -> list[Result]:
+    timed = [Timed(subject, open_drawer(subject, size, precision)) for subject in subjects]
+    for number in range(rounds):
+        for one in timed:
+            console.print(f"timing {one.subject.text}, round {number + 1} of {rounds}")
+            others = sum(other.held() for other in timed if other is not one)
+            one.time(prompts, len(range(number, repeats, rounds)), warmup, others)
+    return [to_result(one, repeats, warmup, rounds) for one in timed]
+
+
+def to_result(timed: Timed, repeats: int, warmup: int, rounds: int) -> Result:
+    """What was measured of a model."""
+    scores, spread = summary(timed.alone, timed.together)
+    if timed.peak is not None:
+        scores["GiB"] = timed.peak / 2**30
+    scores["B parameters"] = sum(weight.numel() for weight in network_of(timed.pipeline).parameters()) / 1e9
+    told = _identity(timed.drawer)
     return Result(
         benchmark="speed",
-        judge=machine(device),
-        model=subject.text,
-        evaluations=round(alone[0].evaluations),
+        judge=machine(timed.device),
+        model=timed.subject.text,
+        evaluations=round(timed.alone[0].evaluations),
         scores=scores,
         spread=spread,
         n=repeats * (BATCH + 1),
         settings={key: told[key] for key in ("size", "precision")}
-        | {"batch": BATCH, "latency_batch": 1, "warmup": warmup, "repeats": repeats, "compiled": False}
-        | {"beside": first.model if first else subject.text}
-        | {
-            "spread": "half the quartiles' distance",
-            "seconds": "latency and its parts",
-            "inside": "text, network, vae",
-        },
+        | {"batch": BATCH, "latency_batch": 1, "warmup": warmup, "repeats": repeats, "rounds": rounds}
+        | {"compiled": False, "spread": "half the quartiles' distance", "seconds": "latency and its parts"}
+        | {"inside": "text, network, vae"},
         drawn=told,
     )
+
+
+def compared(result: Result, first: Result) -> Result:
+    """A result with its ratios to the first, which it names."""
+    ratios = {
+        "x images/s": result.scores["images/s"] / first.scores["images/s"],
+        "x faster": first.scores["latency"] / result.scores["latency"],
+    }
+    settings = result.settings | {"beside": first.model}
+    return result.model_copy(update={"scores": result.scores | ratios, "settings": settings})
 
 
 def summary(alone: Sequence[Call], together: Sequence[Call]) -> tuple[dict[str, float], dict[str, float]]:
@@ -153,8 +206,8 @@ def timing_table(results: Sequence[Result]) -> Table:
     )
     drawn.caption = (
         f"images/s at batch {told['batch']}, seconds at batch {told['latency_batch']}: medians of {told['repeats']} "
-        f"calls after {told['warmup']} of warm-up, {'' if told['compiled'] else 'not '}compiled; x: "
-        f"beside {told['beside']}"
+        f"calls after {told['warmup']} of warm-up in each of {told['rounds']} turns, "
+        f"{'' if told['compiled'] else 'not '}compiled; x: beside {told['beside']}"
     )
     drawn.add_column("", no_wrap=True)
     for result in results:
