@@ -252,7 +252,7 @@ def test_mjhq_goes_from_prompts_to_results_and_goes_on(tmp_path):
     results = judge_mjhq(drawer, data, judges, None, out, QUIET)
     assert [result.benchmark for result in results] == ["MJHQ-30K FID", "MJHQ-30K KID x 1000", "MJHQ-30K CLIP score"]
     assert all(list(result.scores) == ["all", "art", "food"] and result.n == 6 for result in results)
-    assert results[2].settings["scale"] == "100 cos" and results[2].judge.startswith("clip clip (")
+    assert results[2].settings["scale"] == "max(100 cos, 0)" and results[2].judge.startswith("clip clip (")
     assert {file.name for file in out.glob("*.json")} >= {"fid.json", "kid-x-1000.json", "clip-score.json"}
     assert Image.open(out / "food" / "food2.png").info["seed"] == "10"  # 5 + its place in the file
     (out / "art" / "art1.png").unlink()
