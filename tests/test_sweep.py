@@ -9,11 +9,15 @@ from kills import start
 from PIL import Image
 from rich.console import Console
 
+from apexgen.cli import main
+from apexgen.evaluate.geneval.judge import read_results, scores
+from apexgen.evaluate.geneval.records import read_records
 from apexgen.evaluate.result import by_protocol, load_result
 from apexgen.evaluate.subject import read_subject
 from apexgen.evaluate.sweep import protocol_of, read_steps, sweep
 from apexgen.export.diffusers import LORA_FILE
 from apexgen.export.run import export_run
+from judges import new_clip_judge, new_mask2former
 from runs import finished_run
 from vision import clip_folder
 
@@ -68,6 +72,32 @@ def test_own_prompts_are_scored_by_a_clip_or_by_variety_alone(tmp_path):
     clip = protocol_of(prompts, 2, 1, clip_folder(tmp_path / "clip"), tmp_path / "cache")
     [scored] = sweep(subjects, [1], clip, None, tmp_path / "a", QUIET)
     assert list(scored.scores) == ["CLIP score", "within"] and scored.judge.startswith("clip clip (")
+
+
+def test_a_detector_scores_a_sweep_of_any_model_as_geneval_does(tmp_path, monkeypatch):
+    records = read_records()[178:180]
+    metadata = tmp_path / "metadata.jsonl"
+    metadata.write_text("".join(json.dumps(record) + "\n" for record in records))
+    judges = ["--detector", new_mask2former(tmp_path / "m"), "--clip", new_clip_judge(tmp_path / "c")]
+    options = ["--metadata", metadata, *judges, "--steps", "1-2", "--cache", tmp_path / "cache"]
+
+    def run(*more):
+        command = ["evaluate", "sweep", "scenes", *options, "--out", tmp_path / "out", *more]
+        monkeypatch.setattr("sys.argv", ["apexgen", *map(str, command)])
+        main()
+        return [load_result(file) for file in sorted((tmp_path / "out" / "results").glob("*.json"))]
+
+    results = run("--geneval", "mask2former")
+    assert [list(result.scores) for result in results] == [["GenEval[mask2former]", "within"]] * 2
+    assert "mmdet's post-processing" in results[0].judge and results[0].n == 4
+    lines = read_results(tmp_path / "out" / "pictures" / "scenes" / "01" / "geneval" / "results.jsonl")
+    assert [json.loads(line["metadata"]) for line in lines] == [record for record in records for _ in range(2)]
+    assert results[0].scores["GenEval[mask2former]"] == scores(lines)[0]["overall"]
+    assert run("--geneval", "mask2former") == results
+    for more in ((), ("--geneval", "mask2former", "--per-task", 3), ("--geneval", "yolo")):
+        with pytest.raises(SystemExit) as stop:
+            run(*more)
+        assert stop.value.code == 2
 
 
 def test_a_killed_sweep_goes_on(tmp_path):

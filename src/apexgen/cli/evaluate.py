@@ -39,7 +39,7 @@ def refuse_given(context: typer.Context, names: Sequence[str], beside: str) -> N
     for name in names:
         source = context.get_parameter_source(name)
         if source is not None and source.name == "COMMANDLINE":
-            raise ValueError(f"--{name} has no effect on {beside}; leave it out")
+            raise ValueError(f"--{name.replace('_', '-')} has no effect on {beside}; leave it out")
 
 
 @evaluate.command("table")

@@ -7,6 +7,8 @@ import typer
 
 from apexgen.cli.app import Checkpoint, Json, Sides, answer, console
 from apexgen.cli.evaluate import Guidance, Lora, Model, Out, Steps, evaluate, show
+from apexgen.cli.app import Checkpoint, Json, answer, console
+from apexgen.cli.evaluate import Guidance, Lora, Model, Out, Steps, evaluate, refuse_given, show
 
 Features = Annotated[
     Path | None, typer.Option(help="FID's Inception, .pth or .safetensors; or the folder of a CLIP or DINOv2 model.")
@@ -166,6 +168,7 @@ def timing(
 
 @evaluate.command()
 def sweep(
+    context: typer.Context,
     models: Subjects,
     steps: Annotated[str, typer.Option(help="Numbers of steps and ranges of them.")] = "1-4,8,16",
     prompts: Annotated[
@@ -175,6 +178,11 @@ def sweep(
     seeds: Annotated[int, typer.Option(help="Pictures of each prompt.")] = 2,
     per_task: Annotated[int, typer.Option(min=1, help="Captions of each of the six tasks of the embedded world.")] = 10,
     clip: Clip = None,
+    geneval: Annotated[
+        str | None, typer.Option(help="Draw GenEval's prompts, judged by mask2former, owlv2 or grounding-dino.")
+    ] = None,
+    detector: Annotated[str | None, typer.Option(help="Its weights: a folder, or a cached repository.")] = None,
+    metadata: Annotated[Path | None, typer.Option(help="GenEval's metadata; the official one if none.")] = None,
     size: Sides = None,
     cache: Cache = None,
     out: Out = Path("apexgen-sweep"),
@@ -186,12 +194,20 @@ def sweep(
     """
     from apexgen.encode import given_prompts
     from apexgen.evaluate.collection import CACHE
+    from apexgen.evaluate.geneval.records import read_records
+    from apexgen.evaluate.geneval.run import CLIP, Choice
     from apexgen.evaluate.subject import read_subject
-    from apexgen.evaluate.sweep import protocol_of, read_steps
+    from apexgen.evaluate.sweep import geneval_protocol, protocol_of, read_steps
     from apexgen.evaluate.sweep import sweep as run_sweep
 
-    texts = None if prompts is None else given_prompts([], prompts)
-    protocol = protocol_of(texts, seeds, per_task, clip, cache or CACHE)
+    if geneval is None:
+        refuse_given(context, ("detector", "metadata"), "a sweep without --geneval")
+        texts = None if prompts is None else given_prompts([], prompts)
+        protocol = protocol_of(texts, seeds, per_task, clip, cache or CACHE)
+    else:
+        refuse_given(context, ("prompts", "per_task"), "--geneval")
+        choice = Choice(geneval, detector, CLIP if clip is None else str(clip))
+        protocol = geneval_protocol(read_records(metadata), seeds, choice, cache or CACHE)
     subjects = [read_subject(text) for text in models]
     show(run_sweep(subjects, read_steps(steps), protocol, size, out, console), json)
     console.print(f"page: {out / 'sweep.html'}", soft_wrap=True)

@@ -18,6 +18,8 @@ from apexgen.evaluate.clip import open_clip
 from apexgen.evaluate.collection import Collection
 from apexgen.evaluate.features import pixels
 from apexgen.evaluate.gallery import Job, fill, read_pictures
+from apexgen.evaluate.geneval.run import Choice
+from apexgen.evaluate.looks import Looks
 from apexgen.evaluate.protocols import repeated_jobs
 from apexgen.evaluate.result import Result, save_result
 from apexgen.evaluate.scenes import judge
@@ -27,6 +29,7 @@ from apexgen.evaluate.weights import best_device
 from apexgen.files import write_whole
 from apexgen.report import picture_grid
 from apexgen.report.curves import EVALUATIONS, chart
+from apexgen.rules import Record
 from apexgen.scenes.pipeline import FOLDER
 from apexgen.scenes.prompts import Caption, draw_captions
 from apexgen.size import Size
@@ -43,6 +46,8 @@ class Protocol:
     seeds: tuple[int, ...]  # of each prompt
     captions: tuple[Caption, ...] = ()  # of the embedded world, where its exact judge is to score
     clip: Path | None = None  # a CLIP's folder, where it is to score
+    records: tuple[Record, ...] = ()  # of each prompt, where GenEval's judge is to score
+    choice: Choice | None = None  # that judge
     cache: Path = Path()
 
     def jobs(self) -> list[Job]:
@@ -68,6 +73,16 @@ def protocol_of(prompts: Sequence[str] | None, seeds: int, per_task: int, clip: 
     return Protocol(tuple(captions), numbers, tuple(captions.values()), cache=cache)
 
 
+def geneval_protocol(records: Sequence[Record], seeds: int, choice: Choice, cache: Path) -> Protocol:
+    """GenEval's prompts, each once, and its judge, whose weights are looked for; ValueError for less than two seeds."""
+    if seeds < 2:
+        raise ValueError(f"--seeds {seeds}: variety takes two pictures a prompt; write --seeds 2")
+    choice.find()  # what is missing is told before hours of drawing
+    asked = {record["prompt"]: record for record in records}
+    numbers = tuple(range(seeds))
+    return Protocol(tuple(asked), numbers, cache=cache, records=tuple(asked.values()), choice=choice)
+
+
 def sweep(
     subjects: Sequence[Subject],
     steps: Sequence[int],
@@ -83,6 +98,7 @@ def sweep(
     """
     results: dict[tuple[str, int], Result] = {}
     shown, left = {}, 0
+    looks = None if protocol.choice is None else Looks.open(protocol.choice)
     for subject in subjects:
         if subject.steps is not None:
             raise ValueError(f"{subject.text}: a sweep is over steps; leave @{subject.steps} out, and write --steps")
@@ -95,20 +111,24 @@ def sweep(
         for count in steps:
             drawer = model.drawer(count, subject.guidance)
             pictures = folder / "pictures" / subject.file_name / f"{count:02d}"
-            left += fill(pictures, protocol.jobs(), drawer, console)
-            if not left:
-                result = score(subject, drawer, pictures, protocol, console)
-                save_result(result, folder / "results" / f"{subject.file_name}-{count:02d}.json")
-                results[subject.text, count] = result
-                shown[subject.text, count] = first_pictures(pictures, protocol)
+            elsewhere = fill(pictures, protocol.jobs(), drawer, console)
+            result = None if elsewhere else score(subject, drawer, pictures, protocol, looks, console)
+            if result is None:
+                left += 1
+                continue
+            save_result(result, folder / "results" / f"{subject.file_name}-{count:02d}.json")
+            results[subject.text, count] = result
+            shown[subject.text, count] = first_pictures(pictures, protocol)
     if left:
         return None
     write_page(folder, results, shown, protocol)
     return list(results.values())
 
 
-def score(subject: Subject, drawer: Drawer, folder: Path, protocol: Protocol, console: Console) -> Result:
-    """What the judge says of a gallery, and how unlike the pictures of one prompt are."""
+def score(
+    subject: Subject, drawer: Drawer, folder: Path, protocol: Protocol, looks: Looks | None, console: Console
+) -> Result | None:
+    """What the judge says of a gallery, and how unlike the pictures of one prompt are; None where ranks judge still."""
     jobs = protocol.jobs()
     collection = Collection(folder, tuple(job.path for job in jobs), ("",) * len(jobs))
     prompts = [job.prompt for job in jobs]
@@ -126,6 +146,13 @@ def score(subject: Subject, drawer: Drawer, folder: Path, protocol: Protocol, co
         scores, spread = {"CLIP score": fit.scores["all"]} | scores, {"CLIP score": fit.spread["all"]} | spread
         said = {"variety": said, "clip": fit.settings}
         judges.insert(0, fit.judge)
+    if looks is not None:
+        told = looks.judge(folder, protocol.records, protocol.seeds, console)
+        if told is None:
+            return None
+        scores, spread = told[0] | scores, told[1] | spread
+        said = {"variety": said, "geneval": looks.settings}
+        judges.insert(0, looks.opened.name)
     return varied.model_copy(
         update={"benchmark": "sweep", "judge": ", ".join(judges), "scores": scores, "spread": spread, "settings": said}
     )
