@@ -6,8 +6,6 @@ from typing import Annotated
 import typer
 
 from apexgen.cli.app import Checkpoint, Json, Sides, answer, console
-from apexgen.cli.evaluate import Guidance, Lora, Model, Out, Steps, evaluate, show
-from apexgen.cli.app import Checkpoint, Json, answer, console
 from apexgen.cli.evaluate import Guidance, Lora, Model, Out, Steps, evaluate, refuse_given, show
 
 Features = Annotated[
