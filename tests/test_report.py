@@ -126,14 +126,27 @@ def test_what_is_wrong_is_said_and_nothing_else(folder):
     assert warnings(read_folder(folder)) == []
     preview(folder, 0)
     assert warnings(read_folder(folder)) == []
-    preview(folder, 100, flat=True)
-    assert "Collapse: in the preview of step 100" in warnings(read_folder(folder))[0]
+    preview(folder, 200, flat=True)
+    assert "Collapse: in the preview of step 200" in warnings(read_folder(folder))[0]
     (folder / "run.json").write_text('{"warnings": ["the shifted condition is invisible"]}')
     with (folder / "metrics.jsonl").open("a") as file:
         file.write('\n{"step": 4, "not_finite": ["kl"], "fake": NaN}\n')
     said = " ".join(warnings(read_folder(folder)))
     for words in ("The shifted condition is invisible.", "Skipped, since", "1 of 4 steps (4)", "Not finite in"):
         assert words in said
+
+
+@pytest.mark.parametrize(
+    ("objective", "quiet", "warned"),
+    [("", 150, 151), ('name = "apex"\nwarmup = 20\n', 20, 21), ('name = "mean_flow"\n', 0, 1), ('name = "mine"\n', 0, 1)],
+)
+def test_until_its_objective_has_warmed_up_a_blank_student_is_no_collapse(tmp_path, objective, quiet, warned):
+    folder = begun(tmp_path / "run", config=f"[objective]\n{objective}")
+    for step in (0, quiet):
+        preview(folder, step, flat=True)
+        assert warnings(read_folder(folder)) == []
+    preview(folder, warned, flat=True)
+    assert "Collapse" in warnings(read_folder(folder))[0]
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import math
 import numpy as np
 from PIL import Image
 
+from apexgen.objectives import build_objective
 from apexgen.report.folder import Told
 from apexgen.report.grid import cells
 
@@ -36,7 +37,8 @@ def _variety(run: Told) -> list[str]:
 
 
 def _previews(run: Told) -> list[str]:
-    if not run.previews:
+    """Until its objective has warmed up, a student is as it began, and all it draws in one step is alike."""
+    if not run.previews or run.previews[-1][0] <= _warm_up(run):
         return []
     step, file = run.previews[-1]
     with Image.open(file) as grid:
@@ -50,6 +52,15 @@ def _previews(run: Told) -> list[str]:
         f"Collapse: in the preview of step {step} the student's pictures of different prompts, drawn in one step, "
         f"differ by {student / teacher:.0%} of what the teacher's do."
     ]
+
+
+def _warm_up(run: Told) -> int:
+    """Steps that only prepare; none where this version doesn't know the objective."""
+    fields = {key.removeprefix("objective."): said for key, said in run.config.items() if key.startswith("objective.")}
+    try:
+        return build_objective(str(fields.pop("name", "apex")), fields).least_steps
+    except ValueError:
+        return 0
 
 
 def _steps(run: Told) -> list[str]:
