@@ -21,6 +21,8 @@ PROMPTS = ["a ring", '<script>alert("x")</script> & co']
 def entry(score, seconds):
     return {
         "score": dict.fromkeys(TASKS, score),
+        "error": dict.fromkeys(TASKS, 0.037),
+        "n": 120,
         "seconds_per_image": seconds,
         "spread": {"x": 0.2, "y": 0.19, "size": 0.04, "pairwise": 0.36, "color": 0.81},
     }
@@ -122,6 +124,21 @@ def test_results_of_judges_are_shown_by_protocol_with_a_curve_over_steps(folder)
     assert "judged by &lt;judge&gt;" in page and "0.4 ± 0.05" in page and "score by network evaluations" in page
 
 
+def test_scores_have_a_standard_error_and_the_number_of_pictures(folder):
+    write_report(folder, full_report(), None, [])
+    page = (folder / "report.html").read_text()
+    assert page.count("<small>± 0.037</small>") == 6 * len(TASKS) and page.count("<small>n = 120</small>") == 6
+    assert "student@1: mean ± 3.70, the standard error, n = 120" in rendered(full_report())
+
+
+def test_a_teacher_of_many_steps_is_a_level_without_dots_and_that_of_one_step_is_a_dot(folder):
+    write_report(folder, full_report(), None, [])
+    chart = (folder / "report.html").read_text().partition("Score by network evaluations")[2].partition("</section>")[0]
+    assert re.findall(r"<text[^>]*>(teacher[^<]*)</text>", chart) == ["teacher in 50 steps, guidance 3"]
+    assert 'stroke-dasharray="6 4"' in chart and chart.count("<circle") == 3 + 1
+    assert "</svg>teacher in 1 step" in chart and "</svg>teacher in 50" not in chart
+
+
 def test_what_is_wrong_is_said_and_nothing_else(folder):
     assert warnings(read_folder(folder)) == []
     preview(folder, 0)
@@ -138,7 +155,12 @@ def test_what_is_wrong_is_said_and_nothing_else(folder):
 
 @pytest.mark.parametrize(
     ("objective", "quiet", "warned"),
-    [("", 150, 151), ('name = "apex"\nwarmup = 20\n', 20, 21), ('name = "mean_flow"\n', 0, 1), ('name = "mine"\n', 0, 1)],
+    [
+        ("", 150, 151),
+        ('name = "apex"\nwarmup = 20\n', 20, 21),
+        ('name = "mean_flow"\n', 0, 1),
+        ('name = "mine"\n', 0, 1),
+    ],
 )
 def test_until_its_objective_has_warmed_up_a_blank_student_is_no_collapse(tmp_path, objective, quiet, warned):
     folder = begun(tmp_path / "run", config=f"[objective]\n{objective}")
@@ -189,7 +211,7 @@ def test_a_report_that_can_not_be_written_leaves_the_old_one(folder):
 def test_the_table_fits_a_terminal_and_orders_its_rows():
     text = rendered(full_report())
     assert "…" not in text
-    names = [line.split()[0] for line in text.splitlines()[2:]]
+    names = [line.split()[0] for line in text.splitlines()[2:9]]
     assert names == ["teacher@50", "teacher@1", "student@1", "student@2", "student@10", "mix@1", "data"]
 
 

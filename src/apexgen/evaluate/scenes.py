@@ -76,11 +76,12 @@ class Examination:
 
 
 def judge(captions: Sequence[Caption], pictures: Sequence[np.ndarray] | np.ndarray) -> dict[str, Any]:
-    """The score (each task and "overall") of a picture of each caption, and how varied they are."""
+    """The score (each task and "overall") of a picture of each caption, its standard error, and how varied they are."""
     found = [parse(picture) for picture in pictures]
     records = [caption.metadata() for caption in captions]
     correct = [is_correct(figures, record) for figures, record in zip(found, records, strict=True)]
-    return {"score": summarize(records, correct), "spread": variety(captions, found)}
+    told = {"score": summarize(records, correct), "error": standard_errors(records, correct), "n": len(records)}
+    return told | {"spread": variety(captions, found)}
 
 
 def variety(captions: Sequence[Caption], found: Sequence[list[Found]]) -> dict[str, float]:

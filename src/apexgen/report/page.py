@@ -140,17 +140,21 @@ def _beside(told: list[dict[str, str]]) -> list[tuple[str, list[str]]]:
 def quality(runs: list[Told]) -> Markup | None:
     """The overall score against network evaluations of a picture, where a student was scored at several."""
     lines: list[tuple[str, dict[float, float]]] = []
+    levels: dict[str, float] = {}  # of what was drawn in many more steps than the axis shows
     for run in runs:
         student = run.scores.get("student", {})
         curve = {float(steps): entry["score"]["overall"] for steps, entry in student.items() if entry.get("score")}
         if len(curve) < 2:
             continue
         lines.append((run.name if len(runs) > 1 else "student", dict(sorted(curve.items()))))
-        teacher = run.scores.get("teacher", {})
-        if len(runs) == 1 and teacher.get("score"):
+        if len(runs) > 1:
+            continue
+        if (teacher := run.scores.get("teacher", {})).get("score"):
             name = f"teacher in {teacher['steps']} steps, guidance {teacher['guidance']:g}"
-            lines.append((name, dict.fromkeys((min(curve), max(curve)), teacher["score"]["overall"])))
-    return curves.chart("overall score by network evaluations", lines, curves.EVALUATIONS) if lines else None
+            levels[name] = teacher["score"]["overall"]
+        if (alike := run.scores.get("teacher_1", {})).get("score"):
+            lines.append(("teacher in 1 step", {1.0: alike["score"]["overall"]}))
+    return curves.chart("overall score by network evaluations", lines, curves.EVALUATIONS, levels) if lines else None
 
 
 def results(runs: list[Told]) -> list[dict[str, Any]]:

@@ -29,6 +29,8 @@ class Row:
     score: dict[str, float]  # each task, and "overall"; shares of 1
     seconds: float | None  # per image
     spread: dict[str, float]  # deviations, in shares of the picture's side
+    error: dict[str, float]  # standard errors of the score
+    n: int | None  # pictures scored
 
 
 def rows(report: dict[str, Any]) -> list[Row]:
@@ -40,6 +42,8 @@ def rows(report: dict[str, Any]) -> list[Row]:
             entry.get("score", {}),
             entry.get("seconds_per_image"),
             entry.get("spread", {}),
+            entry.get("error", {}),
+            entry.get("n"),
         )
         for name, note, entry in _entries(report)
     ]
@@ -83,6 +87,8 @@ def table(report: dict[str, Any]) -> Table:
             *(percent(row.spread.get(name)) for name in spreads),
         ]
         drawn.add_row(row.name, *cells, style="green" if row.name == "student@1" else None)
+        if row.name == "student@1" and "overall" in row.error:
+            drawn.caption = f"{row.name}: mean ± {percent(row.error['overall'])}, the standard error, n = {row.n}"
     return drawn
 
 
