@@ -107,12 +107,21 @@ def test_runs_are_compared_by_what_differs(folder, tmp_path):
     assert [line.run for line in drawn.lines] == ["run", "other"]
     page = write_page([folder, other], tmp_path / "two.html").read_text()
     assert "train.batch" in page and "train.steps" not in page
-    with pytest.raises(ValueError, match=r"add --out compared\.html"):
-        write_page([folder, other])
     with pytest.raises(ValueError, match="given twice"):
         write_page([folder, folder], tmp_path / "two.html")
     with pytest.raises(ValueError, match="no run's folder"):
         write_page([tmp_path])
+    with pytest.raises(ValueError, match=r"there is no folder .*nowhere; write one"):
+        write_page([tmp_path / "nowhere"])
+    with pytest.raises(ValueError, match=r"--out .*no/a\.html: there is no folder .*; write --out a\.html"):
+        write_page([folder], tmp_path / "no" / "a.html")
+
+
+def test_several_runs_without_a_place_are_compared_here(folder, tmp_path, monkeypatch):
+    other = begun(tmp_path / "other")
+    monkeypatch.chdir(tmp_path)
+    page = write_page([folder, other])
+    assert str(page) == "compared.html" and "2 runs" in (tmp_path / "compared.html").read_text()
 
 
 def test_results_of_judges_are_shown_by_protocol_with_a_curve_over_steps(folder):

@@ -12,13 +12,13 @@ from apexgen.cli.app import Json, answer, app
 def report(
     runs: Annotated[list[Path], typer.Argument(help="A run's folder; several are compared on one page.")],
     out: Annotated[
-        Path | None, typer.Option(help="The page, .html; report.html in the folder of a single run unless given.")
+        Path | None, typer.Option(help="The page, .html; report.html in a single run's folder, or compared.html here.")
     ] = None,
     json: Json = False,
 ) -> None:
     """Write the page of a run, finished or not, or of several beside one another.
 
-    Example: apexgen report runs/mine runs/other --out compared.html
+    Example: apexgen report runs/mine runs/other
     """
     from apexgen.report.folder import read_all
     from apexgen.report.page import write_page

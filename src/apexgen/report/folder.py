@@ -40,6 +40,8 @@ class Told:
 def read_folder(folder: Path) -> Told:
     """Read a run's folder. ValueError where it is none, or a file of it is broken."""
     config = folder / "config.toml"
+    if not folder.is_dir():
+        raise ValueError(f"there is no folder {folder}; write one that apexgen train or apexgen demo made")
     if not config.is_file():
         raise ValueError(f"{folder} is no run's folder: it has no config.toml; make one with: apexgen train RUN.toml")
     previews = sorted((folder / "samples").glob("step-*.png"))

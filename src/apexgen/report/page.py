@@ -20,6 +20,7 @@ from apexgen.report.grid import picture_grid
 from apexgen.report.rows import Row, duration, keys, rows, share
 from apexgen.report.warnings import warnings
 
+COMPARED = "compared.html"  # the page of several runs
 FRAMES, WIDEST = 12, 720  # previews of a run on the page, and their width, px
 
 
@@ -40,16 +41,16 @@ def write_report(
 
 
 def write_page(folders: list[Path], out: Path | None = None) -> Path:
-    """Write the page of runs to `out`, into the run's own folder unless given; returns where it is.
+    """Write the page of runs to `out`, and return where it is.
 
-    ValueError for a folder that is no run, and for several runs without `out`.
+    Unless given, that is report.html in the run's own folder, or compared.html here for several. ValueError for a
+    folder that is no run.
     """
-    if out is None and len(folders) > 1:
-        raise ValueError("several runs have no folder of their own; add --out compared.html")
-    target = out or folders[0] / "report.html"
+    runs = read_all(folders)
+    target = out or (folders[0] / "report.html" if len(folders) == 1 else Path(COMPARED))
     if not target.parent.is_dir():
-        raise ValueError(f"--out {target}: there is no folder {target.parent}")
-    write_whole(target, render(read_all(folders)).encode())
+        raise ValueError(f"--out {target}: there is no folder {target.parent}; write --out {target.name}")
+    write_whole(target, render(runs).encode())
     return target
 
 
