@@ -1,15 +1,14 @@
 """Take the pictures of docs/app.md anew: python tests/screenshots.py [RUN]; the run is apexgen-demo unless given.
 
-Needs chromium on the PATH, and a run of the embedded model, such as `make demo` leaves.
+Needs a Chromium (`playwright install chromium`), and a run of the embedded model, such as `make demo` leaves.
 """
 
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-from playwright.sync_api import sync_playwright
+from browser import launched
 
 IMAGES = Path(__file__).parent.parent / "docs/images"
 SHOTS = {"app.png": (1280, 900, "light"), "app-mobile.png": (390, 844, "dark")}  # width, height, scheme
@@ -21,8 +20,7 @@ def take(run: str, folder: Path = IMAGES) -> None:
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         [address] = re.findall(r"http://\S+", process.stdout.readline())
-        with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        with launched() as browser:
             for name, (width, height, scheme) in SHOTS.items():
                 page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
                 page.goto(address)

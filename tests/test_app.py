@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -16,11 +15,10 @@ from apexgen.app.launch import QUIET, launch
 from apexgen.app.page import build_page
 from apexgen.app.studio import Studio
 from apexgen.drawer import open_model
+from browser import in_browser, launched
 from runs import finished_run
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 PROMPT = "a photo of a red circle"
-in_browser = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on the PATH")
 
 
 @pytest.fixture(scope="module")
@@ -54,14 +52,9 @@ def address(folder, tmp_path_factory):
 @pytest.fixture(scope="module")
 def browser():
     """A browser that keeps what it has loaded."""
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        with browser.new_context(viewport={"width": 1280, "height": 900}) as context:
-            context.set_default_timeout(30_000)
-            yield context
-        browser.close()
+    with launched() as browser, browser.new_context(viewport={"width": 1280, "height": 900}) as context:
+        context.set_default_timeout(30_000)
+        yield context
 
 
 @pytest.fixture
