@@ -8,11 +8,11 @@ import pytest
 from rich.console import Console
 
 from apexgen.report import picture_grid, table, write_page, write_report
-from apexgen.report.axis import Axis
-from apexgen.report.chart import charts, read_metrics
+from apexgen.report.chart import charts
 from apexgen.report.folder import differences, read_all, read_folder
 from apexgen.report.rows import duration
 from apexgen.report.warnings import warnings
+from browser import in_browser, launched
 
 TASKS = ("single_object", "two_object", "counting", "colors", "position", "color_attr", "overall")
 PROMPTS = ["a ring", '<script>alert("x")</script> & co']
@@ -148,6 +148,34 @@ def test_a_teacher_of_many_steps_is_a_level_without_dots_and_that_of_one_step_is
     assert "</svg>teacher in 1 step" in chart and "</svg>teacher in 50" not in chart
 
 
+@in_browser
+def test_on_a_phone_what_matters_is_seen_and_two_runs_fit_a_desktop(folder, tmp_path):
+    other = begun(tmp_path / "other")
+    for run in (folder, other):
+        write_report(run, full_report(), None, [])
+    with launched() as browser:
+        page = browser.new_page(viewport={"width": 390, "height": 844})
+        page.goto((folder / "report.html").as_uri())
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        box = page.locator("tr.main td.overall").bounding_box()
+        assert box["x"] + box["width"] < 390
+        letters = "[...document.querySelectorAll('svg text')].map(text => text.getBoundingClientRect().height)"
+        assert min(page.evaluate(letters)) > 11
+        page.set_viewport_size({"width": 1280, "height": 900})
+        page.goto(write_page([folder, other], tmp_path / "two.html").as_uri())
+        assert page.evaluate("[...document.querySelectorAll('.scroll')].every(e => e.scrollWidth <= e.clientWidth)")
+
+
+def test_memory_is_shown_in_gigabytes(folder):
+    lines = [{"step": step, "peak_memory_bytes": 1.08e9 + step} for step in (1, 2, 3)]
+    (drawn,) = charts({"run": lines})
+    assert (drawn.name, drawn.unit) == ("peak_memory", "GB") and drawn.lines[0].last == pytest.approx(1.08)
+    (folder / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    (folder / "run.json").write_text('{"peak_memory_bytes": 1080000000}')
+    page = write_page([folder]).read_text()
+    assert "1.08 GB</span>" in page and "<dd>1.08 GB</dd>" in page
+
+
 def test_what_is_wrong_is_said_and_nothing_else(folder):
     assert warnings(read_folder(folder)) == []
     preview(folder, 0)
@@ -243,51 +271,6 @@ def test_a_grid_takes_what_a_broken_model_draws():
         picture_grid(PROMPTS, columns("a") | columns("b", side=8))
     with pytest.raises(ValueError, match="at least one"):
         picture_grid([], {})
-
-
-def test_charts_pass_over_what_is_no_number(tmp_path):
-    path = tmp_path / "metrics.jsonl"
-    path.write_text('{"step": 1, "a": NaN, "b": 1, "s": "x"}\n[]\n{"step": 2, "a": 1, "b": 1, "s": "y"}\n{"st')
-    (drawn,) = charts({"run": read_metrics(path)})
-    (line,) = drawn.lines
-    assert (drawn.name, line.first, line.last, drawn.across.high) == ("b", 1.0, 1.0, 2)
-    assert "nan" not in line.points + line.band
-    assert read_metrics(tmp_path / "none") == []
-
-
-def test_a_chart_stays_small_and_inside():
-    metrics = [{"step": step, "a": float(np.sin(step)) + 1000 * (step == 5)} for step in range(1, 5000)]
-    (drawn,) = charts({"run": metrics})
-    points = np.array([point.split(",") for point in drawn.lines[0].points.split()], dtype=float)
-    assert len(points) == 100 and points.min() >= 0 and (points.max(axis=0) <= (300, 110)).all()
-    assert drawn.up.high < 2  # one peak does not flatten the rest
-
-
-def test_a_loss_that_falls_a_hundredfold_is_drawn_on_a_logarithmic_axis_and_a_steady_one_on_a_linear_one():
-    falls = [{"step": step, "a": 10.0 ** (-2 * step / 100), "b": 1 + step / 100} for step in range(101)]
-    told = {chart.name: chart for chart in charts({"run": falls})}
-    assert told["a"].up.log and not told["b"].up.log
-    heights = [float(point.split(",")[1]) for point in told["a"].lines[0].points.split()]
-    assert np.diff(heights, n=2) == pytest.approx(0, abs=0.5)  # a straight line
-
-
-@pytest.mark.parametrize(
-    ("axis", "ticks"),
-    [
-        (Axis(0, 1), ["0", "0.2", "0.4", "0.6", "0.8", "1"]),
-        (Axis(1, 1500), ["500", "1,000", "1,500"]),
-        (Axis(-0.3, 0.31), ["-0.2", "0", "0.2"]),
-        (Axis(2e-5, 7e-5), [f"{n}e-5" for n in range(2, 8)]),
-        (Axis(0.9, 120, log=True), ["1", "10", "100"]),
-        (Axis(1, 50, log=True), ["1", "2", "5", "10", "20", "50"]),
-    ],
-)
-def test_an_axis_shows_round_numbers_where_they_lie(axis, ticks):
-    assert [text for _, text in axis.ticks()] == ticks
-    for share, text in axis.ticks():
-        value = float(text.replace(",", ""))
-        low, high = np.log([axis.low, axis.high]) if axis.log else (axis.low, axis.high)
-        assert share == pytest.approx(((np.log(value) if axis.log else value) - low) / (high - low))
 
 
 @pytest.mark.parametrize(

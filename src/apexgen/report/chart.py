@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 from apexgen.report.axis import Axis, fitting
 
 WIDTH, HEIGHT = 300, 110  # of the plot, in SVG units
+BYTES, GIGA = "_bytes", 1e9  # how a number of bytes is called; it is shown in GB
 BINS = 100  # points of a line: each the mean of its share of the steps, which smooths lightly
 
 
@@ -35,6 +36,7 @@ class Chart:
     lines: list[Line]
     across: Axis  # steps
     up: Axis  # values
+    unit: str = ""
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
@@ -54,14 +56,16 @@ def charts(runs: Mapping[str, list[dict[str, Any]]]) -> list[Chart]:
     drawn = []
     for name in names.keys() - {"step", "seconds", "records", "not_finite"}:
         curves = {}
+        scale = GIGA if name.endswith(BYTES) else 1
         for number, (run, lines) in enumerate(runs.items()):
-            points = [(line["step"], line[name]) for line in lines if _is_number(line.get(name))]
+            points = [(line["step"], line[name] / scale) for line in lines if _is_number(line.get(name))]
             if len(points) > 1:
                 curves[run, number] = np.array(points, dtype=float).T
         if curves:
             drawn.append(draw_chart(name, curves))
     order = list(names)
-    return sorted(drawn, key=lambda chart: order.index(chart.name))
+    drawn.sort(key=lambda chart: order.index(chart.name))
+    return [replace(one, name=one.name.removesuffix(BYTES), unit="GB" * one.name.endswith(BYTES)) for one in drawn]
 
 
 def _is_number(value: object) -> bool:

@@ -69,7 +69,7 @@ def render(runs: list[Told]) -> str:
         title=runs[0].name if len(runs) == 1 else f"{len(runs)} runs",
         runs=runs,
         rows=lines,
-        tasks=keys(lines, "score"),
+        tasks=sorted(keys(lines, "score"), key=lambda task: task != "overall"),  # first what matters: a phone shows few
         spreads=keys(lines, "spread"),
         headline=headline(lines) if len(runs) == 1 else None,
         warned=[(run.name, line) for run in runs for line in warnings(run)],
@@ -124,7 +124,7 @@ def facts(run: Told) -> dict[str, str]:
             f"{run.record['evaluations_per_step']:g} network evaluations a sample and step; a backward is two"
         )
     if memory:
-        told["Peak memory"] = f"{memory / 2**30:.2f} GiB"
+        told["Peak memory"] = f"{memory / chart.GIGA:.2f} GB"
     if "max_difference" in run.scores.get("export", {}):
         told["Export"] = f"reopened in stock diffusers, differs by {run.scores['export']['max_difference']:.1e}"
     if run.environment:
