@@ -114,6 +114,7 @@ def test_the_handle_is_dragged_to_compare(page):
     pictures(page, 1)
     page.wait_for_function("[...document.querySelectorAll('#compare img')].filter(i => i.naturalWidth).length == 2")
     page.wait_for_timeout(1000)  # the page scrolls to what was drawn
+    page.locator("#compare").scroll_into_view_if_needed()
     box = page.locator("#compare").bounding_box()
     between = {key: box[key] + box[size] * share for key, size, share in (("x", "width", 0.3), ("y", "height", 0.6))}
     between |= {"width": box["width"] * 0.15, "height": box["height"] * 0.3}
@@ -123,6 +124,25 @@ def test_the_handle_is_dragged_to_compare(page):
     page.mouse.move(box["x"] + box["width"] / 4, middle, steps=4)
     page.mouse.up()
     assert page.screenshot(clip=between) != teachers  # the student's now
+
+
+@in_browser
+@pytest.mark.parametrize("width", [1280, 390])
+def test_whole_pictures_stand_side_by_side_each_above_what_it_took_and_captions_cover_nothing(page, width):
+    page.set_viewport_size({"width": width, "height": 900})
+    draw(page, PROMPT)
+    pictures(page, 1)
+    page.wait_for_function("[...document.querySelectorAll('#pair img')].filter(i => i.naturalWidth).length == 2")
+    page.wait_for_timeout(1000)  # the page scrolls to what was drawn
+    many, few = (page.locator(f"#whole-{side} img").bounding_box() for side in ("many", "few"))
+    assert many["y"] == few["y"] and many["x"] + many["width"] <= few["x"]
+    assert many["width"] == pytest.approx(many["height"], abs=1) and many["width"] > 130
+    for picture, card in zip((many, few), page.locator("#told .apex-card").all()[:2], strict=True):
+        box = card.bounding_box()
+        assert box["x"] == pytest.approx(picture["x"], abs=3) and box["y"] >= picture["y"] + picture["height"]
+        assert re.search(r"\d m?s", card.inner_text())
+    shown, caption = (page.locator(f"#gallery {part}").first.bounding_box() for part in ("img", ".caption-label"))
+    assert caption["y"] >= shown["y"] + shown["height"] - 1
 
 
 @in_browser
@@ -191,7 +211,7 @@ def test_fifty_requests_at_once_are_all_answered(address):
     client = Client(address, verbose=False, download_files=False, analytics_enabled=False)
     jobs = [client.submit("a red ring", seed, 1, 1, api_name="/draw") for seed in range(50)]
     for seed, job in enumerate(jobs):
-        files = str(job.result(timeout=120)[0])
+        files = str(job.result(timeout=120)[:2])
         assert f"a-red-ring-{seed}-student-1" in files and f"a-red-ring-{seed}-teacher-1" in files
 
 
@@ -211,7 +231,7 @@ def test_beyond_the_queue_a_request_is_told_so_and_those_that_wait_are_drawn(fol
                 time.sleep(0.05)
             refused = [str(job.exception()) for job in jobs if job.done()]
             early = [job for job in jobs if not job.done()]
-        drawn = [str(job.result(timeout=60)[0]) for job in early]
+        drawn = [str(job.result(timeout=60)[:2]) for job in early]
     finally:
         page.close()
     assert len(drawn) == 3 and all("a-red-ring" in files for files in drawn)

@@ -16,20 +16,19 @@ def head(studio: Studio) -> str:
 
 
 def cards(pair: Pair) -> str:
-    """Two cards, many steps and few, and how many times faster the few are."""
+    """Two cards, each below its picture, and how many times faster the few steps are."""
     times = pair.many.seconds / pair.few.seconds
     return (
-        f'<div class="apex-cards">{_card(pair.many, "left")}{_card(pair.few, "right")}'
-        f'<div class="apex-card apex-times"><span>in few steps</span>'
-        f"<b>{_short(times)} x</b><span>as fast</span></div></div>"
+        f'<div class="apex-cards">{_card(pair.many)}{_card(pair.few)}'
+        f'<div class="apex-card apex-times"><b>{_short(times)} x</b><span>as fast in few steps</span></div></div>'
     )
 
 
-def _card(drawn: Drawn, side: str) -> str:
+def _card(drawn: Drawn) -> str:
     times = "evaluation" if drawn.evaluations == 1 else "evaluations"
     batch = f", in a batch of {drawn.batch}" if drawn.batch > 1 else ""
     return (
-        f'<div class="apex-card"><span>{side}: {escape(drawn.name)}</span><b>{duration(drawn.seconds)}</b>'
+        f'<div class="apex-card"><span>{escape(drawn.name)}</span><b>{duration(drawn.seconds)}</b>'
         f"<span>{drawn.evaluations} {times}{batch}</span></div>"
     )
 

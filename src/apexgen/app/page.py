@@ -12,6 +12,10 @@ STYLE, DICE = HERE / "style.css", HERE / "dice.svg"
 FEW = (1, 2, 4)  # steps to choose from
 MANY = 50  # steps of the teacher, and at most so many
 KEPT = 120  # newest pairs of a sitting in the gallery
+SHOW = """() => {
+    const block = innerWidth < 640 ? 'start' : 'nearest';
+    document.querySelector('#pair').scrollIntoView({block, behavior: 'smooth'});
+}"""
 WAITING = 64  # drawings that may wait for their turn
 
 
@@ -48,13 +52,15 @@ class Desk:
 
 
 def show(pair: Pair) -> tuple[Any, ...]:
-    """A pair in the slider, its cards, its downloads."""
+    """A pair beside one another, its cards, the slider, its downloads."""
     import gradio as gr
 
     few, many = pair.few, pair.many
     return (
-        (str(many.file), str(few.file)),
+        gr.Image(str(many.file), label=many.name),
+        gr.Image(str(few.file), label=few.name),
         cards(pair),
+        gr.ImageSlider((str(many.file), str(few.file)), visible=True),
         gr.DownloadButton(f"Download {many.name}", value=str(many.file), visible=True),
         gr.DownloadButton(f"Download {few.name}", value=str(few.file), visible=True),
     )
@@ -90,10 +96,12 @@ def build_page(studio: Studio, examples: list[str]) -> Any:
         gallery = _gallery()
     inputs, outputs = [*settings, kept], [*results, gallery, kept]
     drawing: dict[str, Any] = {"outputs": outputs, "concurrency_limit": 1, "concurrency_id": "drawing"}
-    drawing |= {"show_progress_on": results[0], "scroll_to_output": True}
+    drawing |= {"show_progress_on": results[:2]}
     with page:
-        gr.on([one.click, prompt.submit], desk.draw, [prompt, *inputs], api_name="draw", **drawing)
-        all_of_them.click(desk.draw_all, [lines, *inputs], api_name="draw_all", **drawing)
+        single = gr.on([one.click, prompt.submit], desk.draw, [prompt, *inputs], api_name="draw", **drawing)
+        several = all_of_them.click(desk.draw_all, [lines, *inputs], api_name="draw_all", **drawing)
+        for drawn in (single, several):  # on a phone the pictures are below all that was filled in
+            drawn.success(None, js=SHOW, api_visibility="private", queue=False)
 
         @gallery.select(inputs=kept, outputs=[prompt, settings[0], *results], api_visibility="private", queue=False)
         def choose(kept: list[Pair], chosen: gr.SelectData) -> tuple[Any, ...]:
@@ -140,16 +148,18 @@ def _many_prompts() -> tuple[Any, Any]:
 def _results() -> list[Any]:
     import gradio as gr
 
-    slider = gr.ImageSlider(
-        label="Teacher | student: drag to compare", format="png", type="filepath", interactive=False, max_height=560,
-        buttons=["fullscreen"], elem_id="compare",
-    )  # fmt: skip
+    shown = {"format": "png", "type": "filepath", "interactive": False, "buttons": ["fullscreen"]}
+    with gr.Row(elem_classes="apex-tight", elem_id="pair"):
+        pair = [gr.Image(show_label=False, min_width=140, elem_id=f"whole-{side}", **shown) for side in ("many", "few")]
     told = gr.HTML('<p class="apex-empty">Nothing drawn yet.</p>', padding=False, elem_id="told")
+    slider = gr.ImageSlider(
+        label="The same two: drag to compare", max_height=420, visible=False, elem_id="compare", **shown
+    )
     with gr.Row(elem_classes="apex-tight"):
         downloads = [
             gr.DownloadButton("Download", visible=False, size="md", elem_id=f"get-{n}") for n in ("many", "few")
         ]
-    return [slider, told, *downloads]
+    return [*pair, told, slider, *downloads]
 
 
 def _gallery() -> Any:
