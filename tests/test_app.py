@@ -1,10 +1,7 @@
 """The page in a real browser, served by a real process: type, draw, compare, download, and be told of mistakes."""
 
-import os
 import re
 import signal
-import subprocess
-import sys
 import time
 
 import numpy as np
@@ -16,7 +13,7 @@ from apexgen.app.page import build_page
 from apexgen.app.studio import Studio
 from apexgen.drawer import open_model
 from browser import in_browser, launched
-from runs import finished_run
+from runs import finished_run, run_app
 
 PROMPT = "a photo of a red circle"
 
@@ -27,18 +24,14 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def address(folder, tmp_path_factory):
-    """Where a real process shows the page of the run; stopped, it leaves no file behind."""
-    temporary = tmp_path_factory.mktemp("files")
-    command = [sys.executable, "-m", "apexgen", "app", str(folder)]
-    environment = os.environ | {"PYTHONUNBUFFERED": "1", "TMPDIR": str(temporary)}
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment, start_new_session=True
-    )
+def started(folder, tmp_path_factory):
+    """Where a real process shows the page of the run, and its log; stopped, it leaves no file behind."""
+    temporary, log = tmp_path_factory.mktemp("files"), tmp_path_factory.mktemp("log") / "log"
+    process = run_app(folder, temporary, stderr=log.open("w"))
     try:
         line = process.stdout.readline().strip()
         assert re.fullmatch(r"http://127\.0\.0\.1:\d+/", line), f"the page did not come up: {line!r}"
-        yield line
+        yield line, log
     finally:
         process.send_signal(signal.SIGTERM)
         try:
@@ -47,6 +40,11 @@ def address(folder, tmp_path_factory):
             process.kill()
             process.wait()
     assert not list(temporary.glob("apexgen-app-*"))
+
+
+@pytest.fixture(scope="module")
+def address(started):
+    return started[0]
 
 
 @pytest.fixture(scope="module")
@@ -164,7 +162,7 @@ def test_a_chosen_picture_comes_back_with_its_prompt_and_seed_and_the_dice_throw
 def test_a_mistake_is_told_in_words(page):
     for prompt, seed, said in (
         ("   ", "5", "prompt: a prompt is empty; write at least a word"),
-        (PROMPT, "", "the seed is empty; write a whole number"),
+        (PROMPT, "", "Not drawn: the seed is empty; write a whole number"),
         (PROMPT, "1.5", "the seed is 1.5; write a whole number"),
         (PROMPT, "-3", "the seed is -3; write a whole number"),
     ):
@@ -173,7 +171,8 @@ def test_a_mistake_is_told_in_words(page):
     assert page.locator("#gallery .thumbnail-item").count() == 0
     draw(page, "a red dragon")  # and all goes on
     pictures(page, 1)
-    page.locator(".toast-body", has_text="The model does not know: dragon").wait_for()
+    page.locator(".toast-body", has_text="Drawn, but the model does not know: dragon").wait_for()
+    assert page.get_by_role("button", name="Throw the dice").bounding_box()["width"] < 80
 
 
 @in_browser
@@ -248,3 +247,29 @@ def test_a_pipeline_alone_is_shown_in_many_steps_and_few(tmp_path):
     pair = Studio(open_model("scenes"), 3.0, tmp_path).draw(["a red ring"], 0, 1, 2)[0]
     assert (pair.many.name, pair.few.name) == ("teacher@2 guided 3", "teacher@1 guided 3")
     assert (pair.many.evaluations, pair.few.evaluations) == (4, 2) and pair.few.file.is_file()
+
+
+def asked(address, *fields):
+    from gradio_client import Client
+
+    client = Client(address, verbose=False, download_files=False, analytics_enabled=False)
+    return client.predict("a red ring", *fields, api_name="/draw")
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        (("nan", 1, 1), "the seed is nan; write a whole number"),
+        (("inf", 1, 1), "the seed is inf; write a whole number"),
+        (("seven", 1, 1), "the seed is seven; write a whole number"),
+        ((10**400, 1, 1), "the seed is 1000"),
+        ((0, 3, 1), "the number of few steps is 3; write 1, 2 or 4"),
+        ((0, 1, 51), "the number of teacher steps is 51; write 1 to 50"),
+        ((0, 1, None), "the number of teacher steps is empty"),
+    ],
+)
+def test_a_script_that_asks_for_what_can_not_be_is_told_in_words(started, fields, said):
+    address, log = started
+    with pytest.raises(Exception, match=f"Not drawn: {said}"):
+        asked(address, *fields)
+    assert "Traceback" not in log.read_text()

@@ -1,8 +1,11 @@
 """The page on a port of this machine: nothing is sent elsewhere, and its files go when it does."""
 
+import errno
 import os
 import signal
+import socket
 import tempfile
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ from rich.console import Console
 from apexgen.app.page import STYLE, build_page
 from apexgen.app.studio import Studio
 from apexgen.drawer import Model
+from apexgen.interrupt import SIGNALS
 from apexgen.scenes.pipeline import FOLDER
 
 QUIET = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1"}
@@ -18,22 +22,47 @@ LONGEST_FILE = "1mb"  # of prompts
 
 
 def run_app(model: Model, guidance: float, host: str, port: int | None, console: Console) -> None:
-    """Show the page until the process is stopped.
+    """Show the page until SIGINT or SIGTERM asks the process to stop; a second one ends it at once.
 
-    Raises OSError where the port is taken.
+    Raises OSError where it can't listen.
     """
+    check_address(host, port)
+    stop = _noted()  # from before there is a folder to remove
     with tempfile.TemporaryDirectory(prefix="apexgen-app-") as folder:
         os.environ.update(QUIET | {"GRADIO_TEMP_DIR": folder})
         studio = Studio(model, guidance, Path(folder))
         studio.few(1).draw(["a"], [0])  # what the first drawing sets up is in nobody's latency
         page = build_page(studio, examples(model))
-        try:
-            _, address, _ = launch(page, host, port)
-        except OSError:
-            raise OSError(f"--port {port}: it is taken; leave --port out for a free one") from None
+        _, address, _ = launch(page, host, port)
         console.print(address, soft_wrap=True)
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: what was drawn is removed
-        page.block_thread()
+        stop.wait()
+        page.close(verbose=False)
+    console.print("stopped; what was drawn is removed, save what was downloaded")
+
+
+def _noted() -> threading.Event:
+    """Set by the first signal."""
+    stop = threading.Event()
+
+    def note(*_: object) -> None:
+        stop.set()
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_DFL)
+
+    for number in SIGNALS:
+        signal.signal(number, note)
+    return stop
+
+
+def check_address(host: str, port: int | None) -> None:
+    """OSError unless one can listen there; gradio would try port after port for a host that is none."""
+    try:
+        socket.create_server((host, port or 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise OSError(f"--port {port}: it is taken; leave --port out for a free one") from None
+        where = f"--host {host}" + (f" --port {port}" if port else "")
+        raise OSError(f"{where}: {error.strerror}; write --host 127.0.0.1 for this machine alone") from None
 
 
 def launch(page: Any, host: str, port: int | None) -> tuple[Any, str, str]:

@@ -5,12 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from apexgen.app.cards import caption, cards, head
-from apexgen.app.studio import LARGEST_SEED, MOST_PROMPTS, Pair, Studio
+from apexgen.app.studio import FEW, LARGEST_SEED, MANY, MOST_PROMPTS, Pair, Studio
 
 HERE = Path(__file__).parent
 STYLE, DICE = HERE / "style.css", HERE / "dice.svg"
-FEW = (1, 2, 4)  # steps to choose from
-MANY = 50  # steps of the teacher, and at most so many
 KEPT = 120  # newest pairs of a sitting in the gallery
 SHOW = """() => {
     const block = innerWidth < 640 ? 'start' : 'nearest';
@@ -25,28 +23,28 @@ class Desk:
     def __init__(self, studio: Studio) -> None:
         self.studio = studio
 
-    def draw(self, prompt: str, seed: float | None, steps: int, many_steps: int, kept: list[Pair]) -> tuple[Any, ...]:
+    def draw(self, prompt: str, seed: object, steps: object, many_steps: object, kept: list[Pair]) -> tuple[Any, ...]:
         """One prompt."""
         return self._draw([prompt or ""], seed, steps, many_steps, kept)
 
     def draw_all(
-        self, lines: str, seed: float | None, steps: int, many_steps: int, kept: list[Pair]
+        self, lines: str, seed: object, steps: object, many_steps: object, kept: list[Pair]
     ) -> tuple[Any, ...]:
         """A prompt a line."""
         prompts = [line for line in (lines or "").splitlines() if line.strip()]
         return self._draw(prompts, seed, steps, many_steps, kept)
 
     def _draw(
-        self, prompts: list[str], seed: float | None, steps: int, many_steps: int, kept: list[Pair]
+        self, prompts: list[str], seed: object, steps: object, many_steps: object, kept: list[Pair]
     ) -> tuple[Any, ...]:
         import gradio as gr
 
         try:
-            pairs = self.studio.draw(prompts, seed, int(steps), int(many_steps))
-        except ValueError as error:
-            raise gr.Error(escape(str(error)), title="Not drawn", print_exception=False) from None
+            pairs = self.studio.draw(prompts, seed, steps, many_steps)
+        except ValueError as error:  # gradio's page shows no title of ours
+            raise gr.Error(escape(f"Not drawn: {error}"), print_exception=False) from None
         if unknown := self.studio.unknown_words(prompts):
-            gr.Warning(escape(f"The model does not know: {', '.join(unknown[:8])}"), title="Drawn, but")
+            gr.Warning(escape(f"Drawn, but the model does not know: {', '.join(unknown[:8])}"))
         kept = [*pairs[::-1], *kept][:KEPT]
         return *show(pairs[0]), [(str(pair.few.file), caption(pair)) for pair in kept], kept
 
@@ -74,7 +72,7 @@ def read_prompts(file: str) -> str:
         return Path(file).read_text(encoding="utf-8")
     except UnicodeDecodeError:
         raise gr.Error(
-            "The file is no text in UTF-8: one prompt a line.", title="Not read", print_exception=False
+            "Not read: the file is no text in UTF-8; write one prompt a line.", print_exception=False
         ) from None
 
 
@@ -120,11 +118,13 @@ def _one_prompt(desk: Desk, examples: list[str]) -> tuple[Any, Any, list[Any]]:
     prompt = gr.Textbox(first, label="Prompt", lines=2, max_lines=4, placeholder="What to draw", elem_id="prompt")
     with gr.Row(elem_classes="apex-tight"):
         seed = gr.Number(0, label="Seed", precision=None, minimum=None, scale=3, min_width=120, elem_id="seed")
-        dice = gr.Button("", icon=str(DICE), scale=0, min_width=52, elem_id="dice")
+        dice = gr.Button("Throw the dice", icon=str(DICE), scale=0, min_width=52, elem_id="dice")
     dice.click(None, outputs=seed, js=f"() => Math.floor(Math.random() * {LARGEST_SEED - MOST_PROMPTS})")
     role = "Student" if desk.studio.model.distilled is not None else "Few"
     steps = gr.Radio(FEW, value=FEW[0], label=f"{role} steps", elem_id="steps")
     many = gr.Slider(1, MANY, value=MANY, step=1, label="Teacher steps", elem_id="teacher-steps")
+    for number in (seed, steps, many):
+        number.preprocess = lambda payload: payload  # the studio says what is wrong with it, in words
     one = gr.Button("Draw", variant="primary", elem_id="draw")
     if examples:
         gr.Examples(examples, prompt, label="Examples", elem_id="examples", api_visibility="private")

@@ -14,6 +14,8 @@ from apexgen.png import to_png
 
 MOST_PROMPTS = 64  # at once
 LARGEST_SEED = 2**32 - 1
+FEW = (1, 2, 4)  # steps to choose from
+MANY = 50  # steps of the teacher, and at most so many
 
 
 @dataclass(frozen=True)
@@ -53,21 +55,23 @@ class Studio:
             return self.model.teacher(steps, self.guidance)
         return self.model.student(steps)
 
-    def draw(self, prompts: Sequence[str], seed: float | None, steps: int, many_steps: int) -> list[Pair]:
+    def draw(self, prompts: Sequence[str], seed: object, steps: object, many_steps: object) -> list[Pair]:
         """A pair for each prompt, prompt i from seed + i.
 
-        Raises ValueError, one line, for no or too many prompts, an empty one, a seed that is none.
+        Raises ValueError, one line, for no or too many prompts, an empty one, a seed or steps that are none.
         """
         prompts = check_prompts(prompts, "prompt")
         if len(prompts) > MOST_PROMPTS:
             raise ValueError(f"{len(prompts)} prompts: at most {MOST_PROMPTS} at once; leave some for later")
-        if seed is None or seed != int(seed) or not 0 <= seed <= LARGEST_SEED - MOST_PROMPTS:
-            said = "empty" if seed is None else f"{seed:g}"
-            raise ValueError(f"the seed is {said}; write a whole number such as 0, or throw the dice")
-        seeds = range(int(seed), int(seed) + len(prompts))
+        first = _chosen(
+            "the seed", seed, range(LARGEST_SEED - MOST_PROMPTS + 1), "a whole number such as 0, or throw the dice"
+        )
+        few_steps = _chosen("the number of few steps", steps, FEW, "1, 2 or 4")
+        teacher_steps = _chosen("the number of teacher steps", many_steps, range(1, MANY + 1), f"1 to {MANY}")
+        seeds = range(first, first + len(prompts))
         with self._alone:
-            few = self._draw(self.few(steps), prompts, seeds)
-            many = self._draw(self.model.teacher(many_steps, self.guidance), prompts, seeds)
+            few = self._draw(self.few(few_steps), prompts, seeds)
+            many = self._draw(self.model.teacher(teacher_steps, self.guidance), prompts, seeds)
         return [Pair(*pair) for pair in zip(many, few, strict=True)]
 
     def _draw(self, drawer: Drawer, prompts: Sequence[str], seeds: Sequence[int]) -> list[Drawn]:
@@ -90,6 +94,18 @@ class Studio:
         if unknown is None:
             return []
         return [word for word in words if unknown in tokenizer(word, add_special_tokens=False).input_ids]
+
+
+def _chosen(what: str, value: object, among: Sequence[int], advice: str) -> int:
+    """The whole number that a value is; ValueError where it is none of these."""
+    try:
+        number = float(str(value))
+        if int(number) == number and int(number) in among:
+            return int(number)
+    except (ValueError, OverflowError):  # no number, not a number, or no end of one
+        pass
+    said = "empty" if value in (None, "") else f"{value:g}" if isinstance(value, float) else str(value)[:40]
+    raise ValueError(f"{what} is {said}; write {advice}")
 
 
 def _file_name(text: str) -> str:
