@@ -33,9 +33,9 @@ def folder(tmp_path_factory):
 
 
 @contextmanager
-def serving(folder, log):
+def serving(folder, log, *options):
     """A real process that serves the run on a free port: its base address and itself."""
-    process = start(log, "serve", str(folder), "--port", "0", "--batch", "8", "--queue", "64")
+    process = start(log, "serve", str(folder), "--port", "0", "--batch", "8", "--queue", "64", *options)
     try:
         while not (address := re.search(r"(http://127\.0\.0\.1:\d+)/", log.read_text() if log.is_file() else "")):
             assert process.is_alive(), "the server did not come up"
@@ -123,6 +123,12 @@ REFUSED = {  # what is sent: status, parameter, a part of the message
     '{"prompt": "a", "response_format": "url"}': (400, "response_format", "b64_json"),
     '{"prompt": "a", "sed": 1}': (400, "sed", "did you mean seed?"),
     '{"prompt": "a", "model": "dall-e-3"}': (404, "model", "there is student and teacher"),
+    '{"prompt": "a", "output_format": "jpeg"}': (400, "output_format", "should be 'png'"),
+    '{"prompt": "a", "background": "transparent"}': (400, "background", "'auto' or 'opaque'"),
+    '{"prompt": "a", "stream": true}': (400, "stream", "should be False"),
+    '{"prompt": "a", "partial_images": 2}': (400, "partial_images", "should be 0"),
+    '{"prompt": null}': (400, "prompt", "prompt is missing"),
+    '{"prompt": "a", "sed": null}': (400, "sed", "did you mean seed?"),
     '{"n": 1}': (400, "prompt", "prompt is missing"),
     "{": (400, None, "the body is not JSON"),
     "": (400, None, "the body is not JSON"),
@@ -145,9 +151,28 @@ def test_other_paths_health_and_metrics(server):
     assert httpx.get(server + "/health").json() == {"status": "ok", "waiting": 0}
     for path in ("/v1/images/edits", "/docs", "/redoc"):
         assert httpx.get(server + path).json()["error"]["code"] == "not_found"
-    assert httpx.get(server + PATH).status_code == 405
+    refused = httpx.get(server + PATH)
+    assert (refused.status_code, refused.headers["Allow"]) == (405, "POST")
+    assert httpx.post(server + "/health").headers["Allow"] == "GET, HEAD"
+    for path in ("/health", "/metrics", "/v1/models", "/v1/models/student"):
+        assert httpx.head(server + path).status_code == 200
+    assert httpx.get(server + "/v1/models/teacher").json() == httpx.get(server + "/v1/models").json()["data"][1]
+    assert httpx.get(server + "/v1/models/dall-e-3").json()["error"]["code"] == "model_not_found"
     pictures(httpx.post(server + PATH, json={"prompt": "a ring"}, timeout=60))
     assert 'apexgen_requests_total{status="200"}' in httpx.get(server + "/metrics").text
+
+
+def test_openais_own_client_gets_pictures_and_words(server):
+    openai = pytest.importorskip("openai")
+    with openai.OpenAI(base_url=server + "/v1", api_key="none", max_retries=0) as client:
+        assert [client.models.retrieve(one.id).id for one in client.models.list()] == ["student", "teacher"]
+        hints = {"quality": "high", "style": "vivid", "background": "auto", "output_format": "png", "moderation": "low"}
+        said = client.images.generate(prompt="a red ring", user="me", n=2, size=None, extra_body={"seed": 5}, **hints)
+        assert [Image.open(io.BytesIO(base64.b64decode(one.b64_json))).size for one in said.data] == [(64, 64)] * 2
+        with pytest.raises(openai.BadRequestError, match=r"output_format = 'jpeg': input should be 'png'"):
+            client.images.generate(prompt="a red ring", output_format="jpeg")
+        with pytest.raises(openai.NotFoundError, match="there is student and teacher"):
+            client.models.retrieve("dall-e-3")
 
 
 def test_it_listens_on_loopback_alone(server):
@@ -258,6 +283,15 @@ def test_what_takes_too_long_is_given_up_and_what_waited_is_not_drawn():
     answers = served(body, draw, timeout=0.2)
     assert [answer.status_code for answer in answers] == [504, 504] and draw.calls == 1
     assert "not drawn within 0.2 s" in answers[0].json()["error"]["message"]
+
+
+def test_a_body_that_does_not_come_is_408_and_not_ours(folder, tmp_path):
+    with serving(folder, tmp_path / "log", "--timeout", "1") as (address, _):
+        port = int(address.rpartition(":")[2])
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
+            client.sendall(f'POST {PATH} HTTP/1.1\r\nHost: a\r\nContent-Length: 99\r\n\r\n{{"prompt": '.encode())
+            answer = client.recv(4096).decode()
+    assert answer.startswith("HTTP/1.1 408") and "has not come within 1 s" in answer
 
 
 def test_our_own_mistake_is_told_as_such_and_counted():

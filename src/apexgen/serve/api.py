@@ -14,6 +14,7 @@ import numpy as np
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from apexgen.png import to_png
 from apexgen.serve.ask import LONGEST_BODY, Ask, Refusal, read_ask
@@ -46,9 +47,15 @@ class Api:
         # No docs pages: they fetch their scripts from elsewhere.
         self.app = FastAPI(title="apexgen", docs_url=None, redoc_url=None, lifespan=self._lifespan)
         self.app.post("/v1/images/generations")(self.generations)
-        self.app.get("/v1/models")(self.models)
-        self.app.get("/health")(self.health)
-        self.app.get("/metrics")(self.show_metrics)
+        shown: dict[str, Callable[..., Any]] = {
+            "/v1/models": self.models,
+            "/v1/models/{name}": self.model,
+            "/health": self.health,
+            "/metrics": self.show_metrics,
+        }
+        for path, answer in shown.items():
+            self.app.get(path)(answer)
+            self.app.head(path, include_in_schema=False)(answer)
         self.app.add_exception_handler(HTTPException, _no_such_thing)
         self.app.add_exception_handler(Exception, _broken)
 
@@ -69,13 +76,17 @@ class Api:
             self.metrics.request_seconds.observe(time.perf_counter() - began)
 
     async def _answer(self, request: Request) -> Response:
+        body, within = None, f"within {self.offer.timeout:g} s"
         try:
             async with asyncio.timeout(self.offer.timeout):
-                return JSONResponse(await self._generate(read_ask(await _body(request))))
+                body = await _body(request)
+                return JSONResponse(await self._generate(read_ask(body)))
         except Refusal as refusal:
             return refusal.answer()
         except TimeoutError:
-            return Refusal(504, f"not drawn within {self.offer.timeout:g} s; try again later", "timeout").answer()
+            if body is None:
+                return Refusal(408, f"the body has not come {within}; send it again", "timeout").answer()
+            return Refusal(504, f"not drawn {within}; try again later", "timeout").answer()
 
     async def _generate(self, ask: Ask) -> dict[str, Any]:
         name, steps = self._kind(ask)
@@ -99,10 +110,7 @@ class Api:
 
     def _kind(self, ask: Ask) -> Kind:
         """The model and steps asked for; Refusal where there is no such model or size."""
-        name = ask.model or next(iter(self.offer.steps))
-        if name not in self.offer.steps:
-            message = f"no model {name[:60]!r}; there is {' and '.join(self.offer.steps)}"
-            raise Refusal(404, message, "model_not_found", "model")
+        name = self._known(ask.model or next(iter(self.offer.steps)))
         if ask.size not in ("auto", self.offer.size):
             message = f"size = {ask.size[:60]!r}: this model draws {self.offer.size}; write that, or auto"
             raise Refusal(400, message, "invalid_value", "size")
@@ -112,8 +120,24 @@ class Api:
 
     async def models(self) -> dict[str, Any]:
         """The models there are."""
-        common = {"object": "model", "created": self.began, "owned_by": "apexgen"}
-        return {"object": "list", "data": [{"id": name} | common for name in self.offer.steps]}
+        return {"object": "list", "data": [self._told(name) for name in self.offer.steps]}
+
+    async def model(self, name: str) -> Response:
+        """One of them."""
+        try:
+            return JSONResponse(self._told(self._known(name)))
+        except Refusal as refusal:
+            return refusal.answer()
+
+    def _known(self, name: str) -> str:
+        """The name of a model; Refusal where there is no such one."""
+        if name not in self.offer.steps:
+            message = f"no model {name[:60]!r}; there is {' and '.join(self.offer.steps)}"
+            raise Refusal(404, message, "model_not_found", "model")
+        return name
+
+    def _told(self, name: str) -> dict[str, Any]:
+        return {"id": name, "object": "model", "created": self.began, "owned_by": "apexgen"}
 
     async def health(self) -> dict[str, Any]:
         """Whether the server takes requests."""
@@ -137,7 +161,12 @@ async def _body(request: Request) -> bytes:
 async def _no_such_thing(request: Request, error: Exception) -> Response:
     """404 and 405 in the shape of the other errors."""
     message = f"there is no {request.method} {request.url.path[:100]} here"
-    return Refusal(getattr(error, "status_code", 404), message, "not_found").answer()
+    status = getattr(error, "status_code", 404)
+    if status != 405:
+        return Refusal(status, message, "not_found").answer()
+    here = [route for route in request.app.routes if route.matches(request.scope)[0] != Match.NONE]
+    allowed = ", ".join(sorted({method for route in here for method in route.methods}))
+    return Refusal(405, f"{message}; write {allowed}", "method_not_allowed", headers={"Allow": allowed}).answer()
 
 
 async def _broken(request: Request, error: Exception) -> Response:

@@ -3,10 +3,10 @@
 https://platform.openai.com/docs/api-reference/images/create; `seed` and `steps` are ours.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 from fastapi.responses import JSONResponse
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from apexgen.config import Table, explain
 
@@ -24,7 +24,25 @@ class Ask(Table):
     response_format: Literal["b64_json"] = "b64_json"
     seed: int | None = Field(None, ge=0, lt=2**63 - MOST_PICTURES)  # picture i has seed + i; random unless given
     steps: int | None = Field(None, ge=1, le=100)  # the model's own unless given
-    user: str | None = None  # a name that clients send for the provider's log; there is none here
+    # OpenAI's, which clients send without being asked: hints that are not read, and what there is but one of.
+    user: str | None = None
+    safety_identifier: str | None = None
+    moderation: str | None = None
+    quality: str | None = None
+    style: str | None = None
+    background: Literal["auto", "opaque"] = "auto"
+    output_format: Literal["png"] = "png"
+    output_compression: Literal[100] = 100
+    stream: Literal[False] = False
+    partial_images: Literal[0] = 0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _unsaid(cls, body: Any) -> Any:
+        """To OpenAI, null is as good as nothing."""
+        if not isinstance(body, dict):
+            return body
+        return {key: value for key, value in body.items() if value is not None or key not in cls.model_fields}
 
 
 class Refusal(Exception):
