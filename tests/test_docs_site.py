@@ -16,6 +16,7 @@ import pytest
 
 import snippets
 from apexgen.backbones.diffusion import BACKBONES, find_adapter
+from apexgen.config import Data, Model, Train
 from apexgen.objectives import OBJECTIVES
 from snippets import ROOT
 
@@ -144,6 +145,15 @@ def test_the_site_asks_no_other_machine_for_anything(site):
     for page, links in site.items():
         assert not [load for load in links.loads if urlsplit(load).netloc], page
         assert "fonts.googleapis" not in page.read_text()
+
+
+def test_the_settings_are_on_their_page(site):
+    (page,) = [page for page in site if page.match("api/settings/index.html")]
+    shown = re.sub(r"<[^>]+>", "", page.read_text())
+    for table in (Model, Data, Train):
+        for key in table.model_fields:
+            assert re.search(rf"\b{key}: ", shown), key
+    assert "--8" not in shown
 
 
 def test_every_link_of_the_site_leads_somewhere(site):
