@@ -1,10 +1,13 @@
 """A run begins well: files that load for every family and card, refusals that help, the authors' files translated."""
 
+import sys
 from pathlib import Path
 
 import pytest
 
+from apexgen.cli import main
 from apexgen.config import load_run
+from apexgen.distill import encodes_first
 from apexgen.size import Size
 from apexgen.start.choices import FAMILIES, choose, estimate
 from apexgen.start.translate import translate
@@ -64,6 +67,15 @@ def test_known_sizes():
     assert memory["base"] == pytest.approx(40.86) and memory["LoRA and optimizer"] == pytest.approx(4.22)
     sana = estimate(FAMILIES["sana"], "4bit", 32, 1).memory["base"]
     assert sana == pytest.approx(1.9, abs=0.15)  # docs/backbones.md, where half of the weights stay
+
+
+def test_the_largest_family_fits_a_card_of_24_gb(tmp_path, monkeypatch):
+    """Four bits, and its text encoders leave before the network comes."""
+    monkeypatch.setattr(sys, "argv", f"apexgen init qwen-image --vram 24 --out {tmp_path / 'run.toml'}".split())
+    main()
+    run, choice = load_run(tmp_path / "run.toml"), choose("qwen-image", 24)
+    assert run.model.weights == "4bit" and encodes_first(run)
+    assert choice.encoding == pytest.approx(17.6) and choice.training < 21.1
 
 
 def test_an_unknown_family_and_a_file_that_is_there_are_refused(tmp_path):

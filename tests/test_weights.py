@@ -7,11 +7,13 @@ import torch
 from rich.console import Console
 from safetensors.torch import load_file
 
+from apexgen.backbones import later
+from apexgen.backbones.base import Backbone
 from apexgen.backbones.diffusion import load_backbone, open_pipeline
 from apexgen.backbones.held import quantise
 from apexgen.config import load_run
 from apexgen.cost import bytes_of, numbers_in
-from apexgen.distill import distill, open_backbone, open_student
+from apexgen.distill import distill, encode_run, open_backbone, open_student
 from apexgen.export.diffusers import LORA_FILE
 from apexgen.export.run import export_run
 from apexgen.plan import make_plan
@@ -19,6 +21,7 @@ from pipelines import BUILDERS, SIZE
 from runs import finished_run
 from small import perturb
 
+QUIET = Console(quiet=True)
 HELD = ("bfloat16", "8bit", "4bit")
 ROUNDING = {"bfloat16": 0.1, "8bit": 0.1, "4bit": 0.4}  # of a velocity, relative; NF4 gave SANA .10 to .33 in six draws
 pytestmark = [
@@ -91,6 +94,49 @@ def test_a_run_on_a_quantised_base_trains_resumes_and_opens_on_the_base_as_publi
     assert all(torch.equal(whole[name], again[name]) for name in whole)
     exported = export_run(tmp_path / "run", "diffusers")
     assert exported.difference < 1e-4 and exported.modules > 10
+
+
+@pytest.mark.parametrize("family", BUILDERS)
+def test_on_fewer_bits_a_card_holds_the_text_encoders_or_the_network(folders, tmp_path, family, monkeypatch):
+    """Texts are encoded before any weight of the network is read, and it is read when the encoders are gone."""
+    seen, encode, fetch = [], Backbone.encode_text, later.fetch_network
+
+    def encode_text(net, prompts):
+        seen.append(("text", all(weight.is_meta for weight in net.network.parameters())))
+        return encode(net, prompts)
+
+    def fetch_network(net):
+        seen.append(("network", not net.holds_text))
+        fetch(net)
+
+    monkeypatch.setattr(Backbone, "encode_text", encode_text)
+    monkeypatch.setattr("apexgen.distill.fetch_network", fetch_network)
+    settings = ("model.weights=bfloat16", "objective.shift_learned=true", "train.steps=2")
+    run = run_of(folders[family], tmp_path, *settings, f"data.cache={tmp_path / 'cache'}")
+    first, _ = distill(run, QUIET)
+    assert all(alone for _, alone in seen) and [what for what, _ in seen].count("network") == 1
+    seen.clear()
+    shutil.rmtree(tmp_path / "run")
+    again, _ = distill(run, QUIET)
+    assert seen == [("network", True)]  # of a cache that is whole, no text is encoded
+    whole = load_backbone(folders[family], weights="bfloat16").encode_text(list(first.corpus.prompts))
+    read = first.corpus.conditions.select(torch.arange(3))
+    kept, length = read.mask.bool(), read.embeds.shape[1]
+    assert torch.equal(read.embeds[kept], whole.embeds[:, :length].float()[kept])
+    trained = again.student.trained
+    assert all(torch.equal(weight, trained[name]) for name, weight in first.student.trained.items())
+
+
+def test_a_cache_is_filled_without_the_network(folders, tmp_path):
+    run = run_of(folders["qwen"], tmp_path, f"data.cache={tmp_path / 'cache'}")
+    (folders["qwen"] / "transformer").rename(tmp_path / "away")
+    try:
+        (folders["qwen"] / "transformer").mkdir()
+        shutil.copy(tmp_path / "away" / "config.json", folders["qwen"] / "transformer")
+        assert encode_run(run, QUIET)["captions"] == 3
+    finally:
+        shutil.rmtree(folders["qwen"] / "transformer")
+        (tmp_path / "away").rename(folders["qwen"] / "transformer")
 
 
 def test_the_plan_counts_what_the_weights_take(folders, tmp_path):

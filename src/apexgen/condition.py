@@ -30,6 +30,10 @@ class Condition:
     def __len__(self) -> int:
         return len(self.embeds)
 
+    def widths(self) -> tuple[int, int | None]:
+        """The channels of a token, and of the pooled vector where there is one."""
+        return self.embeds.shape[-1], None if self.pooled is None else self.pooled.shape[-1]
+
     def shift(self, shift: Shift) -> "Condition":
         """The shifted condition c_fake = A c + b (Eq. 9); the mask is not part of its value and never changes.
 

@@ -15,6 +15,7 @@ from apexgen import checkpoint, probe
 from apexgen.backbones.base import Backbone, cpu_multiplies_in_bfloat16
 from apexgen.backbones.diffusion import load_backbone
 from apexgen.backbones.hub import find_folder
+from apexgen.backbones.later import fetch_network
 from apexgen.backbones.task_lora import add_task_lora
 from apexgen.backbones.two_times import give_second_time
 from apexgen.checkup import Checkup
@@ -52,15 +53,18 @@ def pipeline_folder(path: str) -> Path:
     return FOLDER if path == "scenes" else find_folder(path)
 
 
-def open_backbone(run: Run, sharded: bool = False, with_text: bool = True, with_pictures: bool = True) -> Backbone:
+def open_backbone(
+    run: Run, sharded: bool = False, with_text: bool = True, with_pictures: bool = True, with_network: bool = True
+) -> Backbone:
     """The run's pipeline on the best device there is, in the run's precision.
 
     sharded: its network, which a device may have no room for, waits in the processor's memory for `shard`.
     with_text: False leaves the text encoders on the disk until a text is to be encoded.
     with_pictures: False frees what encodes pictures at once.
+    with_network: False leaves the network on the disk until `bring_network`, so that a card holds one or the other.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    backbone = load_backbone(base_folder(run), "cpu" if sharded else device, run.model.weights, with_text)
+    backbone = load_backbone(base_folder(run), "cpu" if sharded else device, run.model.weights, with_text, with_network)
     if not with_pictures:
         backbone.forget_picture_encoder()
     if sharded:
@@ -70,10 +74,29 @@ def open_backbone(run: Run, sharded: bool = False, with_text: bool = True, with_
                 part.to(device)
     backbone.precision = choose_precision(run.model.precision, device, run.model.weights)
     backbone.size = run.model.size
-    if run.model.lora is not None:
-        add_task_lora(backbone, Path(run.model.lora), run.model.lora_mode or "merge")
+    if with_network:
+        _add_lora(run, backbone)
     backbone.latent_shape()  # refuses a size the family can't draw, before any work
     return backbone
+
+
+def _add_lora(run: Run, backbone: Backbone) -> None:
+    if run.model.lora is not None:
+        add_task_lora(backbone, Path(run.model.lora), run.model.lora_mode or "merge")
+
+
+def encodes_first(run: Run) -> bool:
+    """Whether a run's texts are encoded before its network is opened: where memory is short, in one process."""
+    return run.model.weights != "float32" and run.data.encode == "start" and run.train.parallel != "fsdp"
+
+
+def bring_network(run: Run, backbone: Backbone, corpus: Batches) -> None:
+    """Open the network that a backbone was opened without, once all is encoded and the encoders are gone."""
+    backbone.text_widths = corpus.null.widths()
+    if backbone.open_network is not None:
+        backbone.forget_encoders()
+        fetch_network(backbone)
+        _add_lora(run, backbone)
 
 
 def choose_precision(wanted: str, device: str, weights: str = "float32") -> torch.dtype | None:
@@ -132,11 +155,13 @@ def _distill(
 ) -> tuple[Trainer, float]:
     objective, folder = open_objective(run), Path(run.folder)
     sharded = run.train.parallel == "fsdp"
-    with_text = corpus is None and run.data.cache is None
+    with_text, with_network = corpus is None and run.data.cache is None, corpus is not None or not encodes_first(run)
+    pictures = objective.needs_pictures
     with within_memory(run, steps=False):
-        backbone = open_backbone(run, sharded, with_text, with_pictures=objective.needs_pictures)
+        backbone = open_backbone(run, sharded, with_text, pictures, with_network)
         if corpus is None:
-            corpus = encode(run.data, backbone, objective.needs_pictures, console, team)
+            corpus = encode(run.data, backbone, pictures, console, team)
+        bring_network(run, backbone, corpus)
         student = open_student(run, backbone, sharded)
     warnings = warn_of_shift(objective, backbone, corpus, console, run.train.seed)
     if run.data.encode != "step":
@@ -170,8 +195,7 @@ def encode_run(run: Run, console: Console) -> dict[str, Any] | None:
     pictures = open_objective(run).needs_pictures
     with assembled() as team:
         console = console if team.first else Console(quiet=True)
-        # sharded: the network stays off the device
-        backbone = open_backbone(run, sharded=True, with_text=False, with_pictures=pictures)
+        backbone = open_backbone(run, with_text=False, with_pictures=pictures, with_network=False)
         told = encode_cache(run.data, backbone, pictures, console, team)
         return told if team.first else None
 

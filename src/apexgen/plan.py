@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from apexgen.config import Run
 from apexgen.config.train import Train
 from apexgen.cost import bytes_of, memory_there, most_held, numbers_in
-from apexgen.distill import base_folder, open_backbone, open_student
+from apexgen.distill import base_folder, bring_network, encodes_first, open_backbone, open_student
 from apexgen.encode import count_records, encode
 from apexgen.nearest import Need, check_memory, may_recompute, nearest, within_memory
 from apexgen.objectives import Objective
@@ -165,8 +165,9 @@ def _small_trainer(run: Run, measured: int) -> Trainer:
     small = run.model_copy(update={"train": run.train.model_copy(update=changed)})
     few = run.data.model_copy(update={"limit": min(run.data.limit or FEW, FEW), "cache": None})
     pictures = open_objective(run).needs_pictures
-    backbone = open_backbone(run, with_pictures=pictures)
+    backbone = open_backbone(run, with_pictures=pictures, with_network=not encodes_first(run))
     corpus = encode(few, backbone, pictures)
+    bring_network(run, backbone, corpus)
     if run.data.encode != "step":
         backbone.forget_encoders()
     trainer = Trainer(small, open_student(run, backbone), corpus, backbone.latent_shape())

@@ -84,6 +84,10 @@ class Backbone(ABC):
         parts = pipeline.components.items()
         self.text_parts = [name for name, part in parts if name.startswith("text_encoder") and part is not None]
         self.open_text: Callable[[], Any] | None = None  # opens a pipeline of those that are not in memory
+        self.open_network: Callable[[torch.device], Any] | None = (
+            None  # opens a network left on the disk
+        )
+        self.text_widths: tuple[int, int | None] | None = None  # of what the encoders make, where it is known
         for module in pipeline.components.values():
             if isinstance(module, nn.Module):
                 module.eval().requires_grad_(False)
@@ -168,8 +172,9 @@ class Backbone(ABC):
 
     def encoded_widths(self) -> tuple[int, int | None]:
         """The same of what the encoders make of a prompt."""
-        c = self.encode_text([""])
-        return c.embeds.shape[-1], None if c.pooled is None else c.pooled.shape[-1]
+        if self.text_widths is None:
+            self.text_widths = self.encode_text([""]).widths()
+        return self.text_widths
 
     @abstractmethod
     def velocity(self, x: Tensor, t: Tensor, c: Condition) -> Tensor:

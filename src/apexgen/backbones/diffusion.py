@@ -14,6 +14,7 @@ from torch import nn
 
 from apexgen.backbones.header import read_header, refuse_quantised
 from apexgen.backbones.held import Weights, check_package, loading_options, quantise
+from apexgen.backbones.later import empty_network, leave_network
 from apexgen.backbones.quiet import quiet
 
 if TYPE_CHECKING:
@@ -76,12 +77,17 @@ def read_adapter(folder: Path) -> "type[Backbone]":
 
 
 def load_backbone(
-    folder: str | Path, device: str | torch.device = "cpu", weights: Weights = "float32", with_text: bool = True
+    folder: str | Path,
+    device: str | torch.device = "cpu",
+    weights: Weights = "float32",
+    with_text: bool = True,
+    with_network: bool = True,
 ) -> "Backbone":
     """Open a pipeline folder as a Backbone; nothing is downloaded and no code from the folder is run.
 
     weights: how those of its network are held, whatever types the folder's tensors have; each is cast.
     with_text: False leaves the text encoders for when a text is encoded.
+    with_network: False leaves the network's weights, and their checks, for `fetch_network`.
 
     Raises ValueError, one line, when the folder is missing, is not a diffusers pipeline, is of a family without an
     adapter, is not a flow-matching model, has a broken or missing weight file, or weights that are missing, not finite
@@ -91,18 +97,42 @@ def load_backbone(
     adapter, index = read_adapter(path), read_index(path)
     check_diffusers(adapter)
     check_package(weights)
-    text_parts = [name for name in index if name.startswith("text_encoder")]
-    parts = ("transformer", "vae", *text_parts)
+    parts = ("transformer", "vae", *(name for name in index if name.startswith("text_encoder")))
     for file in [file for part in parts for name in WEIGHTS for file in (path / part).glob(name)]:
         refuse_quantised(file, read_header(file))
+    backbone = _open(path, index, adapter, weights, with_text, with_network)
+    if with_network:
+        quantise(backbone.network, weights, device)
+        backbone.pipeline.to(device)
+    else:
+        leave_network(backbone, device)
+    return backbone
+
+
+def _open(
+    path: Path, index: dict[str, Any], adapter: "type[Backbone]", weights: Weights, with_text: bool, with_network: bool
+) -> "Backbone":
+    """The pipeline as its family's Backbone, with what is left on the disk and how that is opened later."""
+    text_parts = [name for name in index if name.startswith("text_encoder")]
     absent = [name for name in text_parts if index[name][1] is None]  # some families do without one
-    backbone = adapter(open_pipeline(path, weights, absent if with_text else text_parts))
+    left = (*(absent if with_text else text_parts), *(() if with_network else ("transformer",)))
+    pipeline = open_pipeline(path, weights, left)
+    if not with_network:
+        pipeline.register_modules(transformer=empty_network(path, index["transformer"][1], weights))
+    backbone = adapter(pipeline)
+    backbone.weights = weights
     backbone.text_parts = [name for name in text_parts if name not in absent]
     backbone.open_text = partial(open_pipeline, path, weights, ("transformer", "vae", *absent))
-    quantise(backbone.network, weights, device)
-    backbone.pipeline.to(device)
-    backbone.weights = weights
+    if not with_network:
+        backbone.open_network = partial(_open_network, path, weights, ("vae", *text_parts))
     return backbone
+
+
+def _open_network(path: Path, weights: Weights, without: Sequence[str], device: torch.device) -> Any:
+    """The network of a pipeline folder alone, held as asked on a device."""
+    network = open_pipeline(path, weights, without).transformer
+    quantise(network, weights, device)
+    return network.to(device)
 
 
 def find_adapter(family: str) -> "type[Backbone]":

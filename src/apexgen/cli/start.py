@@ -22,7 +22,7 @@ def init(
 ) -> None:
     """Write a commented run file that fits a card, or translate one of the APEX authors' files.
 
-    Example: apexgen init qwen-image --vram 48 --out run.toml
+    Example: apexgen init qwen-image --vram 24 --out run.toml
     """
     from apexgen.start.translate import translate
     from apexgen.start.write import run_file, write_start

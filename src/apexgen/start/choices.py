@@ -61,7 +61,7 @@ class Choice:
     rank: int
     batch: int
     memory: dict[str, float]  # of a step
-    encoding: float  # GB, before the first step: the base and the text encoders, which then leave
+    encoding: float  # GB, before the first step: the text encoders alone, where the base waits for them to leave
 
     @property
     def training(self) -> float:
@@ -86,7 +86,7 @@ def estimate(family: Family, weights: str, rank: int, batch: int) -> Choice:
         "LoRA and optimizer": family.lora * rank / 32 * OPTIMISED / 1e3,
         "activations": token * (family.blocks * KEPT_PER_BLOCK + RECOMPUTED) * ELEMENT,
         "autoencoder and the rest": rest,
-    }, base + text + rest)  # fmt: skip
+    }, text + rest + (base if weights == "float32" else 0))  # fmt: skip
 
 
 def choose(name: str, vram: float) -> Choice:
