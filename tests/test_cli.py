@@ -110,6 +110,28 @@ def test_a_mistake_costs_one_line_exit_code_2_and_leaves_nothing(capsys, monkeyp
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("encode run.toml data.cache=", 'data.cache'),
+        ("synthesize nowhere --prompts prompts.txt --out z", "nowhere"),
+        ("sample scenes -p ring --out nowhere/a.png", "--out nowhere/a.png: there is no folder nowhere"),
+        ("sample scenes -p ring --out a.png", "--out a.png is a folder; write --out a.png/sample.png"),
+    ],
+)  # fmt: skip
+def test_what_could_not_be_written_is_refused_before_work_and_leaves_nothing(
+    capsys, monkeypatch, tmp_path, words, message
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run.toml").write_text('folder = "run"\n')
+    (tmp_path / "prompts.txt").write_text("a red ring\n")
+    (tmp_path / "a.png").mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    code, error = run(capsys, monkeypatch, *words.split())
+    assert code == 2 and message in error and len(error.splitlines()) == 1
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 def test_the_doctor_tells_by_its_exit_code_whether_a_lora_loads(capsys, monkeypatch, folders, tmp_path):
     run_folder = finished_run(tmp_path / "run", folders["qwen"])
     assert run(capsys, monkeypatch, "export", run_folder)[0] == 0

@@ -208,6 +208,16 @@ def hash_weights(files: Sequence[Path], tensors: dict[str, Tensor] | None = None
     return total.hexdigest()[:16]
 
 
+def check_out(out: Path) -> None:
+    """ValueError where a picture could not be written in the end: no folder of that name, or one in its place."""
+    if out.suffix != ".png":
+        return
+    if not out.absolute().parent.is_dir():
+        raise ValueError(f"--out {out}: there is no folder {out.parent}; make it, or write --out {out.name}")
+    if out.is_dir():
+        raise ValueError(f"--out {out} is a folder; write --out {out}/sample.png")
+
+
 def save_grid(drawer: Drawer, prompts: Sequence[str], seed: int, out: Path, count: int = 1) -> Path:
     """Draw each prompt `count` times, picture i of all from seed + i, into one file: a row a prompt.
 

@@ -61,8 +61,9 @@ def run_synthesis(plan: Plan, prompts: Path, out: Path, console: Console) -> dic
     tars = [out / f"{first // plan.shard:06d}.tar" for first in range(0, len(texts), plan.shard)]
     with assembled() as team:
         console = console if team.first else Console(quiet=True)
+        with console.status("opening the model"):
+            backbone = open_backbone(run)
         missing = team.by_first(lambda: _begin(plan, texts, out, tars))
-        backbone = open_backbone(run)
         team.by_each(
             lambda: _draw_tars(plan, backbone, texts, [tars[n] for n in missing[team.rank :: team.count]], console)
         )

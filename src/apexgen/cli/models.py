@@ -29,13 +29,14 @@ def sample(
 
     Example: apexgen sample apexgen-demo -p "a photo of a red circle" --steps 1 --seed 0
     """
-    from apexgen.drawer import open_model, save_grid
+    from apexgen.drawer import check_out, open_model, save_grid
     from apexgen.encode import given_prompts
     from apexgen.evaluate.gallery import Job, fill
     from apexgen.sample import uniform_grid
 
     texts = given_prompts(prompt or [], prompts)
     uniform_grid(steps)  # refuses steps < 1 before anything is opened
+    check_out(out)
     with busy("opening the model"):
         drawer = open_model(folder, lora, size, checkpoint=checkpoint).drawer(steps, guidance)
     if out.suffix == ".png":

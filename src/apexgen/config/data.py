@@ -81,6 +81,13 @@ class Data(Origin):
                 raise ValueError(f"{name} has no effect beside mixture; write it into a [[data.mixture]] table")
         return self
 
+    @field_validator("cache")
+    @classmethod
+    def _named(cls, cache: str | None) -> str | None:
+        if cache is not None and not cache.strip():
+            raise ValueError('an empty path; write cache = "FOLDER", or remove it to encode in memory')
+        return cache
+
     @model_validator(mode="after")
     def _check_encoding(self) -> "Data":
         if self.cache is None and self.cache_dtype != "float32":
