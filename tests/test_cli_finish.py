@@ -194,6 +194,25 @@ def test_escape_codes_are_for_terminals_and_colours_for_who_wants_them(results):
     assert colour.search(on_a_terminal(*busy))
 
 
+def test_what_takes_long_says_what_it_does_on_a_terminal_and_nothing_elsewhere(tmp_path):
+    ring = ("--world", "ring", "--objectives", "flow_matching", "--budget", "60", "--seeds", "1")
+    compare = ("compare", *ring, "--teacher-steps", "30", "--folder", tmp_path / "compare")
+    sample = ("sample", "scenes", "-p", "a red ring", "--steps", "3", "--out", tmp_path / "a.png")
+    built = ("flow_steps=2", "flow_pictures=12", "autoencoder_pictures=12", "autoencoder_steps=2", "decoder_steps=2")
+    scenes = ("scenes", "build", tmp_path / "built", *built, "text_steps=2")
+    timing = ("evaluate", "timing", "scenes@1", "--repeats", "3", "--warmup", "1")
+    for words, doing in (
+        (compare, ("training the teacher", "judging the teacher", "training flow_matching, seed 1", "judging flow")),
+        (sample, ("opening the model", "drawing")),
+        (scenes, ("drawing pictures", "training the autoencoder", "training the transformer")),
+        (timing, ("opening scenes", "timing, 1 at once", "timing, 10 at once")),
+    ):
+        said = on_a_terminal("-m", "apexgen", *words)
+        assert all(what in said for what in doing), (words, said)
+    piped = apexgen(*sample)
+    assert (piped.returncode, piped.stdout, piped.stderr) == (0, f"{tmp_path / 'a.png'}\n", "")
+
+
 def test_ctrl_c_leaves_a_sentence_and_130(tmp_path):
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("a red circle\n" * 1000)

@@ -13,6 +13,7 @@ from apexgen.distill import base_folder, distill
 from apexgen.evaluate.scenes import Examination
 from apexgen.export.diffusers import export_student, refuse_second_time
 from apexgen.export.run import check_export, take_export_proof
+from apexgen.progress import working
 from apexgen.report import environment, table, write_report
 from apexgen.rules import TASKS
 from apexgen.train import Trainer, open_objective
@@ -40,14 +41,16 @@ def run_demo(folder: Path, overrides: Sequence[str], ablate: bool, per_task: int
     trainer, seconds = distill(run, console)
     mixed = distill(ablation(run), console)[0] if ablate else None
     console.print("scoring on held-out prompts")
-    report, columns, prompts = prove(trainer, per_task, mixed)
+    with working("scoring on held-out prompts"):
+        report, columns, prompts = prove(trainer, per_task, mixed)
     report["training"] = {
         "objective": run.objective,
         "steps": trainer.step,
         "seconds": trainer.seconds_before + seconds,
         "peak_memory_bytes": peak_memory_bytes(),
     }
-    report["export"] = export(trainer, folder / "export")
+    with working("exporting, and opening it again"):
+        report["export"] = export(trainer, folder / "export")
     report["environment"] = environment()
     write_report(folder, report, columns, prompts)
     console.print(table(report))

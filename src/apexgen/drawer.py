@@ -7,7 +7,7 @@ import hashlib
 import io
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,9 @@ from apexgen.condition import Condition
 from apexgen.config import validate
 from apexgen.distill import base_folder, open_backbone, open_trained, read_run
 from apexgen.files import write_whole
-from apexgen.generate import draw_noises, make_pictures
+from apexgen.generate import CHUNK, draw_noises, make_pictures
 from apexgen.parallel import take_place
+from apexgen.progress import bar
 from apexgen.report import picture_grid
 from apexgen.sample import uniform_grid
 from apexgen.size import Size
@@ -224,7 +225,14 @@ def save_grid(drawer: Drawer, prompts: Sequence[str], seed: int, out: Path, coun
     Raises ValueError for a too long prompt.
     """
     repeated = [prompt for prompt in prompts for _ in range(count)]
-    pictures = drawer.draw(repeated, range(seed, seed + len(repeated)))
+    with bar("drawing", drawer.steps * -(-len(repeated) // CHUNK)) as advance:
+
+        def velocity(x: Tensor, t: Tensor, r: Tensor, c: Condition) -> Tensor:
+            v = drawer.velocity(x, t, r, c)
+            advance()
+            return v
+
+        pictures = replace(drawer, velocity=velocity).draw(repeated, range(seed, seed + len(repeated)))
     labels = [drawer.name if count == 1 else f"{drawer.name}, {column + 1}" for column in range(count)]
     columns = {label: pictures[column::count] for column, label in enumerate(labels)}
     content = io.BytesIO()

@@ -17,6 +17,9 @@ def draw_noise(seeds: Sequence[int], shape: tuple[int, int, int]) -> Tensor:
     return draw_noises(seeds, shape, 1)[0]
 
 
+CHUNK = 64  # pictures drawn at once
+
+
 def draw_noises(seeds: Sequence[int], shape: tuple[int, int, int], count: int) -> Tensor:
     """`count` noises for each seed, (count, len(seeds), C, h, w); the first are those of `draw_noise`."""
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
@@ -31,7 +34,7 @@ def make_pictures(
     noise: Tensor,
     steps: int,
     fresh: Tensor | None = None,
-    chunk: int = 64,
+    chunk: int = CHUNK,
 ) -> np.ndarray:
     """Pictures (B, H, W, 3) float32 in [0, 1] of conditions (B rows) from noises (B, C, h, w), `chunk` at once.
 

@@ -84,9 +84,7 @@ class Backbone(ABC):
         parts = pipeline.components.items()
         self.text_parts = [name for name, part in parts if name.startswith("text_encoder") and part is not None]
         self.open_text: Callable[[], Any] | None = None  # opens a pipeline of those that are not in memory
-        self.open_network: Callable[[torch.device], Any] | None = (
-            None  # opens a network left on the disk
-        )
+        self.open_network: Callable[[torch.device], Any] | None = None  # opens a network left on the disk
         self.text_widths: tuple[int, int | None] | None = None  # of what the encoders make, where it is known
         for module in pipeline.components.values():
             if isinstance(module, nn.Module):

@@ -117,4 +117,6 @@ def answer(as_json: bool, data: Any, *said: RenderableType) -> None:
 
 def busy(doing: str) -> AbstractContextManager[Any]:
     """A sign of life, on a terminal, for what may take seconds and can't be counted."""
-    return console.status(doing)
+    from apexgen.progress import working
+
+    return working(doing)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from apexgen.cli.app import MODEL, Checkpoint, Json, Sides, answer, app, console
+from apexgen.cli.app import Checkpoint, Json, MODEL, Sides, answer, app, busy, console
 
 if TYPE_CHECKING:
     from apexgen.evaluate.result import Result
@@ -91,7 +91,8 @@ def scenes(
     from apexgen.drawer import open_model
     from apexgen.evaluate.scenes import evaluate_scenes
 
-    drawer = open_model(folder, lora, checkpoint=checkpoint).drawer(steps, guidance)
+    with busy("opening the model"):
+        drawer = open_model(folder, lora, checkpoint=checkpoint).drawer(steps, guidance)
     show(evaluate_scenes(drawer, out, per_task, seed, console), json)
 
 
@@ -132,7 +133,8 @@ def geneval(
     choice.find()  # what is missing is told before hours of drawing
     if folder is not None:
         records = read_records(metadata)
-        drawer = open_model(folder, lora, size, checkpoint=checkpoint).drawer(steps, guidance)
+        with busy("opening the model"):
+            drawer = open_model(folder, lora, size, checkpoint=checkpoint).drawer(steps, guidance)
         if draw_geneval(out / "pictures", records, drawer, console, samples, seed):
             return show(None, json)
     judged = judge_geneval(choice, pictures or out / "pictures", out / kind, model, console)

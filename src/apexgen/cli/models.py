@@ -40,8 +40,7 @@ def sample(
     with busy("opening the model"):
         drawer = open_model(folder, lora, size, checkpoint=checkpoint).drawer(steps, guidance)
     if out.suffix == ".png":
-        with busy("drawing"):
-            save_grid(drawer, texts, seed, out, grid)
+        save_grid(drawer, texts, seed, out, grid)
     else:
         repeated = [text for text in texts for _ in range(grid)]
         fill(out, [Job(f"{i:05}.png", text, seed + i) for i, text in enumerate(repeated)], drawer, console)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from apexgen.cli.app import MODEL, Checkpoint, app, console
+from apexgen.cli.app import Checkpoint, MODEL, app, busy, console
 
 Folder = Annotated[str, typer.Argument(help=MODEL)]
 Lora = Annotated[Path | None, typer.Option(help="An exported LoRA, .safetensors, for a pipeline.")]
@@ -39,11 +39,13 @@ def serve(
     Example: apexgen serve apexgen-demo --port 8000
     """
     _need("serve", "fastapi", "uvicorn", "prometheus_client")
-    from apexgen.drawer import open_model
-    from apexgen.serve.server import make_offer
-    from apexgen.serve.server import serve as serve_offer
+    with busy("opening the model"):
+        from apexgen.drawer import open_model
+        from apexgen.serve.server import make_offer
+        from apexgen.serve.server import serve as serve_offer
 
-    offer = make_offer(open_model(folder, lora, checkpoint=checkpoint), teacher_steps, guidance, batch, queue, timeout)
+        model = open_model(folder, lora, checkpoint=checkpoint)
+        offer = make_offer(model, teacher_steps, guidance, batch, queue, timeout)
     serve_offer(offer, host, port, console)
 
 
@@ -63,7 +65,9 @@ def show_page(
     Example: apexgen app apexgen-demo
     """
     _need("app", "gradio")
-    from apexgen.app.launch import run_app
-    from apexgen.drawer import open_model
+    with busy("opening the model"):
+        from apexgen.app.launch import run_app
+        from apexgen.drawer import open_model
 
-    run_app(open_model(folder, lora, checkpoint=checkpoint), guidance, host, port, console)
+        model = open_model(folder, lora, checkpoint=checkpoint)
+    run_app(model, guidance, host, port, console)

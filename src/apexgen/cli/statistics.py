@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from apexgen.cli.app import Checkpoint, Json, Sides, answer, console
+from apexgen.cli.app import Checkpoint, Json, Sides, answer, busy, console
 from apexgen.cli.evaluate import Guidance, Lora, Model, Out, Steps, evaluate, refuse_given, show
 
 Features = Annotated[
@@ -50,7 +50,8 @@ def mjhq(
     from apexgen.evaluate.protocols import Judges, judge_mjhq
 
     judges = Judges.open(features, resize, clip, cache or CACHE, seed)
-    drawer = open_model(model, lora, size, checkpoint=checkpoint).drawer(steps, guidance)
+    with busy("opening the model"):
+        drawer = open_model(model, lora, size, checkpoint=checkpoint).drawer(steps, guidance)
     show(judge_mjhq(drawer, data, judges, limit, out, console), json)
 
 
@@ -133,7 +134,8 @@ def diversity(
 
     texts = given_prompts([], prompts)
     extractor = pixels() if features is None else open_extractor(features, device=best_device())
-    drawer = open_model(model, lora, size, checkpoint=checkpoint).drawer(steps, guidance)
+    with busy("opening the model"):
+        drawer = open_model(model, lora, size, checkpoint=checkpoint).drawer(steps, guidance)
     show(judge_diversity(drawer, texts, seeds, extractor, cache or CACHE, out, console), json)
 
 

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from apexgen.cost import Cost
 from apexgen.objectives import FlowMatching, Objective
+from apexgen.progress import working
 from apexgen.velocities import Velocity
 
 Judgement = dict[str, float]
@@ -74,10 +75,13 @@ def contest(
     those of a step of flow matching; training: the deciding measure in one step, on the way.
     ValueError, before anything is trained, for a budget too small.
     """
-    plans = {name: plan(world, objective, budgets[name]) for name, objective in contestants.items()}
-    least = world.cost(FlowMatching()).held_bytes
+    with working("counting what a step of each takes"):
+        plans = {name: plan(world, objective, budgets[name]) for name, objective in contestants.items()}
+        least = world.cost(FlowMatching()).held_bytes
     told("the teacher")
-    at_rest = {str(steps): _spread([world.judge(world.teacher, steps, False)]) for steps in world.teacher_evaluations}
+    teacher = world.teacher
+    with working("judging the teacher"):
+        at_rest = {str(steps): _spread([world.judge(teacher, steps, False)]) for steps in world.teacher_evaluations}
     report: dict[str, Any] = {"teacher": {"nfe": at_rest}}
     for name, objective in contestants.items():
         (steps, cost), began = plans[name], time.perf_counter()
@@ -114,7 +118,8 @@ def _teach(
             curve[step] = world.judge(average, 1, objective.renoises)[first]
 
     student = world.train(name, objective, steps, seed, watch)
-    said = {count: world.judge(student, count, objective.renoises) for count in world.evaluations}
+    with working(f"judging {name}, seed {seed}"):
+        said = {count: world.judge(student, count, objective.renoises) for count in world.evaluations}
     return said, curve | {steps: said[1][first]}
 
 

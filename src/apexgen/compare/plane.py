@@ -16,6 +16,7 @@ from apexgen.compare.points import NULL, PointNetwork, Points, condition
 from apexgen.cost import Cost, arithmetic, most_held
 from apexgen.discriminator import Discriminator
 from apexgen.objectives import Batch, FlowMatching, Nets, Objective
+from apexgen.progress import counted
 from apexgen.sample import euler, renoise, uniform_grid
 from apexgen.shift import Shift
 from apexgen.train import descend, rate
@@ -43,7 +44,7 @@ class Plane(World):
     @cached_property
     def teacher(self) -> PointNetwork:
         torch.manual_seed(0)
-        return self._fit(FlowMatching(), PointNetwork(), self.teacher_steps, 0, lambda step, average: None)
+        return self._fit("the teacher", FlowMatching(), PointNetwork(), self.teacher_steps, 0, lambda *_: None)
 
     def cost(self, objective: Objective) -> Cost:
         network = PointNetwork()
@@ -62,10 +63,11 @@ class Plane(World):
     def train(
         self, name: str, objective: Objective, steps: int, seed: int, watch: Callable[[int, Velocity], None]
     ) -> PointNetwork:
-        return self._fit(objective, self.teacher, steps, seed, watch)
+        return self._fit(f"{name}, seed {seed}", objective, self.teacher, steps, seed, watch)
 
     def _fit(
         self,
+        what: str,
         objective: Objective,
         start: PointNetwork,
         steps: int,
@@ -81,7 +83,7 @@ class Plane(World):
         also = [module.parameters() for module in (discriminator and discriminator.heads, shift) if module is not None]
         trained = [*student.parameters(), *fake.parameters(), *chain(*also)]
         optimizer = torch.optim.Adam(trained, RATE, betas=(0.9, 0.99))
-        for step in range(steps):
+        for step in counted(range(steps), f"training {what}"):
             if objective.takes_snapshot(step):
                 nets = replace(nets, snapshot=copy.deepcopy(student))
             optimizer.param_groups[0]["lr"] = RATE * rate(step, steps, 0)

@@ -18,6 +18,7 @@ from apexgen.encode import encode
 from apexgen.evaluate.scenes import Examination
 from apexgen.generate import draw_noise
 from apexgen.objectives import OBJECTIVES, Objective
+from apexgen.progress import working
 from apexgen.train import Trainer, descend
 from apexgen.velocities import Velocity, guided
 
@@ -57,7 +58,7 @@ class Scenes(World):
     @cached_property
     def corpus(self) -> Batches:
         """Training captions with a picture each, the same for all."""
-        with self.console.status("drawing and encoding pictures"):
+        with working("drawing and encoding pictures"):
             return encode(Data(limit=self.records), self.backbone, pictures=True)
 
     def cost(self, objective: Objective) -> Cost:

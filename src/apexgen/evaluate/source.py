@@ -50,14 +50,15 @@ class Source:
     def draw(self, jobs: Sequence[Job], console: Console) -> bool:
         """Draw what is missing; False where some is left to other ranks."""
         from apexgen.drawer import open_model
+        from apexgen.progress import working
 
         if self.model is None:
             return True
-        drawer = open_model(self.model, self.lora, checkpoint=self.checkpoint).drawer(
-            self.steps or 1, 1.0 if self.guidance is None else self.guidance
-        )
+        with working("opening the model"):
+            model = open_model(self.model, self.lora, checkpoint=self.checkpoint)
+        drawer = model.drawer(self.steps or 1, 1.0 if self.guidance is None else self.guidance)
         left = fill(self.folder, jobs, drawer, console)
-        del drawer
+        del drawer, model
         torch.cuda.empty_cache()
         return not left
 

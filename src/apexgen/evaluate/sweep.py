@@ -27,6 +27,7 @@ from apexgen.evaluate.statistics import diversity, prompt_fit
 from apexgen.evaluate.subject import Subject, open_subject
 from apexgen.evaluate.weights import best_device
 from apexgen.files import write_whole
+from apexgen.progress import working
 from apexgen.report import picture_grid
 from apexgen.report.curves import EVALUATIONS, chart
 from apexgen.rules import Record
@@ -103,7 +104,8 @@ def sweep(
         if subject.steps is not None:
             raise ValueError(f"{subject.text}: a sweep is over steps; leave @{subject.steps} out, and write --steps")
     for subject in subjects:
-        model = open_subject(subject, size)
+        with working(f"opening {subject.folder}"):
+            model = open_subject(subject, size)
         if protocol.captions and FOLDER not in model.files:
             raise ValueError(
                 f"{subject.text} is not the embedded model, whose captions it has no use for: add --prompts FILE"

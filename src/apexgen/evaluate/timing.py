@@ -22,6 +22,7 @@ from apexgen.drawer import Drawer
 from apexgen.evaluate.meter import PARTS, Clock, Meter, forget_peak, network_of, peak_bytes
 from apexgen.evaluate.result import Result
 from apexgen.evaluate.subject import Draws, StockDrawer, Subject, open_drawer
+from apexgen.progress import counted, working
 from apexgen.size import Size
 
 BATCH = 10  # of throughput
@@ -113,7 +114,8 @@ def _take_turns(
     warmup: int,
     console: Console,
 ) -> list[Result]:
-    timed = [Timed(subject, open_drawer(subject, size, precision)) for subject in subjects]
+    with working("opening the models"):
+        timed = [Timed(subject, open_drawer(subject, size, precision)) for subject in subjects]
     for number in range(rounds):
         for one in timed:
             console.print(f"timing {one.subject.text}, round {number + 1} of {rounds}")
@@ -179,7 +181,7 @@ def measure(drawer: Draws, pipeline: Any, prompts: Sequence[str], batch: int, re
     device = next(network_of(pipeline).parameters()).device
     meter, calls = Meter(Clock(device)), []
     with meter.watching(pipeline):
-        for call in range(warmup + repeats):
+        for call in counted(range(warmup + repeats), f"timing, {batch} at once", still=True):
             meter.clear()
             seeds = range(call * batch, (call + 1) * batch)
             _wait(device)

@@ -7,6 +7,7 @@ import torch
 from torch import Generator, Tensor
 
 from apexgen.generate import to_tensor
+from apexgen.progress import counted, working
 from apexgen.rules import TASKS
 from apexgen.scenes.draw import draw_pictures
 from apexgen.scenes.prompts import draw_captions
@@ -20,7 +21,8 @@ NOISE, DECODER_NOISE = 0.1, 0.4  # deviation on the latents; the largest one on 
 def training_pictures(recipe: "Recipe") -> Tensor:
     """The pictures both stages train on, (N, 3, H, W) in [-1, 1]."""
     captions = draw_captions(-(-recipe.autoencoder_pictures // len(TASKS)), held_out=False, seed=1)
-    return to_tensor(draw_pictures(captions, seed=recipe.seed))
+    with working("drawing pictures"):
+        return to_tensor(draw_pictures(captions, seed=recipe.seed))
 
 
 def train_autoencoder(vae: Any, pictures: Tensor, recipe: "Recipe", report: Callable[[str], None]) -> None:
@@ -69,7 +71,7 @@ def _descend(
     generator = torch.Generator().manual_seed(recipe.seed)
     optimizer = torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps, pct_start=0.1)
-    for step in range(steps):
+    for step in counted(range(steps), f"training the {name}"):
         x = pictures[torch.randint(len(pictures), (recipe.autoencoder_batch,), generator=generator)]
         fit, moments = loss(x, generator)
         optimizer.zero_grad()

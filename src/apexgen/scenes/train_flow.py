@@ -14,6 +14,7 @@ from apexgen.backbones.sana import Sana
 from apexgen.data import Corpus, index_prompts
 from apexgen.generate import to_tensor
 from apexgen.objectives import FlowMatching, Nets
+from apexgen.progress import counted
 from apexgen.scenes.draw import draw_pictures
 from apexgen.scenes.prompts import draw_captions
 
@@ -51,7 +52,7 @@ def train_flow(pipeline: Any, recipe: "Recipe", work: Path, report: Callable[[st
     )
     done = _restore(work / "flow.pt", network, average, optimizer)
     nets = Nets(student=backbone, teacher=backbone, ema=backbone)
-    for step in range(done, recipe.flow_steps):
+    for step in counted(range(done, recipe.flow_steps), "training the transformer"):
         for group in optimizer.param_groups:
             group["lr"] = recipe.flow_learning_rate * _rate(step, recipe)
         loss = _fit(nets, corpus, recipe, step, backbone.latent_shape())
@@ -95,7 +96,7 @@ def _corpus(backbone: Backbone, recipe: "Recipe", path: Path) -> Corpus:
     if not path.is_file():
         latents = [
             backbone.encode_image(to_tensor(draw_pictures(captions[start : start + CHUNK], seed=start)))
-            for start in range(0, len(captions), CHUNK)
+            for start in counted(range(0, len(captions), CHUNK), "drawing and encoding pictures")
         ]
         save_whole(torch.cat(latents), path)
     conditions = backbone.encode_text_in_chunks(distinct, CHUNK)

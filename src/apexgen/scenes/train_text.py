@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from apexgen.progress import counted
 from apexgen.rules import RELATIONS, TASKS
 from apexgen.scenes.pipeline import TEXT_WIDTH, TOKENS
 from apexgen.scenes.prompts import Caption, Request, captions, plural
@@ -36,7 +37,7 @@ def train_text(encoder: Any, tokenizer: Any, steps: int, seed: int, report: Call
     generator = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.AdamW(encoder.parameters(), lr=2e-3, weight_decay=0.1)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps)
-    for step in range(steps):
+    for step in counted(range(steps), "training the text encoder"):
         rows = [torch.randint(len(group[0]), (PER_TASK,), generator=generator) for group in groups]
         drawn = [[part[chosen] for part in group] for group, chosen in zip(groups, rows, strict=True)]
         loss = mismatch(encoder, *(torch.cat(parts) for parts in zip(*drawn, strict=True)))

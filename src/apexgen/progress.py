@@ -1,0 +1,46 @@
+"""Signs of life, on standard error and only where that is a terminal: a bar for what can be counted, else a spinner."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+Thing = TypeVar("Thing")
+STDERR = Console(stderr=True)
+
+
+def working(doing: str) -> AbstractContextManager[Any]:
+    """A spinner that says what is done."""
+    return STDERR.status(doing)
+
+
+@contextmanager
+def bar(doing: str, total: int, still: bool = False) -> Iterator[Callable[[], None]]:
+    """A bar that says what is done, gone in the end; what is yielded moves it on by one.
+
+    still: it is drawn only when it moves, so that nothing runs beside what is timed.
+    """
+    if not STDERR.is_terminal:
+        yield lambda: None
+        return
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=STDERR, transient=True, auto_refresh=not still) as shown:
+        task = shown.add_task(doing, total=total)
+        shown.refresh()
+
+        def advance() -> None:
+            shown.advance(task)
+            if still:
+                shown.refresh()
+
+        yield advance
+
+
+def counted(things: Sequence[Thing], doing: str, still: bool = False) -> Iterator[Thing]:
+    """The things one after another, beside a bar."""
+    with bar(doing, len(things), still) as advance:
+        for thing in things:
+            yield thing
+            advance()
