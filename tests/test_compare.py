@@ -177,6 +177,7 @@ def test_a_contest_on_scenes_trains_real_pipelines_and_goes_on_where_it_was(tmp_
     assert report["kl"]["memory"] < 1.15 and 8 < report["kl"]["evaluations_per_step"] < 11, "frozen weights cost less"
     assert set(report["kl"]["nfe"]["1"]) == {"score", "places", "colors"}
     metrics = (folder / "kl-1" / "metrics.jsonl").read_text()
+    (folder / "terms.json").unlink()  # the report's own memory of who is through
     again = compare(wanted, folder, Console(quiet=True))
     assert (folder / "kl-1" / "metrics.jsonl").read_text() == metrics, "nothing was trained twice"
     for name in ("kl", "mean_flow"):
@@ -212,7 +213,15 @@ def test_a_stopped_contest_keeps_those_who_were_through(tmp_path):
     wanted = load_terms(None, ["lcm", "mean_flow"], {"budget": 60, "seeds": 1, "teacher_steps": 2})
     with pytest.raises(KeyboardInterrupt):
         compare(wanted, tmp_path, Stopping())
-    assert list(json.loads((tmp_path / "compare.json").read_text())) == ["teacher", "lcm"]
+    before = json.loads((tmp_path / "compare.json").read_text())
+    assert list(before) == ["teacher", "lcm"]
+    said = io.StringIO()
+    again = compare(wanted, tmp_path, Console(file=said))
+    assert again["lcm"] == before["lcm"] and list(again) == ["teacher", "lcm", "mean_flow"]
+    assert "lcm: done before" in said.getvalue() and "mean_flow: done before" not in said.getvalue()
+    longer = load_terms(None, ["lcm"], {"budget": 90, "seeds": 1, "teacher_steps": 2})
+    other = compare(longer, tmp_path, Console(file=said))
+    assert other["lcm"]["steps"] > before["lcm"]["steps"], "of other terms it is trained anew"
 
 
 def test_the_best_in_one_step_comes_first_whichever_way_the_world_measures():

@@ -2,6 +2,7 @@
 
 import sys
 import warnings
+from collections.abc import Sequence
 
 import typer
 
@@ -9,6 +10,10 @@ from apexgen.backbones.quiet import silence_libraries
 from apexgen.cli import data, evaluate, judged, models, report, serve, start, statistics, training  # noqa: F401
 from apexgen.cli.app import MISTAKE, NO, STOPPED, WELL, app, console
 from apexgen.interrupt import Elsewhere, Stopped
+
+JUDGING = ("scenes", "geneval", "dpg", "wise", "geneval2", "mjhq", "fid", "clip", "diversity", "sweep")
+RESUMING = ("demo", "train", "compare", "encode", "synthesize", "scenes build")
+GOING_ON = {*RESUMING, *(f"evaluate {name}" for name in JUDGING)}  # commands that go on from what was saved
 
 
 def main() -> None:
@@ -35,9 +40,19 @@ def main() -> None:
         show()
         code = MISTAKE
     if code == STOPPED:
-        _say("stopped; what was saved is whole, and the same command goes on from it", STOPPED)
+        after = "goes on from it" if _goes_on(sys.argv[1:]) else "begins anew"
+        _say(f"stopped; what was saved is whole, and the same command {after}", STOPPED)
     if code:
         sys.exit(code)
+
+
+def _goes_on(words: Sequence[str]) -> bool:
+    """Whether a command finds again what it had done."""
+    if words[:1] == ["sample"]:  # into a folder; a grid is drawn whole
+        outs = [out for word, out in zip(words, [*words[1:], ""], strict=True) if word == "--out"]
+        outs += [word.removeprefix("--out=") for word in words if word.startswith("--out=")]
+        return bool(outs) and not outs[-1].endswith(".png")
+    return " ".join(words[: 2 if words[:1] in (["evaluate"], ["scenes"]) else 1]) in GOING_ON
 
 
 def _say(line: str, code: int) -> int:

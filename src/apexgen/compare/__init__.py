@@ -1,5 +1,6 @@
 """Every objective on equal terms, in a world small enough to repeat: `compare` runs the contest and reports it."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,9 @@ from apexgen.compare.plane import Plane
 from apexgen.compare.points import WORLDS
 from apexgen.compare.scenes import Scenes
 from apexgen.compare.terms import Terms
+from apexgen.files import write_whole
+
+TERMS = "terms.json"  # of those in the report: they are not trained again
 
 
 def compare(terms: Terms, folder: Path, console: Console) -> dict[str, Any]:
@@ -21,13 +25,28 @@ def compare(terms: Terms, folder: Path, console: Console) -> dict[str, Any]:
     contestants, budgets = terms.objectives(), terms.budgets()
     world = _open(terms, folder, console)
 
+    done = read_done(folder, terms)
+
     def keep(so_far: dict[str, Any]) -> None:
         write(folder, so_far, world)
+        write_whole(folder / TERMS, json.dumps({name: terms.of(name) for name in so_far if name != "teacher"}).encode())
 
-    report = contest(world, contestants, budgets, range(1, terms.seeds + 1), console.print, keep)
+    report = contest(world, contestants, budgets, range(1, terms.seeds + 1), console.print, keep, done)
     console.print(table(report, world))
     console.print(f"report: {folder / 'compare.html'}")
     return report
+
+
+def read_done(folder: Path, terms: Terms) -> dict[str, Any]:
+    """The entries of a folder's report whose contestants were trained and judged on these terms."""
+    report, before = folder / "compare.json", folder / TERMS
+    if not report.is_file() or not before.is_file():
+        return {}
+    try:
+        entries, said = json.loads(report.read_text()), json.loads(before.read_text())
+    except ValueError:
+        return {}  # broken by others: made anew
+    return {name: entries[name] for name in terms.contestants if name in entries and said.get(name) == terms.of(name)}
 
 
 def _open(terms: Terms, folder: Path, console: Console) -> World:

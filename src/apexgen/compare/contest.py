@@ -65,10 +65,12 @@ def contest(
     seeds: Sequence[int],
     told: Callable[[str], None],
     keep: Callable[[dict[str, Any]], None],
+    done: Mapping[str, dict[str, Any]],
 ) -> dict[str, Any]:
     """Every contestant from the same teacher; the report: for each the mean and deviation over seeds at each NFE.
 
     `keep` is given the report so far after each contestant: a contest that is stopped has lost only the one it was at.
+    done: the entries of contestants who were through before, which are taken as they are.
 
     The report's entries: {"steps", "evaluations_per_step", "memory", "seconds", "nfe": {"1": {measure: [mean,
     deviation], ...}, ...}, "training": {evaluations: [mean, deviation]}}. memory: the bytes held for backward over
@@ -84,6 +86,11 @@ def contest(
         at_rest = {str(steps): _spread([world.judge(teacher, steps, False)]) for steps in world.teacher_evaluations}
     report: dict[str, Any] = {"teacher": {"nfe": at_rest}}
     for name, objective in contestants.items():
+        if name in done:
+            report[name] = done[name]
+            told(f"{name}: done before")
+            keep(report)
+            continue
         (steps, cost), began = plans[name], time.perf_counter()
         taught = [_teach(world, name, objective, steps, seed) for seed in seeds]
         report[name] = {

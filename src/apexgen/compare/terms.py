@@ -1,13 +1,16 @@
 """A contest's file: the world, the budget, and who takes part."""
 
+import json
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
+from apexgen import __version__
 from apexgen.config import Table, explain, read_table
 from apexgen.objectives import Objective, build_objective
 from apexgen.objectives.check import nearest
@@ -56,6 +59,14 @@ class Terms(Table):
             if isinstance(budget, bool) or not isinstance(budget, int | float) or not 0 < budget < math.inf:
                 raise ValueError(f"contestants.{name}: budget = {budget!r}: write budget = {self.budget:.0f}")
         return budgets
+
+    def of(self, name: str) -> dict[str, Any]:
+        """All that a contestant's entry depends on, as JSON has it."""
+        common = self.model_dump(mode="json", exclude={"contestants", "budget"})
+        objective = asdict(self.objectives()[name])  # type: ignore[call-overload]  # every objective is a dataclass
+        named = str(self.contestants[name].get("name", name))
+        told = {"version": __version__, "name": named, "objective": objective, "budget": self.budgets()[name]}
+        return json.loads(json.dumps(common | told))
 
 
 def load_terms(file: Path | None, names: Sequence[str], changed: dict[str, Any]) -> Terms:
