@@ -24,10 +24,14 @@ Exit codes, of every command:
 
 | code | when |
 |---|---|
-| 0 | done; or a training that ctrl-C or SIGTERM stopped after a step, saved |
+| 0 | done; or a run's training, of `train`, `demo` or `compare`, that ctrl-C or SIGTERM stopped after a step |
 | 1 | the result says no, such as a LoRA that does not load; or training diverged |
 | 2 | a mistake in what was asked: one line on standard error names it, and nothing is half-written |
-| 130 | stopped by ctrl-C; what was saved is whole, and the same command goes on from it |
+| 130 | stopped by ctrl-C at any other time; what was saved is whole, and the last line says what is next |
+
+A run's training that is asked to stop saves and exits with 0, as schedulers of clusters expect: after ctrl-C during
+`apexgen train run.toml && apexgen export runs/mine --to merged`, what was saved is exported. A second signal stops at
+once, without a word, and `&&` with it.
 
 Where a command tells a result, `--json` prints it as JSON, alone on standard output; progress and remarks go to
 standard error. Colours and bars are for terminals: there are no escape codes in a pipe, and no colours where `NO_COLOR`

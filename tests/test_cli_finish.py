@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from apexgen.cli import main
+from apexgen.cli import _goes_on, main
 from apexgen.cli.app import SECTIONS
 from cli_page import PAGE, commands, example, page
 
@@ -93,7 +93,7 @@ def test_commands_have_what_is_common_to_them():
     for path, command in COMMANDS.items():
         options = {parameter.name for parameter in command.params}
         assert "lora" not in options or "checkpoint" in options, f"{path}: a run's checkpoint can't be chosen"
-        assert "json" in options or path in {("app",), ("serve",), ("scenes", "build")}, path
+        assert "json" in options or path in {("app",), ("serve",)}, path
 
 
 def test_what_was_encoded_and_drawn_is_told_in_json(run, tmp_path):
@@ -182,6 +182,15 @@ def test_a_probe_and_a_doctor_speak_json(run):
     assert code == 0 and json.loads(said)["well"] is True
 
 
+def test_a_built_pipeline_is_told_of_and_its_recipe_as_json(run, tmp_path):
+    built = ("flow_steps=1", "flow_pictures=12", "autoencoder_pictures=12", "autoencoder_steps=1", "decoder_steps=1")
+    code, said, _ = run("scenes", "build", tmp_path / "one", *built, "text_steps=1", "--json")
+    told = json.loads(said)
+    assert code == 0 and (told["folder"], told["flow_steps"]) == (str(tmp_path / "one"), 1)
+    code, said, _ = run("scenes", "build", tmp_path / "two", *built, "text_steps=1")
+    assert code == 0 and said.splitlines()[-1].startswith(f"{tmp_path / 'two'}: ")
+
+
 def test_escape_codes_are_for_terminals_and_colours_for_who_wants_them(results):
     table = ("-m", "apexgen", "evaluate", "table", results)
     busy = ("-c", "import time; from apexgen.cli.app import busy\nwith busy('drawing'): time.sleep(0.3)")
@@ -229,6 +238,20 @@ def test_ctrl_c_leaves_a_sentence_and_130(tmp_path):
     assert process.returncode == 130
     assert error.splitlines()[-1] == "stopped; what was saved is whole, and the same command goes on from it"
     assert not list(out.glob(".partial-*"))
+
+
+def test_what_ctrl_c_says_of_going_on_is_so():
+    for words in (
+        "compare",
+        "demo",
+        "scenes build x",
+        "evaluate sweep a",
+        "sample x --out pictures",
+        "sample x --out=a",
+    ):
+        assert _goes_on(words.split()), words
+    for words in ("sample x", "sample x --out a.png", "evaluate timing a", "probe scenes", "app", "export x", ""):
+        assert not _goes_on(words.split()), words
 
 
 def test_no_figure_of_a_table_is_cut_off(run, tmp_path):

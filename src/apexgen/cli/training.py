@@ -35,7 +35,7 @@ def train(
 ) -> None:
     """Start or resume a run.
 
-    Example: apexgen train runs/scenes.toml train.steps=500
+    Example: apexgen train run.toml train.steps=500
     """
     from dataclasses import asdict
 
@@ -84,6 +84,7 @@ def build(
     folder: Annotated[Path, typer.Argument(help="Where the pipeline is written.")],
     overrides: Overrides = None,
     start: Annotated[Path | None, typer.Option("--from", help="A pipeline folder whose transformer goes on.")] = None,
+    json: Json = False,
 ) -> None:
     """Train the embedded pipeline from nothing: autoencoder, text encoder, transformer. Hours on a CPU; resumes.
 
@@ -92,4 +93,4 @@ def build(
     from apexgen.scenes.build import build_pipeline
 
     recipe = build_pipeline(folder, overrides or [], start, console)
-    answer(True, recipe)
+    answer(json, {"folder": str(folder)} | recipe, f"{folder}: draw with it: apexgen sample {folder} -p 'a red ring'")
