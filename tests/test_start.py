@@ -96,6 +96,9 @@ def test_the_authors_settings_are_translated_or_named(tmp_path):
     assert (train.seed, train.accumulate, train.batch, train.clip, train.ema) == (42, 3, 8, 0.5, 0.97)
     assert train.learning_rate == 1e-4 and train.betas == (0.9, 0.95)  # YAML reads 1e-4 as a word
     assert [share.source for share in run.data.mixture] == ["one", "two"]
+    assert 'hub:stabilityai/stable-diffusion-3.5-medium"' in text.partition("\n\n")[0]
+    for key in ("data.train_dirs", "method.ema_decay_rate"):
+        assert key not in text, "it is translated"
     replaced, _, unknown = text.partition("# Not known, and left out:")
     assert "train.a_new_key = 7" in unknown and unknown.count("=") == 1
     for key in ("model.lora_alpha", "method.enhanced_ratio", "sample.sampling_style"):
@@ -106,6 +109,21 @@ def test_the_authors_width_and_height_are_one_size(tmp_path):
     wide = tmp_path / "wide.yaml"
     wide.write_text(THEIRS.read_text().replace("width: 512", "width: 768"))
     assert loaded(translate(wide), tmp_path).model.size == Size(512, 768)
+
+
+def test_the_authors_modules_and_length_are_translated_where_the_data_is_here(tmp_path):
+    (tmp_path / "prompts.txt").write_text("a ring\n" * 10)
+    theirs = tmp_path / "theirs.yaml"
+    written = THEIRS.read_text().replace("[one, two]", f"[{tmp_path / 'prompts.txt'}]")
+    theirs.write_text(written.replace("lora_rank: 48", "lora_rank: 48\n  lora_target_modules: [to_q, to_k]"))
+    theirs.write_text(theirs.read_text() + "  num_train_epochs: 12\n")
+    text = translate(theirs)
+    run = loaded(text, tmp_path)
+    assert run.model.targets == ("to_q", "to_k") and run.train.steps == 5, "120 prompts in steps of 8 x 3"
+    assert "lora_target_modules" not in text and "num_train_epochs" not in text
+    theirs.write_text(theirs.read_text().replace("prompts.txt", "missing.txt"))
+    text = translate(theirs)
+    assert loaded(text, tmp_path).train.steps == 1000 and "train.num_train_epochs = 12: train.steps; the data" in text
 
 
 @pytest.mark.parametrize(

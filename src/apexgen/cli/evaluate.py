@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from apexgen.cli.app import Checkpoint, Json, MODEL, Sides, answer, app, busy, console
+from apexgen.cli.app import MODEL, Checkpoint, Json, Sides, answer, app, busy, console
 
 if TYPE_CHECKING:
     from apexgen.evaluate.result import Result

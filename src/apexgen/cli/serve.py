@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from apexgen.cli.app import Checkpoint, MODEL, app, busy, console
+from apexgen.cli.app import MODEL, Checkpoint, app, busy, console
 
 Folder = Annotated[str, typer.Argument(help=MODEL)]
 Lora = Annotated[Path | None, typer.Option(help="An exported LoRA, .safetensors, for a pipeline.")]

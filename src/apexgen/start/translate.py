@@ -5,17 +5,23 @@ What has an equal here is translated; what has none is named in a comment with w
 """
 
 import json
+import math
+import re
 from pathlib import Path
 from typing import Any
 
 import tomli_w
 import yaml
 
-from apexgen.config import validate
+from apexgen.config import Data, Train, validate
+from apexgen.encode import count_records
 from apexgen.start.choices import FAMILIES
 from apexgen.train import open_objective
 
 MODELS = {"qwenimage": "qwen-image", "sd35": "sd3", "sd3": "sd3", "zimage": "z-image", "flux": "flux", "sana": "sana"}
+HUB = {name: FAMILIES[family].path for name, family in MODELS.items()} | {
+    "sd35": "hub:stabilityai/stable-diffusion-3.5-medium",  # of the same pipeline class as 3, and another model
+}
 EQUAL = {
     "model.model_path": "model.path",
     "model.path": "model.path",
@@ -39,14 +45,14 @@ INSTEAD = {
     "model.in_chans": "the pipeline's folder says it",
     "model.aux_time_embed": "twin_flow gives the network a second time; objective.name = \"apex\" needs none",
     "model.lora_alpha": "alpha is the rank: the scale is 1",
-    "model.lora_target_modules": "model.targets, empty for the family's own; names of theirs may not fit every family",
-    "data.train_dirs": "data.source for one, data.mixture for several",
+    "model.lora_target_modules": "model.targets, empty for the family's own",
+    "data.train_dirs": "data.source for one folder, data.mixture for several",
     "method.method_type": 'objective.name = "twin_flow" is what their code computes; "apex" is the paper\'s',
     "method.transport_type": "linear is the only one",
     "method.consistc_ratio": "1 is the only one: r from 0 to t",
     "method.enhanced_ratio": 'no guidance in twin_flow; with "apex": objective.guidance = 1 + theirs',
     "method.enhanced_range": "guidance holds at all times",
-    "method.ema_decay_rate": "train.ema, of a constant decay, where theirs grows into it",
+    "method.ema_decay_rate": "train.ema, from 0 to below 1",
     "method.time_dist_ctrl": "times are uniform",
     "method.loss_func_type": "twin_flow's loss is their robust one; its floor is objective.floor",
     "method.use_image_free": "\"apex\" trains from prompts alone; twin_flow reads pictures",
@@ -61,7 +67,7 @@ INSTEAD = {
     "sample.rfba_gap_steps": "times are evenly spaced from 1",
     "sample.sampling_style": "apexgen sample --steps",
     "train.load_checkpoint_path": "the same command goes on from the newest checkpoint of its folder",
-    "train.num_train_epochs": "train.steps; apexgen train FILE --dry-run tells how many epochs they are",
+    "train.num_train_epochs": "train.steps; the data is not here to count; --dry-run tells how many epochs they are",
     "train.optimizer": "AdamW",
     "train.weight_decay": "0",
 }  # fmt: skip
@@ -78,15 +84,43 @@ def translate(file: Path) -> str:
     width, height = keys.get("data.width"), keys.get("data.height")
     if width is not None and height is not None and width != height:
         run["model"]["size"] = f"{width}x{height}"
-    folders = keys.get("data.train_dirs") or []
-    if len(folders) == 1:
-        run["data"]["source"] = folders[0]
-    elif folders:
-        run["data"]["mixture"] = [{"source": folder} for folder in folders]
-    if isinstance(keys.get("method.ema_decay_rate"), int | float) and 0 <= keys["method.ema_decay_rate"] < 1:
-        run["train"]["ema"] = keys["method.ema_decay_rate"]
+    also = _translate_more(keys, run)
     _check(run, file)
-    return _text(file, keys, run)
+    return _text(file, {key: value for key, value in keys.items() if key not in also}, run)
+
+
+def _translate_more(keys: dict[str, Any], run: dict[str, Any]) -> set[str]:
+    """What is put in other words here; the keys of theirs that it was done for."""
+    done, folders = set(), keys.get("data.train_dirs") or []
+    if isinstance(folders, list) and folders:
+        one = len(folders) == 1
+        run["data"] |= {"source": folders[0]} if one else {"mixture": [{"source": folder} for folder in folders]}
+        done.add("data.train_dirs")
+    decay, targets = keys.get("method.ema_decay_rate"), keys.get("model.lora_target_modules")
+    if isinstance(decay, int | float) and 0 <= decay < 1:
+        run["train"]["ema"] = decay
+        done.add("method.ema_decay_rate")
+    if targets == "all-linear" or (isinstance(targets, list) and targets and all(isinstance(t, str) for t in targets)):
+        run["model"]["targets"] = targets
+        done.add("model.lora_target_modules")
+    steps = _steps(keys, folders, run["train"]) if done >= {"data.train_dirs"} else None
+    if steps is not None:
+        run["train"]["steps"] = steps
+        done.add("train.num_train_epochs")
+    return done
+
+
+def _steps(keys: dict[str, Any], folders: list[Any], train: dict[str, Any]) -> int | None:
+    """How many steps of one process their epochs are; None where the data is not here to be counted."""
+    epochs, usual = keys.get("train.num_train_epochs"), Train()
+    samples = [train.get(name, getattr(usual, name)) for name in ("batch", "accumulate")]
+    if not isinstance(epochs, int | float) or not all(isinstance(each, int) and each > 0 for each in samples):
+        return None
+    try:
+        records = sum(count_records(Data(source=str(folder))) for folder in folders)
+    except (ValueError, OSError):
+        return None
+    return max(1, math.ceil(records * epochs / math.prod(samples)))
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -118,8 +152,8 @@ def _text(file: Path, keys: dict[str, Any], run: dict[str, Any]) -> str:
     left = [key for key in keys if key not in EQUAL]
     known = [f"#   {key} = {json.dumps(keys[key])}: {INSTEAD[key]}" for key in left if key in INSTEAD]
     unknown = [f"#   {key} = {json.dumps(keys[key])}" for key in left if key not in INSTEAD]
-    name = MODELS.get(str(keys.get("model.model_name", "")).lower().replace("_", "").replace("-", ""))
-    hint = [f'# model.path may also be "{FAMILIES[name].path}".'] if name else []
+    hub = HUB.get(re.sub("[^a-z0-9]", "", str(keys.get("model.model_name", "")).lower()))
+    hint = [f'# model.path may also be "{hub}".'] if hub else []
     lines = [f"# Translated from {file.name}.", *hint, "", tomli_w.dumps(run)]
     lines += ["# Has no equal here; what stands in its place:", *known] if known else []
     lines += ["# Not known, and left out:", *unknown] if unknown else []
