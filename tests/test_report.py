@@ -138,6 +138,9 @@ def test_scores_have_a_standard_error_and_the_number_of_pictures(folder):
     page = (folder / "report.html").read_text()
     assert page.count("<small>± 0.037</small>") == 6 * len(TASKS) and page.count("<small>n = 120</small>") == 6
     assert "student@1: mean ± 3.70, the standard error, n = 120" in rendered(full_report())
+    write_report(folder, {"student": {"1": entry(0.5, 0.1) | {"error": {}, "n": 6}}}, None, [])  # a picture a task
+    page = (folder / "report.html").read_text()
+    assert "n = 6" in page and "±" not in page.partition("Scores")[2].partition("</section>")[0]
 
 
 def test_a_teacher_of_many_steps_is_a_level_without_dots_and_that_of_one_step_is_a_dot(folder):
