@@ -1,0 +1,98 @@
+"""The commands of pages that are not walked whole: each runs, with tiny models and settings, or is named here."""
+
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+import snippets
+from apexgen.cli import main
+from apexgen.export.diffusers import LORA_FILE
+from apexgen.export.run import export_run
+from pipelines import SIZE
+from runs import finished_run
+from snippets import ROOT, SHELL, without_launcher
+
+PAGES = ("cli", "start", "encode", "training", "report", "evaluation", "troubleshooting")
+NOT_RUN = {  # the beginning of a line's own words: why
+    "demo": "minutes; test_cli.py goes the whole way",
+    "app": "waits for a browser; test_app.py",
+    "serve": "waits for requests; test_serve.py",
+    "scenes build": "hours; test_build.py",
+    "evaluate (geneval|dpg|wise|geneval2|import-judged)": "asks for a judge's weights or files; tests of their names",
+    "evaluate (mjhq|fid|clip|diversity)": "asks for weights of features; test_statistics.py",
+    "evaluate (timing|sweep)": "many calls of 50 steps; test_timing.py, test_sweep.py",
+    ".* --checkpoint": "checkpoints that no run of four steps has; test_keep_best.py",
+}
+TINY = (
+    "model.path=path/to/a/pipeline", f"model.size={SIZE}", "model.rank=1", "model.weights=float32", "data.limit=3",
+    "train.steps=4", "train.batch=2", "train.accumulate=1", "train.save_every=4", "train.preview_every=4",
+    "train.preview_prompts=1", "objective.warmup=1",
+)  # fmt: skip
+CUT = {
+    "train": TINY,
+    "encode": TINY,
+    "compare": ("--budget", "3010", "--teacher-steps", "2", "--seeds", "1"),
+    "synthesize": ("--steps", "1"),
+    "evaluate scenes": ("--per-task", "1", "--steps", "1"),
+    "sample": ("--steps", "1"),
+}
+RUN = 'folder = "runs/short"\n[data]\nsource = "prompts.txt"\ncache = "cache"\n'
+
+
+def commands(page):
+    """The words after apexgen of each line of a page that one process runs."""
+    for block in snippets.blocks(ROOT / "docs" / f"{page}.md"):
+        if block.language in SHELL:
+            for words in block.commands():
+                if words[0] == "apexgen" and without_launcher(words) == words and "--help" not in words:
+                    yield words[1:]
+
+
+def is_run(words):
+    return not any(re.match(rf"{start}\b", " ".join(words)) for start in NOT_RUN)
+
+
+@pytest.fixture(scope="module")
+def world(folders, tmp_path_factory):
+    """A folder where the names that the pages use are real things."""
+    place = tmp_path_factory.mktemp("world")
+    (place / "path/to/a").mkdir(parents=True)
+    (place / "path/to/a/pipeline").symlink_to(folders["sd3"])
+    (place / "prompts.txt").write_text("a red circle\ntwo blue rings\nthree white squares\n")
+    (place / "run.toml").write_text(RUN)
+    shutil.copy(ROOT / "tests/authors/sd35.yaml", place / "sd35_lora_2order.yaml")
+    demo = finished_run(place / "apexgen-demo", "scenes")
+    export_run(demo, "diffusers", demo / "export")
+    for name in ("mine", "other"):
+        finished_run(place / "runs" / name, "scenes")
+    pipeline = finished_run(place / "runs" / "pipeline", folders["sd3"])
+    shutil.copy(export_run(pipeline, "diffusers").folder / LORA_FILE, place / "lora.safetensors")
+    return place
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_commands_of_a_page_run(page, world, monkeypatch, tmp_path):
+    shutil.copytree(world, tmp_path / "here", symlinks=True)
+    monkeypatch.chdir(tmp_path / "here")
+    ran = 0
+    for words in filter(is_run, commands(page)):
+        if words[0] == "init":
+            Path(words[words.index("--out") + 1]).unlink(missing_ok=True)
+        if words[:2] == ["evaluate", "table"] and not list(Path().glob("eval/*")):
+            monkeypatch.setattr(sys, "argv", "apexgen evaluate scenes scenes --per-task 1 --out eval/before".split())
+            main()
+        given = [str(file) for word in words for file in (sorted(Path().glob(word)) if "*" in word else [word])]
+        cut = CUT.get(words[0], CUT.get(" ".join(words[:2]), ()))
+        monkeypatch.setattr(sys, "argv", ["apexgen", *given, *cut])
+        main()  # a mistake would exit
+        ran += 1
+    assert ran
+
+
+def test_each_exception_is_one_of_some_page():
+    every = [" ".join(words) for page in PAGES for words in commands(page)]
+    for start in NOT_RUN:
+        assert any(re.match(rf"{start}\b", words) for words in every), start
