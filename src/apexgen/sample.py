@@ -24,12 +24,12 @@ def uniform_grid(steps: int) -> Tensor:
 
 
 def one_step(velocity: Velocity, z: Tensor, c: Condition) -> Tensor:
-    """One evaluation from noise to data: x = z - u(z, 1, 0, c) (Eq. 10 at t = 1)."""
+    """One evaluation from noise z (B, ...) to data: x = z - u(z, 1, 0, c) (Eq. 10 at t = 1)."""
     return euler(velocity, z, c, uniform_grid(1))
 
 
 def euler(velocity: Velocity, z: Tensor, c: Condition, times: Tensor) -> Tensor:
-    """One straight line a step: x_r = x_t - (t - r) u(x_t, t, r, c)."""
+    """One straight line a step: x_r = x_t - (t - r) u(x_t, t, r, c), from noise z (B, ...) along times (steps + 1,)."""
     x = z
     for t, r in pairwise(_columns(times, z)):
         x = flow.step(x, velocity(x, t, r, c), t, r)

@@ -29,6 +29,7 @@ class Affine(nn.Module):
         self.seen: Tensor | None = None  # what it was last given
 
     def forward(self, x: Tensor) -> Tensor:
+        """A x + b of tokens x (..., D), in float32 at least and back in x's type; what was given is remembered."""
         self.seen = x.detach()
         exact = x.to(torch.promote_types(x.dtype, torch.float32))
         y = self.scale * exact + self.bias

@@ -117,22 +117,22 @@ class Student:
         return Nets(self.backbone, self.teacher, self.ema, fake, snapshot, self.discriminator, self.shift)
 
     def teacher(self, x: Tensor, t: Tensor, r: Tensor, c: Condition) -> Tensor:
-        """The velocity the student started from; it knows one time, so r is not read."""
+        """The velocity of x (B, C, H, W) the student started from; it knows one time, so r is not read."""
         if self.mode == "full":
             return self._reweighted(self._original)(x, t, t, c)
         with self._adapter_off():
             return self.backbone(x, t, t, c)
 
     def ema(self, x: Tensor, t: Tensor, r: Tensor, c: Condition) -> Tensor:
-        """The velocity of the averaged weights."""
+        """The velocity of the averaged weights, of x (B, C, H, W)."""
         return self._reweighted(self.average)(x, t, r, c)
 
     def fake(self, x: Tensor, t: Tensor, r: Tensor, c: Condition) -> Tensor:
-        """The velocity of the weights that learn the student's samples."""
+        """The velocity of the weights that learn the student's samples x (B, C, H, W)."""
         return self._reweighted(self._fake)(x, t, r, c)
 
     def snapshot(self, x: Tensor, t: Tensor, r: Tensor, c: Condition) -> Tensor:
-        """The velocity of the weights as `take_snapshot` last found them."""
+        """The velocity of the weights as `take_snapshot` last found them, of x (B, C, H, W)."""
         return self._reweighted(self.kept)(x, t, r, c)
 
     def take_snapshot(self) -> None:

@@ -48,6 +48,7 @@ def along_flow(
 
     difference 0: forward mode, exact, in one pass. Otherwise a finite difference over 2 h, h = difference, which any
     network allows: (u(x + h v, t + h) - u(x - h v, t - h)) / 2h, cut to one side where it would pass time 1 or r.
+    x and v are (B, ...), t and r (B, 1, ...).
     u carries its graph; the derivative carries none. Where t = r = 1 the difference is 0. A network whose kernels
     have no forward mode gets a difference of 1e-3 in its place, and a warning.
     Geng et al., Mean Flows, https://arxiv.org/abs/2505.13447, Eq. 8.

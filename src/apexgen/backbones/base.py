@@ -176,7 +176,7 @@ class Backbone(ABC):
 
     @abstractmethod
     def velocity(self, x: Tensor, t: Tensor, c: Condition) -> Tensor:
-        """The network's output as our velocity: the family's time scale, sign and argument names."""
+        """The network's output as our velocity of x (B, C, H, W): the family's time scale, sign and argument names."""
 
     @property
     def blocks(self) -> Sequence[nn.Module]:

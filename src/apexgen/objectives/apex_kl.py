@@ -51,7 +51,7 @@ class KlForm(Objective):
         draw: Draw,
         step: int,
     ) -> Iterator[Loss]:
-        """The terms fake, anchor and kl; the anchor is on the pictures x, or on `real` without."""
+        """The terms fake, anchor and kl; the anchor is on the pictures x (B, ...), or on `real` without."""
         (w, z), (t,) = draw.noises, draw.times
         one, zero = torch.ones_like(t), torch.zeros_like(t)
         generates = self.kl_weight > 0 and step >= self.warmup

@@ -30,7 +30,7 @@ def mix_terms(
     fake_weight: float,
     fake_gradient: bool,
 ) -> Iterator[Loss]:
-    """The terms mix and fake; the second reuses the first's F unless a gradient must reach it."""
+    """The terms mix and fake of pictures x (B, ...); the second reuses the first's F unless its gradient is wanted."""
     (w, z), (t, t_fake) = draw.noises, draw.times
 
     x_t = interpolate(x, z, t)  # Eq. 1

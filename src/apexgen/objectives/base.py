@@ -148,12 +148,14 @@ def shares(share: float, count: int) -> Tensor | None:
 
 
 def mean_square(a: Tensor, b: Tensor) -> Tensor:
-    """The mean over all elements of (a - b)^2."""
+    """The mean over all elements of (a - b)^2, of two tensors of one shape (B, ...)."""
     return (a - b).square().mean()
 
 
 def robust(error: Tensor, power: float, floor: float, weight: Tensor | float = 1.0) -> Tensor:
     """The mean over samples of weight m sg(m + floor)^-power, m the mean square of a sample's error.
+
+    error: (B, ...); weight: a number, or (B,).
 
     power 0 is the mean square; 1/2 acts like the error's norm, 1 like its logarithm, so that large errors count less.
     Geng et al., https://arxiv.org/abs/2505.13447, Eq. 22, with means in place of sums.
@@ -163,5 +165,5 @@ def robust(error: Tensor, power: float, floor: float, weight: Tensor | float = 1
 
 
 def clamped(x: Tensor, bound: float) -> Tensor:
-    """x cut to [-bound, bound], with what is not finite left nan: 0 * inf is nan, so that no divergence is hidden."""
+    """x (B, ...) cut to [-bound, bound]; what is not finite stays nan, as 0 * inf is: no divergence is hidden."""
     return x.clamp(-bound, bound) + 0 * x

@@ -53,7 +53,7 @@ class Consistency(PathObjective):
         return self.phases == 1
 
     def edge(self, t: Tensor) -> Tensor:
-        """The lower end of the phase that t in (0, 1] is in; a time on an edge belongs below it."""
+        """The lower end of the phase that t (B, 1, ...) in (0, 1] is in; a time on an edge belongs below it."""
         return ((t * self.phases).ceil() - 1).clamp(min=0) / self.phases
 
     def terms(self, nets: Nets, batch: Batch, draw: Draw, step: int) -> Iterator[Loss]:

@@ -32,7 +32,7 @@ class LogitNormal(Objective):
         return Draw(noises=(normal(shape, generator),), times=(t, *self.second_times(t, generator)))
 
     def second_times(self, t: Tensor, generator: Generator) -> tuple[Tensor, ...]:
-        """The further times of a step, drawn below t; none unless an objective says so."""
+        """The further times of a step, each below t (B, 1, ...) and like it; none unless an objective says so."""
         return ()
 
 
@@ -52,12 +52,12 @@ class PathObjective(LogitNormal):
         within(self, "guidance", 1)
 
     def start(self, batch: Batch, z: Tensor, t: Tensor) -> Tensor:
-        """The point x_t between the batch's pictures and the noise z."""
+        """The point x_t between the batch's pictures and the noise z (B, ...), at times t (B, 1, ...)."""
         return interpolate(pictures(batch), z, t)
 
     @torch.no_grad()
     def real_velocity(self, nets: Nets, batch: Batch, z: Tensor, x_t: Tensor, t: Tensor, r: Tensor) -> Tensor:
-        """The velocity that carries x_t from t to r; with r = t, the flow's at t.
+        """The velocity that carries x_t (B, ...) from t to r (B, 1, ...); with r = t, the flow's at t.
 
         A stock teacher knows one time only: a step of its velocity is Euler's.
         """
@@ -67,7 +67,7 @@ class PathObjective(LogitNormal):
 
 
 def solve(velocity: Velocity, x: Tensor, t: Tensor, r: Tensor, c: Condition, steps: int) -> Tensor:
-    """x carried from time t down to r, in `steps` equal steps along the velocity."""
+    """x (B, ...) carried from times t down to r (B, 1, ...), in `steps` equal steps along the velocity."""
     now = t
     for k in range(1, steps + 1):
         later = t + (r - t) * (k / steps)
@@ -76,15 +76,15 @@ def solve(velocity: Velocity, x: Tensor, t: Tensor, r: Tensor, c: Condition, ste
 
 
 def on_grid(t: Tensor, steps: int) -> Tensor:
-    """t in (0, 1] raised to the nearest of the times 1 / steps, 2 / steps, ... 1."""
+    """t (B, 1, ...) in (0, 1] raised to the nearest of the times 1 / steps, 2 / steps, ... 1."""
     return (t * steps).ceil() / steps
 
 
 def uniform_below(t: Tensor, generator: Generator) -> Tensor:
-    """r ~ U(0, t), for each t."""
+    """r ~ U(0, t), for each t (B, 1, ...)."""
     return t * torch.rand(t.shape, generator=generator, device=generator.device)
 
 
 def chosen(t: Tensor, share: float, generator: Generator) -> Tensor:
-    """A boolean for each t, true with probability `share`: any batch size does."""
+    """A boolean for each t (B, 1, ...), true with probability `share`: any batch size does."""
     return torch.rand(t.shape, generator=generator, device=generator.device) < share

@@ -78,5 +78,5 @@ class Rcgm(PathObjective):
         return torch.where(short > 0, whole, v - u)
 
     def weight(self, t: Tensor, r: Tensor) -> Tensor:
-        """1 + tan((1 - (t - r)) pi / 2.5), for each sample: 4.1 at r = t, 1 at one step."""
+        """1 + tan((1 - (t - r)) pi / 2.5), for each sample, (B,): 4.1 at r = t, 1 at one step."""
         return (1 + torch.tan((1 - (t - r)) * math.pi / 2.5)).flatten()

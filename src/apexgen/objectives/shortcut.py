@@ -33,7 +33,7 @@ class Shortcut(PathObjective):
         return True
 
     def second_times(self, t: Tensor, generator: Generator) -> tuple[Tensor, ...]:
-        """A start on the grid of its length's multiples, and the end of two short steps from there."""
+        """A start (B, 1, ...) on the grid of its length's multiples, and the end of two short steps from there."""
         level = torch.randint(0, self.finest, t.shape, generator=generator, device=generator.device)
         start = torch.randint(0, 2**self.finest, t.shape, generator=generator, device=generator.device)
         start = start % 2**level + 1  # 1 ... 2^level, in units of the long step 2^-level

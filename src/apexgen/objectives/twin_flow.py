@@ -65,5 +65,5 @@ class TwinFlow(Rcgm):
         yield Loss("rectify", self.rectify_weight * robust(F_w - goal, 0.5, self.floor), {"gap": gap.abs().mean()})
 
     def fake(self, network: Velocity, x: Tensor, t: Tensor, c: Condition) -> Tensor:
-        """The velocity of the network's own samples."""
+        """The velocity of the network's own samples, at x (B, ...)."""
         return network(x, -t, -t, c) if self.told_by == "time" else network(x, t, t, c.shift(scalar(-1, 0)))
