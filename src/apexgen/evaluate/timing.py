@@ -108,14 +108,16 @@ def _take_turns(
     subjects: Sequence[Subject],
     rounds: int,
     prompts: Sequence[str],
-    size: int | None,
+    size: Size | None,
     precision: str,
     repeats: int,
     warmup: int,
     console: Console,
 ) -> list[Result]:
-    with working("opening the models"):
-        timed = [Timed(subject, open_drawer(subject, size, precision)) for subject in subjects]
+    timed = []
+    for subject in subjects:
+        with working(f"opening {subject.folder}"):
+            timed.append(Timed(subject, open_drawer(subject, size, precision)))
     for number in range(rounds):
         for one in timed:
             console.print(f"timing {one.subject.text}, round {number + 1} of {rounds}")
