@@ -218,7 +218,7 @@ def test_a_stopped_contest_keeps_those_who_were_through(tmp_path):
     said = io.StringIO()
     again = compare(wanted, tmp_path, Console(file=said))
     assert again["lcm"] == before["lcm"] and list(again) == ["teacher", "lcm", "mean_flow"]
-    assert "lcm: done before" in said.getvalue() and "mean_flow: done before" not in said.getvalue()
+    assert "lcm, trained before:" in said.getvalue() and "mean_flow:" in said.getvalue()
     longer = load_terms(None, ["lcm"], {"budget": 90, "seeds": 1, "teacher_steps": 2})
     other = compare(longer, tmp_path, Console(file=said))
     assert other["lcm"]["steps"] > before["lcm"]["steps"], "of other terms it is trained anew"

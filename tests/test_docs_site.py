@@ -90,6 +90,13 @@ def test_every_figure_to_expect_is_one_that_was_measured():
     assert set(figures.findall(page)) <= set(figures.findall(told))
 
 
+def test_the_tree_of_files_is_all_of_them_and_no_others():
+    tree = (ROOT / "docs/design.md").read_text().partition("    src/apexgen/\n")[2].partition("    tests/")[0]
+    told = {name for line in tree.splitlines() for name in re.split(r" {2,}", line.strip())[0].split()}
+    there = {path.name + "/" * path.is_dir() for path in (ROOT / "src/apexgen").iterdir()}
+    assert told == {name for name in there if not name.startswith("__") and name != "py.typed"}
+
+
 def test_what_the_mathematics_names_is_in_the_code():
     page = (ROOT / "docs/mathematics.md").read_text()
     named = re.findall(r"\b(flow|sample|velocities)\.([a-z_]+)", page)

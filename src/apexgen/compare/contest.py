@@ -86,27 +86,28 @@ def contest(
         at_rest = {str(steps): _spread([world.judge(teacher, steps, False)]) for steps in world.teacher_evaluations}
     report: dict[str, Any] = {"teacher": {"nfe": at_rest}}
     for name, objective in contestants.items():
-        if name in done:
-            report[name] = done[name]
-            told(f"{name}: done before")
-            keep(report)
-            continue
-        (steps, cost), began = plans[name], time.perf_counter()
-        taught = [_teach(world, name, objective, steps, seed) for seed in seeds]
-        report[name] = {
-            "steps": steps,
-            "evaluations_per_step": round(cost.evaluations, 2),
-            "memory": round(cost.held_bytes / least, 2),
-            "seconds": round((time.perf_counter() - began) / len(taught), 1),
-            "nfe": {
-                str(count): _spread([said[count] for said, _ in taught]) for count in world.evaluations
-            },
-            "training": _curve([curve for _, curve in taught], cost),
-        }  # fmt: skip
+        report[name] = done[name] if name in done else _enter(world, name, objective, *plans[name], least, seeds)
         first = report[name]["nfe"]["1"]
-        told(f"{name}: " + ", ".join(f"{key} {mean:.3f}" for key, (mean, _) in first.items()) + " in one step")
+        before = ", trained before" if name in done else ""
+        told(f"{name}{before}: " + ", ".join(f"{key} {mean:.3f}" for key, (mean, _) in first.items()) + " in one step")
         keep(report)
     return report
+
+
+def _enter(
+    world: World, name: str, objective: Objective, steps: int, cost: Cost, least: int, seeds: Sequence[int]
+) -> dict[str, Any]:
+    """A contestant's entry in the report, from a training of each seed; least: the bytes that flow matching holds."""
+    began = time.perf_counter()
+    taught = [_teach(world, name, objective, steps, seed) for seed in seeds]
+    return {
+        "steps": steps,
+        "evaluations_per_step": round(cost.evaluations, 2),
+        "memory": round(cost.held_bytes / least, 2),
+        "seconds": round((time.perf_counter() - began) / len(taught), 1),
+        "nfe": {str(count): _spread([said[count] for said, _ in taught]) for count in world.evaluations},
+        "training": _curve([curve for _, curve in taught], cost),
+    }
 
 
 def _teach(
