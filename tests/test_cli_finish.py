@@ -209,12 +209,10 @@ def test_what_takes_long_says_what_it_does_on_a_terminal_and_nothing_elsewhere(t
     sample = ("sample", "scenes", "-p", "a red ring", "--steps", "3", "--out", tmp_path / "a.png")
     built = ("flow_steps=2", "flow_pictures=12", "autoencoder_pictures=12", "autoencoder_steps=2", "decoder_steps=2")
     scenes = ("scenes", "build", tmp_path / "built", *built, "text_steps=2")
-    timing = ("evaluate", "timing", "scenes@1", "--repeats", "3", "--warmup", "1")
     for words, doing in (
         (compare, ("training the teacher", "judging the teacher", "training flow_matching, seed 1", "judging flow")),
         (sample, ("opening the model", "drawing")),
         (scenes, ("drawing pictures", "training the autoencoder", "training the transformer")),
-        (timing, ("opening scenes", "timing, 1 at once", "timing, 10 at once")),
     ):
         said = on_a_terminal("-m", "apexgen", *words)
         assert all(what in said for what in doing), (words, said)

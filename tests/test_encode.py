@@ -277,6 +277,11 @@ def test_a_broken_shard_is_named(pictures, tmp_path):
     assert encoded(data)[1:] == ([], 6)
 
 
+def test_what_another_process_has_half_written_is_not_read(tmp_path):
+    (tmp_path / ".partial-7-shard.safetensors").write_bytes(b"")
+    assert bytes(16) not in Folder(tmp_path, torch.float32)
+
+
 def test_any_key_is_found(tmp_path):
     store = Folder(tmp_path, torch.float32)
     keys = [bytes([first, *[7] * 14, last]) for first in (0, 9, 255) for last in (0, 1, 255)]

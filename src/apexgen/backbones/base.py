@@ -272,7 +272,7 @@ class Backbone(ABC):
         return to_patches(latents) if self.packs else latents
 
     def unpack(self, latents: Tensor) -> Tensor:
-        """The inverse of `pack`, for pictures of `size`."""
+        """The inverse of `pack`, for pictures of `size`: to latents (B, C, h, w)."""
         return from_patches(latents, *self.latent_shape()[1:]) if self.packs else latents
 
     def pipeline_arguments(self, steps: int, guidance: float) -> dict[str, Any]:

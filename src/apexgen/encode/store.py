@@ -64,7 +64,8 @@ class Folder:
 
     def reopen(self) -> None:
         """Look again at what the folder holds."""
-        self._files = sorted(self.path.glob("*.safetensors"))
+        # What begins with a dot is another process's, half written.
+        self._files = [file for file in sorted(self.path.glob("*.safetensors")) if not file.name.startswith(".")]
         self._map.cache_clear()
         self._written.clear()
         keys = [self._keys(file) for file in self._files]
