@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -104,19 +105,22 @@ class Trainer:
     def _read(self) -> Batch:
         """This process's rows of the step's batch; what was bad in some process's is then known to all.
 
-        Where one can't read, or too many records are bad, all stop: one raises ValueError, the others Elsewhere.
+        Where one can't read a source, or too many records are bad, all stop: one raises ValueError, the others
+        Elsewhere. What was encoded before has nothing to tell, and no process waits for another.
         """
-        mine, read, skipped = self.team.share(self.samples), [], self.corpus.skipped
+        mine, skipped = self.team.share(self.samples), self.corpus.skipped
+        read = partial(self.corpus.batch, self.step, self.samples, self.run.train.seed, slice(mine.start, mine.stop))
+        if skipped is None or not self.corpus.reads:
+            return read()
+        batches: list[Batch] = []
 
-        def act() -> tuple[dict[str, str], bool] | None:
-            rows = slice(mine.start, mine.stop)
-            read.append(self.corpus.batch(self.step, self.samples, self.run.train.seed, rows))
-            return None if skipped is None else skipped.tell()
+        def act() -> tuple[dict[str, str], bool]:
+            batches.append(read())
+            return skipped.tell()
 
-        told = self.team.by_each(act)
-        if skipped is not None and skipped.hear([each for each in told if each is not None]):
+        if skipped.hear(self.team.by_each(act)):
             self.team.by_first(skipped.judge)
-        return read[0]
+        return batches[0]
 
     def _skip(self, bad: list[str]) -> dict[str, Any]:
         """Count a step that is not finite; returns which losses were not, and on which records."""

@@ -28,6 +28,10 @@ class Batches(Protocol):
     def skipped(self) -> Skipped | None:
         """What the source left out; None where nothing was read from one."""
 
+    @property
+    def reads(self) -> bool:
+        """Whether a batch is read from the source, so that a record may turn out bad at any step."""
+
     def records(self, step: int, size: int, seed: int) -> Tensor:
         """The numbers of a step's records, (size,) int64."""
 
@@ -88,6 +92,11 @@ class Corpus:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    @property
+    def reads(self) -> bool:
+        """No: what is bad was left out as it was encoded."""
+        return False
 
     def records(self, step: int, size: int, seed: int) -> Tensor:
         """The records of a step, (size,) int64: every one once an epoch, each epoch in another order."""

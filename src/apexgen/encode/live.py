@@ -44,6 +44,11 @@ class Live:
         self.null = backbone.encode_text([""]).to("cpu")
         self.stream = Stream(source, BLOCK)
 
+    @property
+    def reads(self) -> bool:
+        """Yes, at every step."""
+        return True
+
     def records(self, step: int, size: int, seed: int) -> Tensor:
         """The numbers of a step's records in the endless source, (size,) int64."""
         taken, first, last = [], step * size, (step + 1) * size
