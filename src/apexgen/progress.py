@@ -5,10 +5,15 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 
 Thing = TypeVar("Thing")
 STDERR = Console(stderr=True)
+
+
+def columns() -> tuple[ProgressColumn, ...]:
+    """What a bar shows: what is done, how much of it, and how long it will take."""
+    return TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
 
 
 def working(doing: str) -> AbstractContextManager[Any]:
@@ -25,8 +30,7 @@ def bar(doing: str, total: int, still: bool = False) -> Iterator[Callable[[], No
     if not STDERR.is_terminal:
         yield lambda: None
         return
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=STDERR, transient=True, auto_refresh=not still) as shown:
+    with Progress(*columns(), console=STDERR, transient=True, auto_refresh=not still) as shown:
         task = shown.add_task(doing, total=total)
         shown.refresh()
 

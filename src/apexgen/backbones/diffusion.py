@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from apexgen.backbones.header import read_header, refuse_quantised
-from apexgen.backbones.held import Weights, check_package, loading_options, quantise
+from apexgen.backbones.held import Weights, check_package, loading_options, opened_type, quantise
 from apexgen.backbones.later import empty_network, leave_network
 from apexgen.backbones.quiet import quiet
 
@@ -180,12 +180,10 @@ def open_text_encoder(folder: Path, kind: str, weights: Weights = "float32") -> 
     """A text encoder as the stock pipeline opens it; ValueError where its file lacks a tensor."""
     import transformers
 
-    dtype = loading_options(weights)["torch_dtype"]
-    dtype = dtype["default"] if isinstance(dtype, dict) else dtype
+    options = {"use_safetensors": True, "local_files_only": True, "output_loading_info": True}
     with _in_one_line(folder):
-        model, found = getattr(transformers, kind).from_pretrained(
-            folder, dtype=dtype, use_safetensors=True, local_files_only=True, output_loading_info=True
-        )
+        # Asked for no type, transformers opens an encoder in the one it was published in.
+        model, found = getattr(transformers, kind).from_pretrained(folder, dtype=opened_type(weights), **options)
     if found["missing_keys"]:  # which it has made up, and tells only to those who ask
         raise ValueError(f"{folder}: {min(found['missing_keys'])} is missing; fetch it again")
     return model

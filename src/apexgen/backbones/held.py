@@ -21,13 +21,14 @@ def check_package(weights: Weights) -> None:
         raise ValueError(f'model.weights = "{weights}" needs {package}; write: pip install "apexgen[memory]"')
 
 
-def loading_options(weights: Weights) -> dict[str, Any]:
-    """How diffusers opens a pipeline whose transformer will be held so; its text encoders are of the same type.
+def opened_type(weights: Weights) -> torch.dtype:
+    """The type in which a network that will be held so is opened, and its text encoders with it."""
+    return torch.float32 if weights == "float32" else torch.bfloat16
 
-    Asked for nothing, transformers opens an encoder in the type it was published in, beside a network in float32.
-    """
-    plain = weights == "float32"
-    return {"torch_dtype": torch.float32 if plain else {"default": torch.bfloat16, "vae": torch.float32}}
+
+def loading_options(weights: Weights) -> dict[str, Any]:
+    """How diffusers opens a pipeline whose transformer will be held so."""
+    return {"torch_dtype": {"default": opened_type(weights), "vae": torch.float32}}
 
 
 def quantise(network: nn.Module, weights: Weights, device: str | torch.device) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from apexgen.backbones.held import Weights
+from apexgen.backbones.held import Weights, opened_type
 from apexgen.backbones.quiet import quiet
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ def empty_network(folder: Path, kind: str, weights: Weights) -> Any:
     network = getattr(diffusers, kind)
     with quiet(), torch.device("meta"):
         empty = network.from_config(network.load_config(folder / "transformer", local_files_only=True))
-        return empty if weights == "float32" else empty.to(torch.bfloat16)
+        return empty.to(opened_type(weights))
 
 
 def leave_network(backbone: "Backbone", device: str | torch.device) -> None:

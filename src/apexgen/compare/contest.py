@@ -78,7 +78,8 @@ def contest(
     ValueError, before anything is trained, for a budget too small.
     """
     with working("counting what a step of each takes"):
-        plans = {name: plan(world, objective, budgets[name]) for name, objective in contestants.items()}
+        left = {name: objective for name, objective in contestants.items() if name not in done}
+        plans = {name: plan(world, objective, budgets[name]) for name, objective in left.items()}
         least = world.cost(FlowMatching()).held_bytes
     told("the teacher")
     teacher = world.teacher

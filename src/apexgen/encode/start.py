@@ -10,9 +10,10 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import Progress
 
 from apexgen.backbones.base import Backbone
+from apexgen.backbones.held import opened_type
 from apexgen.config import Data
 from apexgen.data.base import Source
 from apexgen.data.corpus import Corpus
@@ -25,6 +26,7 @@ from apexgen.encode.table import StoredLatents, StoredTexts, Table, as_keys
 from apexgen.files import write_whole
 from apexgen.interrupt import Stopped, noted_signals
 from apexgen.parallel import ALONE, Team
+from apexgen.progress import columns
 from apexgen.size import Size
 
 NULL = keys.text_key("")
@@ -104,7 +106,7 @@ def open_stores(data: Data, backbone: Backbone, pictures: bool) -> Stores:
     """The cache's folders for a pipeline: a changed encoder, or one of another type, has its own."""
     folder, dtype = Path(str(data.cache)), getattr(torch, data.cache_dtype)
     pipeline, family = Path(backbone.pipeline.name_or_path), type(backbone).__name__
-    lowered = () if backbone.weights == "float32" else ("bfloat16",)  # as `loading_options`; the VAE is never
+    lowered = () if opened_type(backbone.weights) == torch.float32 else ("bfloat16",)  # the VAE is never
     told = (backbone.max_tokens, *(backbone.instruction or ()), *lowered)
     texts = keys.revision(pipeline, keys.TEXT_PARTS, family, *told)
     latents = keys.revision(pipeline, keys.PICTURE_PARTS, family)
@@ -136,10 +138,9 @@ def _fill(
     builder = Builder(backbone, stores.texts, stores.latents, sizes_of(data, backbone), data.flip, mine)
     own = range(team.rank, len(parts), team.count) if shared else range(len(parts))
     records = ((part, record) for part in own for record in parts[part])
-    columns = (TextColumn("encoding"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    progress = Progress(*columns, console=console, transient=True)
+    progress = Progress(*columns(), console=console, transient=True)
     with noted_signals("these records") as asked_to_stop, progress:
-        for part, record in progress.track(records, total=None if shared else source.length()):
+        for part, record in progress.track(records, None if shared else source.length(), description="encoding"):
             if asked_to_stop():
                 builder.flush()
                 raise Stopped(KEPT if data.cache else NOT_KEPT)

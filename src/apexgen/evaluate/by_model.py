@@ -18,13 +18,13 @@ def models_table(results: Sequence[Result]) -> Grid:
     rows: dict[str, list[Result]] = {}
     for result in results:
         rows.setdefault(identity(result), []).append(result)
-    columns = [(group, figure) for group in by_protocol(results) for figure in figures(group[0])]
+    groups = by_protocol(results)
+    columns = [(group, figure) for group in groups for figure in figures(group[0])]
     names = _names([(group[0], figure) for group, figure in columns])
     cells = [
         [own[0].model, str(own[0].evaluations or "-"), *(_cell(own, group[0], figure) for group, figure in columns)]
         for own in rows.values()
     ]
-    groups = by_protocol(results)
     notes = [_note(group[0], groups) for group in groups]
     return Grid("", ("model", "NFE", *names), cells, [*notes, *dict.fromkeys(n for r in results for n in r.notes)])
 

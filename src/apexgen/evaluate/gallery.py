@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image, PngImagePlugin
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import Progress
 
 from apexgen.files import write_whole
 from apexgen.parallel import take_place
+from apexgen.progress import columns
 
 if TYPE_CHECKING:
     from apexgen.drawer import Drawer
@@ -179,5 +180,4 @@ def digest_picture(file: Path) -> str:
 
 def progress_bar(console: Console) -> Progress:
     """How far a benchmark is."""
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    return Progress(*columns, console=console)
+    return Progress(*columns(), console=console)

@@ -81,10 +81,10 @@ def judge(captions: Sequence[Caption], pictures: Sequence[np.ndarray] | np.ndarr
     records = [caption.metadata() for caption in captions]
     correct = [is_correct(figures, record) for figures, record in zip(found, records, strict=True)]
     told = {"score": summarize(records, correct), "error": standard_errors(records, correct), "n": len(records)}
-    return told | {"spread": variety(captions, found)}
+    return told | {"spread": _variety(captions, found)}
 
 
-def variety(captions: Sequence[Caption], found: Sequence[list[Found]]) -> dict[str, float]:
+def _variety(captions: Sequence[Caption], found: Sequence[list[Found]]) -> dict[str, float]:
     """`spread` of the figures found in a picture of each caption, and "color" where the caption leaves it open."""
     alone = [index for index, caption in enumerate(captions) if caption.task in SINGLE]
     varied = spread([found[index] for index in alone], [captions[index].text for index in alone])
@@ -106,18 +106,15 @@ def evaluate_scenes(drawer: "Drawer", out: Path, per_task: int, seed: int, conso
     jobs = [Job(f"{index:05}.png", caption.text, seed + index) for index, caption in enumerate(captions)]
     if fill(out / "pictures", jobs, drawer, console, batch=64):
         return None
-    records = [caption.metadata() for caption in captions]
-    found = [parse(read_picture(out / "pictures" / job.path)) for job in jobs]
-    correct = [is_correct(figures, record) for figures, record in zip(found, records, strict=True)]
-    varied = {f"spread {name}": value for name, value in variety(captions, found).items()}
+    said = judge(captions, [read_picture(out / "pictures" / job.path) for job in jobs])
     result = Result(
         benchmark="scenes",
         judge="apexgen.scenes.score, exact",
         model=f"{drawer.model.name} {drawer.name}",
         evaluations=drawer.evaluations,
-        scores=summarize(records, correct) | varied,
-        spread=standard_errors(records, correct),
-        n=len(jobs),
+        scores=said["score"] | {f"spread {name}": value for name, value in said["spread"].items()},
+        spread=said["error"],
+        n=said["n"],
         seeds=tuple(job.seed for job in jobs),
         settings={"per_task": per_task, "captions_seed": seed},
         drawn=drawer.settings(),

@@ -61,9 +61,7 @@ def protocol_of(prompts: Sequence[str] | None, seeds: int, per_task: int, clip: 
 
     ValueError for less than two seeds, which variety takes, for a CLIP without prompts, or where there is none.
     """
-    if seeds < 2:
-        raise ValueError(f"--seeds {seeds}: variety takes two pictures a prompt; write --seeds 2")
-    numbers = tuple(range(seeds))
+    numbers = _numbers(seeds)
     if prompts is not None:
         if clip is not None:
             open_clip(clip)  # what is missing is told before hours of drawing
@@ -76,12 +74,16 @@ def protocol_of(prompts: Sequence[str] | None, seeds: int, per_task: int, clip: 
 
 def geneval_protocol(records: Sequence[Record], seeds: int, choice: Choice, cache: Path) -> Protocol:
     """GenEval's prompts, each once, and its judge, whose weights are looked for; ValueError for less than two seeds."""
-    if seeds < 2:
-        raise ValueError(f"--seeds {seeds}: variety takes two pictures a prompt; write --seeds 2")
+    numbers = _numbers(seeds)
     choice.find()  # what is missing is told before hours of drawing
     asked = {record["prompt"]: record for record in records}
-    numbers = tuple(range(seeds))
     return Protocol(tuple(asked), numbers, cache=cache, records=tuple(asked.values()), choice=choice)
+
+
+def _numbers(seeds: int) -> tuple[int, ...]:
+    if seeds < 2:
+        raise ValueError(f"--seeds {seeds}: variety takes two pictures a prompt; write --seeds 2")
+    return tuple(range(seeds))
 
 
 def sweep(
