@@ -223,21 +223,26 @@ def warn_of_shift(
     return [] if line is None else [line]
 
 
-def _train_with_progress(
-    trainer: Trainer, folder: Path, console: Console, watch: Watch | None, record: Record
-) -> float:
-    settings = trainer.run.train
-    names = settings.track if trainer.team.first else ()
-    tracked = closing(Trackers(names, trainer.run, folder, trainer.step, console.print))
-    columns = (
+def _bar(console: Console) -> Progress:
+    """Steps done, their speed, the time left, and every term of the loss."""
+    return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[speed]}"),
         TimeRemainingColumn(),
         TextColumn("{task.fields[losses]}"),
+        console=console,
     )
-    with noted_signals() as asked_to_stop, Progress(*columns, console=console) as progress, tracked as trackers:
+
+
+def _train_with_progress(
+    trainer: Trainer, folder: Path, console: Console, watch: Watch | None, record: Record
+) -> float:
+    settings = trainer.run.train
+    names = settings.track if trainer.team.first else ()
+    tracked = closing(Trackers(names, trainer.run, folder, trainer.step, console.print))
+    with noted_signals() as asked_to_stop, _bar(console) as progress, tracked as trackers:
         task = progress.add_task("training", total=settings.steps, completed=trainer.step, speed="", losses="")
         preview = Preview(trainer, folder / "samples")
         evaluate = Checkup(trainer).take if settings.evaluate_every else dict

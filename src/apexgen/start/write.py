@@ -18,19 +18,8 @@ def run_file(name: str, vram: float) -> str:
     family, choice = find_family(name), choose(name, vram)
     accumulate = max(1, SAMPLES // choice.batch)
     scenes = name == "scenes"
-    parts = "\n".join(f"#   {part:<26}{size:6.1f}" for part, size in choice.memory.items())
     return f"""\
-# {name} into one step, on a card of {vram:g} GB. Look at the plan first, then train:
-#   apexgen train FILE --dry-run
-#   apexgen train FILE
-#
-# Estimated, in GB, of which {1 - SPARE:.0%} of the card may be taken:
-{parts}
-#   {"in a step":<26}{choice.training:6.1f}
-#   {"while prompts are encoded":<26}{choice.encoding:6.1f}
-# From {family.source}.
-# The rest is arithmetic on these shapes; --dry-run measures it on the model itself.
-
+{_head(name, vram, family, choice)}
 folder = "runs/{name}"{" " * (18 - len(name))} # checkpoints, previews, numbers; the same command goes on from them
 
 [objective]
@@ -64,6 +53,23 @@ ema = 0.98                         # the average that is sampled and exported lo
 on_divergence = "skip"             # a step that is not finite changes nothing; five in a row stop the run
 save_every = 200
 preview_every = 200
+"""
+
+
+def _head(name: str, vram: float, family: Family, choice: Choice) -> str:
+    """What to do with the file, and what its run would take."""
+    parts = "\n".join(f"#   {part:<26}{size:6.1f}" for part, size in choice.memory.items())
+    return f"""\
+# {name} into one step, on a card of {vram:g} GB. Look at the plan first, then train:
+#   apexgen train FILE --dry-run
+#   apexgen train FILE
+#
+# Estimated, in GB, of which {1 - SPARE:.0%} of the card may be taken:
+{parts}
+#   {"in a step":<26}{choice.training:6.1f}
+#   {"while prompts are encoded":<26}{choice.encoding:6.1f}
+# From {family.source}.
+# The rest is arithmetic on these shapes; --dry-run measures it on the model itself.
 """
 
 
