@@ -82,6 +82,17 @@ def test_the_same_seed_gives_the_same_captions_and_pictures():
     assert not np.array_equal(draw_pictures(one, 3), draw_pictures(one, 4))
 
 
+@pytest.mark.parametrize("task", ["two_object", "color_attr"])
+def test_what_is_named_first_is_further_left_and_else_anywhere(task):
+    """Reading order, at every height: the second is above as often as below."""
+    random = np.random.default_rng(0)
+    pairs = [draw_scene(caption, random).figures for caption in captions(task, held_out=False)[:200]]
+    assert all(first.x <= second.x for first, second in pairs)
+    assert 0.4 < np.mean([first.y < second.y for first, second in pairs]) < 0.6
+    steep = [abs(second.y - first.y) > second.x - first.x for first, second in pairs]
+    assert 0.35 < np.mean(steep) < 0.65
+
+
 def test_captions_are_spread_evenly():
     drawn = draw_captions(30, held_out=True, seed=0)
     assert [sum(c.task == task for c in drawn) for task in TASKS] == [30] * 6

@@ -15,7 +15,8 @@ DIRECTIONS = {"right of": 0.0, "below": 0.5, "left of": 1.0, "above": 1.5}  # ha
 def draw_scene(caption: Caption, random: np.random.Generator) -> Scene:
     """Draw a scene for a caption: places, sizes, tints and unnamed colors at random.
 
-    Radii are U(7, 11) px for one or two figures, U(6, 8.5) for more; their circles keep 3 px apart.
+    Radii are U(7, 11) px for one or two figures, U(6, 8.5) for more; their circles keep 3 px apart. Of "a ring and a
+    cross" the ring is further left: things are named in the order in which they are read.
     """
     figures: tuple[Figure, ...] | None = None
     while figures is None:
@@ -43,7 +44,8 @@ def _place(requests: tuple[Request, ...], random: np.random.Generator) -> tuple[
             if not _fits(figure, figures):
                 return None
             figures.append(figure)
-    return tuple(figures)
+    pair = len(requests) > 1 and requests[1].relation is None
+    return None if pair and figures[0].x > figures[1].x else tuple(figures)
 
 
 def _anywhere(radius: float, random: np.random.Generator) -> tuple[float, float]:

@@ -82,9 +82,11 @@ def _wanted(caption: Caption, table: Tensor) -> tuple[list[int], Tensor]:
 
 
 def _sides(caption: Caption) -> list[str | None]:
-    """The side of each request; a landmark is on the subject's other side."""
-    relation = caption.requests[-1].relation
-    return [OPPOSITE[relation], relation] if relation else [None] * len(caption.requests)
+    """The side of each request: a landmark is on the subject's other side, the first named of a pair on the left."""
+    if len(caption.requests) == 1:
+        return [None]
+    relation = caption.requests[-1].relation or "right of"
+    return [OPPOSITE[relation], relation]
 
 
 def _said(request: Request, side: str | None) -> list[int]:
