@@ -1,9 +1,7 @@
 """The page on a port of this machine: nothing is sent elsewhere, and its files go when it does."""
 
-import errno
 import os
 import signal
-import socket
 import tempfile
 import threading
 from pathlib import Path
@@ -15,6 +13,7 @@ from apexgen.app.page import STYLE, build_page
 from apexgen.app.studio import Studio
 from apexgen.drawer import Model
 from apexgen.interrupt import SIGNALS
+from apexgen.listen import listen
 from apexgen.scenes.pipeline import FOLDER
 
 QUIET = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1"}
@@ -26,7 +25,7 @@ def run_app(model: Model, guidance: float, host: str, port: int | None, console:
 
     Raises OSError where it can't listen.
     """
-    check_address(host, port)
+    listen(host, port or 0, "leave --port out").close()  # gradio would try port after port for a host that is none
     stop = _noted()  # from before there is a folder to remove
     with tempfile.TemporaryDirectory(prefix="apexgen-app-") as folder:
         os.environ.update(QUIET | {"GRADIO_TEMP_DIR": folder})
@@ -52,17 +51,6 @@ def _noted() -> threading.Event:
     for number in SIGNALS:
         signal.signal(number, note)
     return stop
-
-
-def check_address(host: str, port: int | None) -> None:
-    """OSError unless one can listen there; gradio would try port after port for a host that is none."""
-    try:
-        socket.create_server((host, port or 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            raise OSError(f"--port {port}: it is taken; leave --port out for a free one") from None
-        where = f"--host {host}" + (f" --port {port}" if port else "")
-        raise OSError(f"{where}: {error.strerror}; write --host 127.0.0.1 for this machine alone") from None
 
 
 def launch(page: Any, host: str, port: int | None) -> tuple[Any, str, str]:

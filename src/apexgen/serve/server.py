@@ -2,7 +2,6 @@
 
 import math
 import signal
-import socket
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,6 +9,7 @@ import uvicorn
 from rich.console import Console
 
 from apexgen.drawer import Model
+from apexgen.listen import listen
 from apexgen.serve.api import Api, Item, Kind, Offer
 
 
@@ -34,9 +34,9 @@ def warm_up(offer: Offer) -> None:
 def serve(offer: Offer, host: str, port: int, console: Console) -> None:
     """Answer requests until asked to stop; then refuse new ones, and answer what has come.
 
-    Raises OSError where the port is taken.
+    Raises OSError where it can not listen.
     """
-    listening = _listen(host, port)
+    listening = listen(host, port, "write --port 0")
     warm_up(offer)
     api = Api(offer)
     config = uvicorn.Config(
@@ -54,10 +54,3 @@ def serve(offer: Offer, host: str, port: int, console: Console) -> None:
         for number, handler in before.items():
             signal.signal(number, handler)
     console.print("stopped; all that was asked for is answered")
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    try:
-        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
-    except OSError as error:
-        raise OSError(f"--host {host} --port {port}: {error.strerror}; write --port 0 for a free one") from None
