@@ -41,6 +41,6 @@ lint: $(READY) docs
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("write: make PYTHON=python3.11")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install '$(TORCH)'
-	$(BIN)/python -m pip install -e '.[dev]' -c constraints.txt
+	$(BIN)/python -m pip install --no-compile '$(TORCH)'
+	$(BIN)/python -m pip install --no-compile -e '.[dev]' -c constraints.txt
 	touch $(READY)

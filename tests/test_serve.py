@@ -195,7 +195,7 @@ def test_a_taken_port_is_one_line(server, folder, capsys, monkeypatch):
     with pytest.raises(SystemExit, match="2"):
         main()
     error = capsys.readouterr().err
-    assert f"--port {port}: Address already in use" in error and error.count("\n") == 1
+    assert f"--port {port}: it is taken; write --port 0" in error and error.count("\n") == 1
 
 
 def test_asked_to_stop_it_answers_what_it_has_and_refuses_more(folder, tmp_path):
