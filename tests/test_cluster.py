@@ -98,7 +98,7 @@ def ask(client, seed):
 
 
 def test_one_replica_killed_every_picture_is_drawn_and_another_takes_its_place(cluster, folder):
-    count = 24
+    count = 48
     wait(lambda: len(replicas(cluster)) == 2)
     before = replicas(cluster)
     limits = httpx.Limits(max_connections=count)

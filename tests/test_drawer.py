@@ -45,7 +45,7 @@ def test_student_and_teacher_share_one_set_of_weights_and_do_not_disturb_each_ot
     np.testing.assert_allclose(teacher.draw(PROMPTS, [1, 2, 3]), expected, atol=CLOSE)
     assert teacher.evaluations == 8 and teacher.model.backbone is student.model.backbone
     np.testing.assert_array_equal(student.draw(PROMPTS, [1, 2, 3]), first)
-    assert np.abs(first - expected).max() > 100 * CLOSE
+    assert np.abs(first - expected).max() > 0.05
 
 
 def test_a_pipeline_is_its_runs_teacher(run_folder):
@@ -74,7 +74,7 @@ def test_a_picture_depends_on_its_prompt_and_seed_alone(run_folder):
         together = drawer.draw(PROMPTS, [3, 1, 4])
         alone = [drawer.draw([prompt], [seed])[0] for prompt, seed in zip(PROMPTS, [3, 1, 4], strict=True)]
         np.testing.assert_allclose(together, np.stack(alone), atol=CLOSE)
-        assert np.abs(drawer.draw(PROMPTS[:1], [4])[0] - alone[0]).max() > 100 * CLOSE
+        assert np.abs(drawer.draw(PROMPTS[1:2], [4])[0] - alone[1]).max() > 0.05
 
 
 def test_settings_tell_models_apart_by_their_weights(run_folder, tmp_path):

@@ -73,10 +73,11 @@ def test_a_scale_is_invisible_just_where_the_text_is_normalised(rows, name):
             assert row.verdict != "invisible" and row.text > 0.8 * abs(a - 1)
 
 
-def test_the_sign_is_seen_by_every_family_and_by_its_attention(rows):
+def test_the_sign_is_seen_by_every_family_and_by_its_attention(rows, name):
     row = rows[Numbers(-1.0, 0.0)]
     assert row.verdict == "visible" and row.advice == "use it"
-    assert row.attention == pytest.approx(2, abs=0.15)  # the norm is odd, the projection's bias is the mean's
+    near = 0.15 if name == "scenes" else 0.1  # a trained projection is bent: it has a GELU within
+    assert row.attention == pytest.approx(2, abs=near)  # the norm is odd, the projection's bias is the mean's
 
 
 def test_what_is_added_to_every_token_is_not_seen_by_the_attention_of_a_linear_projection(rows, name):
