@@ -10,8 +10,9 @@ TORCH := $(shell grep '^torch==' constraints.txt)
 demo: $(READY)
 	$(BIN)/apexgen demo
 
+# In the order of names: xdist's own, most tests first, leaves the few and slow ones to the end, where workers idle.
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 # The families beside another diffusers, kept in build: make with-diffusers DIFFUSERS=0.38.0 [KEEP='not zimage']
 with-diffusers: $(READY)
