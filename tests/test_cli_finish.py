@@ -9,12 +9,15 @@ import signal
 import subprocess
 import sys
 import time
+from multiprocessing.reduction import DupFd
 
 import pytest
 
 from apexgen.cli import _goes_on, main
 from apexgen.cli.app import SECTIONS
 from cli_page import PAGE, commands, example, page
+from kills import CONTEXT
+from together import command
 
 ESCAPE = "\x1b"
 HEAVY = ("torch", "diffusers", "transformers", "numpy", "pydantic", "PIL", "scipy", "jinja2", "yaml")
@@ -33,12 +36,47 @@ def apexgen(*arguments, **environment):
 
 def on_a_terminal(*words, **environment):
     """What a real Python says on a terminal of its own."""
-    master, slave = pty.openpty()
     clean = {key: value for key, value in os.environ.items() if key not in ("NO_COLOR", "FORCE_COLOR")}
+    master, slave = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, *map(str, words)],
         stdin=slave, stdout=slave, stderr=slave, env=clean | {"TERM": "xterm-256color"} | environment,
     )  # fmt: skip
+    said = read(master, slave)
+    assert process.wait() == 0
+    return said
+
+
+def forked_on_a_terminal(*arguments):
+    """The same of a command, whose imports are this process's own."""
+    master, slave = pty.openpty()
+    process = CONTEXT.Process(target=_take_over, args=(DupFd(slave), arguments))
+    process.start()
+    said = read(master, slave)
+    process.join()
+    assert process.exitcode == 0, said
+    return said
+
+
+def _take_over(terminal, arguments):
+    import torch
+    from rich.console import Console
+
+    from apexgen import progress
+
+    torch.set_num_threads(1)  # a forked process has none of its parent's
+    slave = terminal.detach()
+    for number in (0, 1, 2):
+        os.dup2(slave, number)
+    os.close(slave)  # or who reads waits for ever
+    sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115
+    os.environ["TERM"] = "xterm-256color"
+    progress.STDERR = Console(stderr=True)  # made when the process was another's, without a terminal
+    command(*arguments)
+
+
+def read(master, slave):
+    """All that is written on a terminal until nobody has it open."""
     os.close(slave)
     said = b""
     while True:
@@ -50,7 +88,6 @@ def on_a_terminal(*words, **environment):
             break
         said += part
     os.close(master)
-    assert process.wait() == 0
     return said.decode()
 
 
@@ -214,7 +251,7 @@ def test_what_takes_long_says_what_it_does_on_a_terminal_and_nothing_elsewhere(t
         (sample, ("opening the model", "drawing")),
         (scenes, ("drawing pictures", "training the autoencoder", "training the transformer")),
     ):
-        said = on_a_terminal("-m", "apexgen", *words)
+        said = forked_on_a_terminal(*map(str, words))
         assert all(what in said for what in doing), (words, said)
     piped = apexgen(*sample)
     assert (piped.returncode, piped.stdout, piped.stderr) == (0, f"{tmp_path / 'a.png'}\n", "")

@@ -16,7 +16,8 @@ def draw_scene(caption: Caption, random: np.random.Generator) -> Scene:
     """Draw a scene for a caption: places, sizes, tints and unnamed colors at random.
 
     Radii are U(7, 11) px for one or two figures, U(6, 8.5) for more; their circles keep 3 px apart. Of "a ring and a
-    cross" the ring is further left: things are named in the order in which they are read.
+    cross" the ring is further left: things are named in the order in which they are read. Of "three rings" one is in
+    each third of the width: things are counted in that order too.
     """
     figures: tuple[Figure, ...] | None = None
     while figures is None:
@@ -34,12 +35,12 @@ def _place(requests: tuple[Request, ...], random: np.random.Generator) -> tuple[
     figures: list[Figure] = []
     for request in requests:
         color = request.color or str(random.choice(list(COLORS)))
-        for _ in range(request.count):
+        for index in range(request.count):
             radius = random.uniform(low, high)
             if request.relation:
                 x, y = _beside(figures[0], request.relation, random)
             else:
-                x, y = _anywhere(radius, random)
+                x, y = _anywhere(radius, index, request.count, random)
             figure = Figure(request.shape, color, x, y, radius)
             if not _fits(figure, figures):
                 return None
@@ -48,9 +49,10 @@ def _place(requests: tuple[Request, ...], random: np.random.Generator) -> tuple[
     return None if pair and figures[0].x > figures[1].x else tuple(figures)
 
 
-def _anywhere(radius: float, random: np.random.Generator) -> tuple[float, float]:
+def _anywhere(radius: float, index: int, count: int, random: np.random.Generator) -> tuple[float, float]:
+    """A point with room for the figure, in strip `index` of `count` equal ones from left to right."""
     low, high = radius + MARGIN, SIZE - radius - MARGIN
-    return random.uniform(low, high), random.uniform(low, high)
+    return low + (high - low) * (index + random.uniform()) / count, random.uniform(low, high)
 
 
 def _beside(landmark: Figure, relation: str, random: np.random.Generator) -> tuple[float, float]:
