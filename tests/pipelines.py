@@ -4,6 +4,7 @@ Networks are two blocks of 16 to 32 channels; schedulers, scales and shifts are 
 """
 
 import string
+from inspect import signature
 from pathlib import Path
 
 import torch
@@ -185,14 +186,17 @@ def new_qwen():
     return pipeline
 
 
-def new_gemma(longest):
-    """A Gemma 2's tokenizer and the model."""
+def new_gemma(longest, read=""):
+    """A Gemma 2's tokenizer, of letters and of the words of a text that it has read, and the model."""
     from transformers import Gemma2Config, Gemma2Model, GemmaTokenizer
 
     names = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "\u2581", *LETTERS]
     tokenizer = GemmaTokenizer(vocab={name: i for i, name in enumerate(names)}, merges=[], model_max_length=longest)
+    if read:
+        words = [f" {word}" for word in read.split()]
+        tokenizer = tokenizer.train_new_from_iterator(words, 1000, initial_alphabet=LETTERS, show_progress=False)
     config = Gemma2Config(
-        vocab_size=len(names),
+        vocab_size=len(tokenizer),
         **TINY,
         num_key_value_heads=1,
         head_dim=8,
@@ -282,7 +286,8 @@ def new_sana():
         qk_norm="rms_norm_across_heads",
         timestep_scale=0.5,
     )
-    tokenizer, text_encoder = new_gemma(2**30)  # room for the stock instruction, as the released one has
+    instruction = signature(SanaPipeline.__call__).parameters["complex_human_instruction"].default
+    tokenizer, text_encoder = new_gemma(2**30, " ".join(instruction))  # room for it, as the released one has
     return SanaPipeline(tokenizer, text_encoder, vae, transformer, FlowMatchEulerDiscreteScheduler(shift=3.0))
 
 

@@ -20,7 +20,8 @@ from apexgen.scenes.prompts import Caption, Request, captions, plural
 from apexgen.scenes.world import COLORS, SHAPES
 
 PER_TASK = 32  # captions of each task in a batch
-DECAY, WORD_DECAY = 0.1, 5.0  # of the weights; of the words' vectors, which else learn by heart what is said of each
+DECAYS = {"shared": 5.0, "DenseReluDense": 1.0}  # of words' vectors and what is done at each: they learn by heart
+DECAY = 0.1  # of attention, which binds what is said to the word it is said of
 ANSWERS = (*SHAPES, *COLORS, 1, 2, 3, 4, *RELATIONS)  # whatever can be said of a request
 OPPOSITE = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
 
@@ -36,9 +37,13 @@ def train_text(encoder: Any, tokenizer: Any, steps: int, seed: int, report: Call
     """Fit the words of shapes and the end token to their sums of codes, by least squares."""
     groups = [encode_captions(captions(task, held_out=False), tokenizer, seed) for task in TASKS]
     generator = torch.Generator().manual_seed(seed)
-    words, rest = encoder.shared.weight, [w for w in encoder.parameters() if w is not encoder.shared.weight]
-    decayed = [{"params": [words], "weight_decay": WORD_DECAY}, {"params": rest, "weight_decay": DECAY}]
-    optimizer = torch.optim.AdamW(decayed, lr=2e-3)
+    optimizer = torch.optim.AdamW(
+        [
+            {"params": [weight], "weight_decay": next((DECAYS[part] for part in DECAYS if part in name), DECAY)}
+            for name, weight in encoder.named_parameters()
+        ],
+        lr=2e-3,
+    )
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps)
     for step in counted(range(steps), "training the text encoder"):
         rows = [torch.randint(len(group[0]), (PER_TASK,), generator=generator) for group in groups]
