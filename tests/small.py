@@ -22,6 +22,7 @@ SHORT = (
     "objective.warmup=1",
     "data.limit=12",
     "model.precision=float32",
+    "model.weights=float32",
 )
 
 

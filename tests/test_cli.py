@@ -66,7 +66,6 @@ MISTAKES = {
     "train.steps = -4": ["demo", "--folder", "new", "train.steps=-4"],
     "guidance": ["demo", "--folder", "new", "objective.guidence=3.0"],
     "rank and targets are of a LoRA": ["demo", "--folder", "new", "model.tune=full", "model.rank=8"],
-    'the demo judges in float32, not on weights in "4bit"': ["demo", "--folder", "new", "model.weights=4bit"],
     "no such folder": ["demo", "--folder", "new", "model.path=missing"],
     "is not a diffusers pipeline": ["demo", "--folder", "new", "model.path=."],
     "no such run file": ["train", "missing.toml"],

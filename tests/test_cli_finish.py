@@ -12,12 +12,12 @@ import time
 from multiprocessing.reduction import DupFd
 
 import pytest
+from kills import CONTEXT
 
 from apexgen.cli import _goes_on, main
 from apexgen.cli.app import SECTIONS
 from cli_page import PAGE, commands, example, page
-from kills import CONTEXT
-from together import command
+from together import command as take_command
 
 ESCAPE = "\x1b"
 HEAVY = ("torch", "diffusers", "transformers", "numpy", "pydantic", "PIL", "scipy", "jinja2", "yaml")
@@ -69,10 +69,10 @@ def _take_over(terminal, arguments):
     for number in (0, 1, 2):
         os.dup2(slave, number)
     os.close(slave)  # or who reads waits for ever
-    sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115
+    sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)
     os.environ["TERM"] = "xterm-256color"
     progress.STDERR = Console(stderr=True)  # made when the process was another's, without a terminal
-    command(*arguments)
+    take_command(*arguments)
 
 
 def read(master, slave):

@@ -9,14 +9,15 @@ from rich.console import Console
 
 from apexgen.config import Run, load_run
 from apexgen.cost import peak_memory_bytes
-from apexgen.distill import base_folder, distill
+from apexgen.distill import base_folder, distill, open_trained, read_run
 from apexgen.evaluate.scenes import Examination
 from apexgen.export.diffusers import export_student, refuse_second_time
-from apexgen.export.run import check_export, take_export_proof
+from apexgen.export.run import as_published, check_export, take_export_proof
 from apexgen.progress import working
 from apexgen.report import environment, table, write_report
 from apexgen.rules import TASKS
-from apexgen.train import Trainer, open_objective
+from apexgen.student import Student
+from apexgen.train import open_objective
 from apexgen.velocities import guided
 
 TEACHER_STEPS, TEACHER_GUIDANCE = 50, 3.0
@@ -32,17 +33,15 @@ def run_demo(folder: Path, overrides: Sequence[str], ablate: bool, per_task: int
     Raises ValueError, before anything is written, for settings that it could not prove or export in the end.
     """
     run = load_run(CONFIG, [f"folder={folder}", *overrides])
-    if run.model.weights != "float32":
-        raise ValueError(
-            f'the demo judges in float32, not on weights in "{run.model.weights}"; remove model.weights, '
-            "or write apexgen train RUN.toml, and then apexgen export"
-        )
     refuse_second_time(open_objective(run).needs_second_time)
     trainer, seconds = distill(run, console)
-    mixed = distill(ablation(run), console)[0] if ablate else None
+    mixed = ablation(run) if ablate else None
+    if mixed is not None:
+        distill(mixed, console)
     console.print("scoring on held-out prompts")
+    student = open_published(run)
     with working("scoring on held-out prompts"):
-        report, columns, prompts = prove(trainer, per_task, mixed)
+        report, columns, prompts = prove(student, trainer.objective.renoises, per_task, mixed)
     report["training"] = {
         "objective": run.objective,
         "steps": trainer.step,
@@ -50,7 +49,7 @@ def run_demo(folder: Path, overrides: Sequence[str], ablate: bool, per_task: int
         "peak_memory_bytes": peak_memory_bytes(),
     }
     with working("exporting, and opening it again"):
-        report["export"] = export(trainer, folder / "export")
+        report["export"] = export(student, base_folder(run), folder / "export", trainer.objective.renoises)
     report["environment"] = environment()
     write_report(folder, report, columns, prompts)
     console.print(table(report))
@@ -67,14 +66,18 @@ def ablation(run: Run) -> Run:
     return run.model_copy(update=changed)
 
 
+def open_published(run: Run) -> Student:
+    """A run's trained student on the base as it was published, in float32, in which the demo judges."""
+    return open_trained(as_published(run), read_run(Path(run.folder))[1])
+
+
 def prove(
-    trainer: Trainer, per_task: int, mixed: Trainer | None
+    student: Student, renoises: bool, per_task: int, mixed: Run | None
 ) -> tuple[dict[str, Any], dict[str, np.ndarray], list[str]]:
-    """Teacher and student on the same held-out prompts and noises, in float32: the report, pictures, prompts."""
-    student, backbone = trainer.student, trainer.student.backbone
-    backbone.precision = None
+    """Teacher and student on the same held-out prompts and noises: the report, pictures, prompts."""
+    backbone = student.backbone
     examination = Examination.draw(backbone, per_task, EXAMINATION_SEED)
-    guide = guided(student.teacher, trainer.corpus.null, TEACHER_GUIDANCE)
+    guide = guided(student.teacher, backbone.encode_text([""]), TEACHER_GUIDANCE)
     columns: dict[str, np.ndarray] = {}
     report: dict[str, Any] = {"data": examination.judge_data(EXAMINATION_SEED)}
     teacher, columns[f"teacher@{TEACHER_STEPS}"] = examination.sit(backbone, guide, TEACHER_STEPS)
@@ -83,23 +86,22 @@ def prove(
     report["student"] = {}
     for steps in STUDENT_STEPS:
         report["student"][str(steps)], columns[f"student@{steps}"] = examination.sit(
-            backbone, student.ema, steps, trainer.objective.renoises
+            backbone, student.ema, steps, renoises
         )
     if mixed is not None:
-        mixed.student.backbone.precision = None
-        result, columns["mix@1"] = examination.sit(mixed.student.backbone, mixed.student.ema, 1)
+        other = open_published(mixed)
+        result, columns["mix@1"] = examination.sit(other.backbone, other.ema, 1)
         report["ablation"] = {"mix": {"1": result}}
     shown = [task * per_task + index for task in range(len(TASKS)) for index in range(min(SHOWN, per_task))]
     prompts = [examination.captions[index].text for index in shown]
     return report, {name: pictures[shown] for name, pictures in columns.items()}, prompts
 
 
-def export(trainer: Trainer, target: Path) -> dict[str, float]:
+def export(student: Student, base: Path, target: Path, renoises: bool) -> dict[str, float]:
     """Export the student, reopen it in the stock pipeline, and compare the pictures of 1 and 4 steps."""
-    base, renoises = base_folder(trainer.run), trainer.objective.renoises
-    export_student(trainer.student, base, target, renoises)
-    examination = Examination.draw(trainer.student.backbone, 1, EXAMINATION_SEED)
+    export_student(student, base, target, renoises)
+    examination = Examination.draw(student.backbone, 1, EXAMINATION_SEED)
     prompts = [caption.text for caption in examination.captions]
-    proof = take_export_proof(trainer.student, target, renoises, prompts, examination.noises[0])
+    proof = take_export_proof(student, target, renoises, prompts, examination.noises[0])
     _, seen = check_export(proof, target, base)
     return {"max_difference": seen}

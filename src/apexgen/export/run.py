@@ -53,7 +53,7 @@ def export_run(run_folder: Path, to: str, out: Path | None = None, which: str = 
     objective = open_objective(run)
     refuse_second_time(objective.needs_second_time)
     base = base_folder(run)
-    student = open_trained(_as_published(run, to), saved)
+    student = open_trained(as_published(run, to), saved)
     with whole_folder(target) as partial:
         if to == "comfyui":
             write_comfyui(student, partial, objective.renoises)
@@ -68,7 +68,7 @@ def export_run(run_folder: Path, to: str, out: Path | None = None, which: str = 
     return Exported(target, modules, seen)
 
 
-def _as_published(run: Run, to: str) -> Run:
+def as_published(run: Run, to: str = "diffusers") -> Run:
     """The run with its base as it was published: what is exported is compared on that, in float32, exactly.
 
     For ComfyUI a task's LoRA is beside the base: it becomes a file of its own.
