@@ -5,14 +5,16 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 TORCH := $(shell grep '^torch==' constraints.txt)
 
-.PHONY: demo test with-diffusers ablations docs lint
+.PHONY: demo test tests with-diffusers ablations docs lint style types
 
 demo: $(READY)
 	$(BIN)/apexgen demo
 
-# In the order of names: xdist's own, most tests first, leaves the few and slow ones to the end, where workers idle.
-test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+# make -j2 test: the linters beside the tests, which wait for processes now and then.
+test: lint tests
+
+tests: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 # The families beside another diffusers, kept in build: make with-diffusers DIFFUSERS=0.38.0 [KEEP='not zimage']
 with-diffusers: $(READY)
@@ -32,11 +34,15 @@ ablations: $(READY)
 docs: $(READY)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
-lint: $(READY) docs
+lint: style types docs
+
+style: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+types: $(READY)
+	$(BIN)/mypy
 
 # torch comes first and alone, so that the pinned build is the one that everything else finds.
 $(READY): pyproject.toml constraints.txt
