@@ -10,6 +10,7 @@ from apexgen.demo import CONFIG
 from apexgen.distill import open_student
 from apexgen.encode import encode
 from apexgen.scenes.pipeline import FOLDER
+from apexgen.shard import like
 from apexgen.student import Student
 from apexgen.train import Trainer, open_objective
 
@@ -54,7 +55,7 @@ def perturb(student: Student, deviation: float = 0.05) -> None:
     with torch.no_grad():
         for tensors in (student.weights, student.average):
             for tensor in tensors.values():
-                tensor += deviation * torch.randn(tensor.shape, generator=generator)
+                tensor += like(deviation * torch.randn(tensor.shape, generator=generator), tensor)
 
 
 def inputs(net, rows: int = 3):

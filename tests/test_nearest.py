@@ -19,6 +19,9 @@ from small import short_run
 
 QUIET = Console(quiet=True)
 SIDE, BLOCKS = 2**14, 40
+SHARDED = (
+    "train.batch=1", "model.checkpointing=true", "model.tune=full", "train.parallel=fsdp", "train.processes=2",
+)  # fmt: skip
 
 
 def run_of(pipeline, *settings):
@@ -98,6 +101,17 @@ def test_processes_that_are_there_share_the_weights_before_more_are_asked_for(la
     check_memory(run_of(folder, *there, "train.parallel=fsdp", "train.processes=6"), folder)
 
 
+def test_where_whole_gradients_are_too_many_they_are_cut_at_every_term(large):
+    folder, there = large(int(memory_there() / 10)), ("model.tune=full", "train.batch=1", "train.parallel=fsdp")
+    with pytest.raises(ValueError, match=r'GB; write train\.reduce_gradients = "term"$'):
+        check_memory(run_of(folder, *there, "train.processes=3"), folder)
+    by_term = (*there, "train.reduce_gradients=term")
+    check_memory(run_of(folder, *by_term, "train.processes=3"), folder)
+    lora = r'write model\.tune = "lora" and train\.parallel = "ddp" and train\.reduce_gradients = "step"$'
+    with pytest.raises(ValueError, match=r"GB; start 4 processes: torchrun .*, or " + lora):
+        check_memory(run_of(folder, *by_term, "train.processes=2"), folder)
+
+
 def test_a_plan_that_needs_more_than_there_is_tells_what_checkpointing_would_hold(tmp_path, monkeypatch):
     run = short_run(tmp_path, "train.batch=8")
     assert make_plan(run).checkpointed is None
@@ -120,11 +134,13 @@ def test_to_run_out_of_memory_is_refused_in_one_line(tmp_path):
             ("train.batch=1", "model.checkpointing=true"),
             'write model.weights = "bfloat16" and model.precision = "auto"',
         ),
+        (SHARDED, 'write train.reduce_gradients = "term"'),
     ):
         with pytest.raises(ValueError, match=r"^a step") as refused, within_memory(short_run(tmp_path, *settings)):
             torch.empty(2**50)
         assert str(refused.value).endswith(f"; {way}")
-    with pytest.raises(ValueError, match=r"^opening the model .*bfloat16"), within_memory(run, steps=False):
-        torch.empty(2**50)
+    for opened, way in ((run, "bfloat16"), (short_run(tmp_path, *SHARDED), r'; write model\.tune = "lora"')):
+        with pytest.raises(ValueError, match=rf"^opening the model .*{way}"), within_memory(opened, steps=False):
+            torch.empty(2**50)
     with pytest.raises(RuntimeError, match="size of tensor"), within_memory(run):
         torch.ones(2) + torch.ones(3)

@@ -8,21 +8,25 @@ import sys
 import time
 from collections import Counter
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 import pytest
 import torch
 from rich.console import Console
 from safetensors.torch import load_file
+from torch.distributed.fsdp import FSDPModule
 
 from apexgen import checkpoint, distill
 from apexgen.config import load_run, validate
 from apexgen.distill import open_backbone, open_student, read_run
 from apexgen.encode import encode
 from apexgen.export.run import export_run
+from apexgen.objectives import Loss
+from apexgen.objectives.apex import Apex
 from apexgen.parallel import Team, assembled, settle
-from apexgen.shard import whole
+from apexgen.shard import repeated_blocks, whole
 from apexgen.train import Trainer, open_objective
 from small import perturb
 from together import JOIN, begin, command, end
@@ -43,55 +47,80 @@ def trainer_in(team: Team, *settings: str) -> Trainer:
     net = open_backbone(run, sharded)
     corpus = encode(run.data, net, open_objective(run).needs_pictures)
     made = Trainer(run, open_student(run, net, sharded), corpus, net.latent_shape(), step=1, team=team)
-    if not sharded:
-        perturb(made.student)
+    perturb(made.student)
     return made
 
 
 @contextmanager
 def counted(calls: Counter):
     """How often the processes speak: every collective of torch's is counted and done."""
-    before = torch.distributed.all_reduce
-    torch.distributed.all_reduce = lambda tensor, *rest: (calls.update([tensor.dtype]), before(tensor, *rest))[1]
+    reduce, scatter = torch.distributed.all_reduce, torch.distributed.reduce_scatter_single
+    torch.distributed.all_reduce = lambda tensor, *rest: (calls.update([tensor.dtype]), reduce(tensor, *rest))[1]
+    torch.distributed.reduce_scatter_single = lambda **given: (calls.update(["scatter"]), scatter(**given))[1]
     try:
         yield
     finally:
-        torch.distributed.all_reduce = before
+        torch.distributed.all_reduce, torch.distributed.reduce_scatter_single = reduce, scatter
 
 
-def gradients_of(team: Team, *settings: str) -> dict:
+@dataclass(frozen=True)
+class Short(Apex):
+    """APEX with a last term whose gradient does not come to the network's first block."""
+
+    def terms(self, nets, batch, draw, step):
+        return chain(super().terms(nets, batch, draw, step), self._short(nets.student, batch, draw))
+
+    def _short(self, student, batch, draw):
+        (noise, _), (t,) = draw.noises, draw.times
+        block = repeated_blocks(student.network)[0]
+        handle = block.register_forward_hook(lambda module, given, out: out.detach())
+        yield Loss("short", student(noise, t, t, batch.c).square().mean())
+        handle.remove()
+
+
+def gradients_of(team: Team, *settings: str, short: bool = False) -> dict:
     made, calls = trainer_in(team, *settings), Counter()
+    if short:
+        made.objective = Short(**vars(made.objective))
+    weights = made.student.trained
     with counted(calls):
         logs = team.mean(made._descend())
-        team.average_gradients(made.student.trained.values())
-    return {"logs": logs, "calls": calls, "grads": {n: w.grad for n, w in made.student.trained.items()}}
+        if not made.student.sharded:
+            team.average_gradients(weights.values())
+    units = sum(isinstance(module, FSDPModule) for module in made.student.backbone.network.modules())
+    grads = {name: whole(weight.grad) for name, weight in weights.items()}
+    return {"logs": logs, "calls": calls, "grads": grads, "units": units}
 
 
-def write_gradients(out: Path, objectives: dict[str, tuple[str, ...]]) -> None:
+def write_gradients(out: Path) -> None:
     with assembled() as team:
-        for name, settings in objectives.items():
-            torch.save(gradients_of(team, *settings), out / f"{name}-{team.rank}.pt")
+        for name, settings in OBJECTIVES.items():
+            told = gradients_of(team, *settings, *SHARDED.get(name, ()), short="short" in name)
+            torch.save(told, out / f"{name}-{team.rank}.pt")
 
 
+# Every second row has the anchor: of each process's two batches one has a term without gradient.
+PARTS = ("train.accumulate=2", "objective.anchor_share=0.5")
 OBJECTIVES = {
     "apex": SHORT,
     "apex in parts": (*SHORT, "train.batch=2", "train.accumulate=2"),
     "apex, all weights": tuple(FULL),
     "flow_matching": (*SHORT[:-1], "objective.name=flow_matching"),
+    "sharded, with a short term": (*FULL, "objective.warmup=2"),
+    "sharded, by term": tuple(FULL),
+    "sharded, in parts": (*FULL, *PARTS),
+    "sharded, in parts, by term": (*FULL, *PARTS),
 }
-ALONE = {
-    "apex": [TWICE],
-    "apex, all weights": [TWICE],
-    "apex in parts": ["train.batch=4", "train.accumulate=2"],
-    "flow_matching": [TWICE],
-}
+FSDP, BY_TERM = "train.parallel=fsdp", "train.reduce_gradients=term"
+SHARDED = {name: (FSDP, BY_TERM) if "by term" in name else (FSDP,) for name in OBJECTIVES if name.startswith("sharded")}
+ALONE = dict.fromkeys(OBJECTIVES, TWICE) | {"apex in parts": "train.batch=4"}
 
 
 @pytest.fixture(scope="module")
 def both(tmp_path_factory):
     """What each of two processes has after a step's backward passes and their collectives."""
     folder = tmp_path_factory.mktemp("both")
-    assert end(begin(folder / "log", write_gradients, folder, OBJECTIVES)) == [0, 0], logs_of(folder)
+    assert end(begin(folder / "log", write_gradients, folder)) == [0, 0], logs_of(folder)
     return {
         name: [torch.load(folder / f"{name}-{rank}.pt", weights_only=False) for rank in (0, 1)] for name in OBJECTIVES
     }
@@ -103,7 +132,7 @@ def logs_of(folder: Path) -> str:
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_two_processes_are_one_with_the_doubled_batch(both, name):
-    alone = gradients_of(Team(), *OBJECTIVES[name], *ALONE[name])
+    alone = gradients_of(Team(), *OBJECTIVES[name], ALONE[name], short="short" in name)
     one, other = both[name]
     norm = torch.stack([grad.norm() for grad in alone["grads"].values()]).norm()
     for key, grad in alone["grads"].items():
@@ -112,10 +141,19 @@ def test_two_processes_are_one_with_the_doubled_batch(both, name):
     assert one["logs"] == other["logs"] == pytest.approx(alone["logs"], rel=1e-5, abs=1e-6)
 
 
-@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("name", [name for name in OBJECTIVES if name not in SHARDED])
 def test_gradients_cross_once_a_step_whatever_the_terms_and_batches(both, name):
     for told in both[name]:
         assert told["calls"] == {torch.float32: 1, torch.float64: 1}  # the gradients, and the scalars
+
+
+@pytest.mark.parametrize("name", SHARDED)
+def test_sharded_gradients_cross_once_a_step_or_at_every_term(both, name):
+    times = 1
+    if BY_TERM in SHARDED[name]:
+        times = 5 if "in parts" in name else 3  # the terms of apex, in two batches, of which one lacks the anchor
+    for told in both[name]:
+        assert told["units"] > 1 and told["calls"] == {"scatter": times * told["units"], torch.float64: 1}
 
 
 def run_file(folder: Path, *settings: str) -> list[str]:
@@ -289,6 +327,7 @@ def test_where_the_first_can_not_save_nobody_waits(tmp_path):
 def test_a_setting_without_effect_is_refused(monkeypatch):
     for table, why in [
         ({"offload": True}, 'write parallel = "fsdp"'),
+        ({"reduce_gradients": "term"}, 'write parallel = "fsdp"'),
         ({"parallel": "fsdp", "compile": True}, "write compile = false"),
         ({"parallel": "fsdp", "optimizer": "adamw8bit"}, 'write optimizer = "adamw"'),
     ]:
@@ -323,5 +362,6 @@ def test_what_would_be_computed_again_with_other_weights_is_refused_before_any_w
 def test_a_run_may_be_cut_anew_and_not_grow(tmp_path):
     (tmp_path / "config.toml").write_text('[train]\nbatch = 2\nprocesses = 4\nparallel = "ddp"\n')
     distill.check_run(load_run(None, [f"folder={tmp_path}", "train.batch=4", "train.accumulate=2"]))
+    distill.check_run(load_run(None, [f"folder={tmp_path}", "train.batch=8", FSDP, BY_TERM]))
     with pytest.raises(ValueError, match=r"begun with train\.batch x train\.accumulate x processes = 8 .* not 6"):
         distill.check_run(load_run(None, [f"folder={tmp_path}", "train.batch=6"]))

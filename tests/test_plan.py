@@ -58,8 +58,11 @@ def test_each_of_several_processes_holds_its_part(tmp_path, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "4")
     run = settle(short_run(tmp_path, "model.tune=full", "train.parallel=fsdp"))
     sharded = make_plan(run)
-    for part in ("trained weights", "teacher's copy", "gradients", "optimizer", "average"):
+    for part in ("trained weights", "teacher's copy", "optimizer", "average"):
         assert sharded.memory[part] == pytest.approx(alone.memory[part] / 4, rel=1e-6), part
+    assert sharded.memory["gradients"] == alone.memory["gradients"]  # until the step's end
+    by_term = settle(short_run(tmp_path, "model.tune=full", "train.parallel=fsdp", "train.reduce_gradients=term"))
+    assert make_plan(by_term).memory["gradients"] == pytest.approx(alone.memory["gradients"] / 4, rel=1e-6)
     assert sharded.memory["weights"] == alone.memory["weights"]  # of the encoders
     assert 0 < sharded.memory["a block, gathered"] < alone.memory["trained weights"]
     assert (sharded.seen, sharded.checkpoint) == (4 * alone.seen, alone.checkpoint)

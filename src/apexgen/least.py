@@ -44,10 +44,11 @@ def least_memory(run: Run, folder: Path) -> dict[str, int]:
         own = FULL * _lora_numbers(run.model, network, adapter.lora_targets)
     if cut > 1:
         parts["a block, gathered"] = 2 * FULL * _largest_block(network)
-    trained = own * (2 if open_objective(run).needs_fake_network else 1) // cut
+    trains = own * (2 if open_objective(run).needs_fake_network else 1)
+    trained = trains // cut
     return {"weights": weights} | parts | {
         "LoRA" if run.model.tune == "lora" else "trained weights": trained,
-        "gradients": trained,
+        "gradients": trains if run.train.reduce_gradients == "step" else trained,
         "optimizer": int(MOMENTS[run.train.optimizer] * trained),
         "average": own // cut,
     }  # fmt: skip

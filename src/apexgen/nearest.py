@@ -1,6 +1,7 @@
 """A run that its device has no memory for is refused in one line, with the nearest run that it has.
 
-Nearest is what changes least: the same step in smaller batches, activations computed again, then other weights.
+Nearest is what changes least: the same step in smaller batches, activations computed again, sharded gradients cut at
+every term, then other weights.
 """
 
 import json
@@ -22,7 +23,7 @@ from apexgen.train import open_objective
 
 TOLD = {
     "model": ("tune", "weights", "precision", "checkpointing"),
-    "train": ("optimizer", "parallel", "offload", "batch", "accumulate"),
+    "train": ("optimizer", "parallel", "reduce_gradients", "offload", "batch", "accumulate"),
 }
 PROCESSES = (2, 4, 8, 16, 32, 64)  # as many are proposed
 NO_MEMORY = "can't allocate memory"  # what torch says on a processor, where it has no error of its own for it
@@ -60,7 +61,9 @@ def within_memory(run: Run, steps: bool = True) -> Iterator[None]:
         if not isinstance(error, torch.OutOfMemoryError) and NO_MEMORY not in str(error):
             raise
         what = f"a step with train.batch = {run.train.batch}" if steps else "opening the model"
-        ways = (one for held in (*_lighter(run), *_shared(run)) for one in (_steps(held) if steps else [held]))
+        opened_alike = [] if steps else _by_term(run)  # no gradient is there yet
+        held = [one for one in (*_lighter(run), *_shared(run)) if one not in opened_alike]
+        ways = (changed for one in held for changed in (_steps(one) if steps else [one]))
         way = next((_words(run, one) for one in ways if one != run), "take a device with more")
         raise ValueError(f"{what} takes more memory than the device has, {size(memory_there())}; {way}") from error
 
@@ -88,7 +91,7 @@ def _first_that_fits(run: Run, folder: Path, need: Need, ways: Iterable[Run]) ->
 
 def _lighter(run: Run) -> Iterator[Run]:
     """The run, and those whose weights take less and less, in as many processes."""
-    yield run
+    yield from _by_term(run)
     if run.model.tune == "full":
         yield from _changed(run, {}, {"optimizer": "adamw8bit"})
     kinds = list(HELD)
@@ -96,7 +99,7 @@ def _lighter(run: Run) -> Iterator[Run]:
     parallel = "ddp" if run.train.parallel == "fsdp" else run.train.parallel
     for weights in lighter:
         model = {"tune": "lora", "weights": weights} | ({} if weights == "float32" else {"precision": "auto"})
-        yield from _changed(run, model, {"parallel": parallel, "offload": False})
+        yield from _changed(run, model, {"parallel": parallel, "reduce_gradients": "step", "offload": False})
 
 
 def _shared(run: Run) -> Iterator[Run]:
@@ -110,7 +113,13 @@ def _shared(run: Run) -> Iterator[Run]:
             batch = run.train.batch if left else _divisors(each, run.train.batch)[0]
             accumulate = run.train.accumulate if left else each // batch
             parallel = {"parallel": "fsdp", "processes": count, "optimizer": "adamw"}
-            yield from _changed(run, {}, parallel | {"batch": batch, "accumulate": accumulate})
+            for shared in _changed(run, {}, parallel | {"batch": batch, "accumulate": accumulate}):
+                yield from _by_term(shared)
+
+
+def _by_term(run: Run) -> list[Run]:
+    """The run, and where its weights are sharded, the one that holds no gradients whole."""
+    return [run, *_changed(run, {}, {"reduce_gradients": "term"})]
 
 
 def _steps(run: Run) -> Iterator[Run]:
@@ -151,5 +160,6 @@ def _words(run: Run, changed: Run) -> str:
     differs = {name: getattr(new, key) for name, old, new, key in pairs if getattr(new, key) != getattr(old, key)}
     words = "write " + " and ".join(f"{name} = {json.dumps(value)}" for name, value in differs.items())
     if (count := changed.train.processes) != run.train.processes:
-        return f"{words} and start {count} processes: torchrun --nproc-per-node {count} -m apexgen train ..."
+        start = f"start {count} processes: torchrun --nproc-per-node {count} -m apexgen train ..."
+        return f"{words} and {start}" if differs else start
     return words + (", a step of the same samples" if differs.keys() == {"train.batch", "train.accumulate"} else "")

@@ -202,7 +202,8 @@ def _memory(trainer: Trainer, activations: int, cut: int) -> dict[str, int]:
     student = trainer.student
     modules = [part for part in student.backbone.pipeline.components.values() if isinstance(part, nn.Module)]
     still = [weight for module in modules for weight in module.parameters() if not weight.requires_grad]
-    trained = _bytes(student.trained.values()) // cut
+    trains = _bytes(student.trained.values())
+    trained = trains // cut
     parts = {"weights": _bytes(still)}
     if student.mode == "full":
         parts["teacher's copy"] = _bytes(student.weights.values()) // cut
@@ -211,7 +212,7 @@ def _memory(trainer: Trainer, activations: int, cut: int) -> dict[str, int]:
         parts["a block, gathered"] = 2 * max(_bytes(block.parameters()) for block in blocks)
     return parts | {
         "LoRA" if student.mode == "lora" else "trained weights": trained,
-        "gradients": trained,
+        "gradients": trains if trainer.run.train.reduce_gradients == "step" else trained,
         "optimizer": _bytes(moments(trainer)) // cut,
         "average": _bytes([*student.average.values(), *student.kept.values()]) // cut,
         "activations": activations,

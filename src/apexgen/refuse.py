@@ -13,7 +13,10 @@ from apexgen.trackers import check_trackers
 from apexgen.train import open_objective
 
 # What may change between two starts of a run: how steps are taken, and what is watched.
-HOW = ("batch", "accumulate", "redraw", "cache", "parallel", "processes", "offload", "checkpointing", "compile")
+HOW = (
+    "batch", "accumulate", "redraw", "cache", "parallel", "processes", "reduce_gradients", "offload", "checkpointing",
+    "compile",
+)  # fmt: skip
 WATCHED = ("evaluate_every", "evaluate_prompts", "keep_best", "track")
 
 

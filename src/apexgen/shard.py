@@ -40,6 +40,28 @@ def shard(network: nn.Module, device: torch.device, offload: bool = False) -> No
         fully_shard(module, mesh=mesh, reshard_after_forward=True, offload_policy=policy)
 
 
+@contextmanager
+def reduced_once(network: Any) -> Iterator[None]:
+    """Inside, backward passes leave gradients whole in every process; after them all each block's is averaged and cut.
+
+    FSDP2 would do so in a last backward that it is told of. Here none is known to be the last before it is done, as an
+    objective's terms come one by one and some have no gradient.
+    """
+    from torch.distributed.fsdp import fully_shard
+
+    network.set_requires_gradient_sync(False)
+    try:
+        yield
+    finally:
+        network.set_requires_gradient_sync(True)
+    # What FSDP2 does after a backward, by the names that torch.distributed.pipelining calls it by: it has no others.
+    root = fully_shard.state(network)
+    for state in root._state_ctx.all_states:
+        if state._fsdp_param_group is not None:
+            state._fsdp_param_group.post_backward()
+    root._root_post_backward_final_callback()
+
+
 class Exchanged:
     """A sharded network run with other shards in place of its own; without a graph, which would gather the wrong ones.
 

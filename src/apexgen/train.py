@@ -5,6 +5,7 @@ import math
 import os
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,7 +23,7 @@ from apexgen.interrupt import Elsewhere, Stopped
 from apexgen.objectives import Batch, Draw, Nets, Objective, build_objective
 from apexgen.optimizer import open_optimizer
 from apexgen.parallel import ALONE, Team
-from apexgen.shard import like, whole
+from apexgen.shard import like, reduced_once, whole
 from apexgen.student import Student
 
 HIGHER_IS_BETTER = ("one_step_score",)  # of what train.keep_best may be
@@ -95,11 +96,13 @@ class Trainer:
             group["lr"] = settings.learning_rate * factor
         nets, parts = self.student.nets(), settings.accumulate
         logs: dict[str, Any] = {}
-        for first in mine[:: settings.batch]:
-            held = batch.rows(slice(first - mine.start, first - mine.start + settings.batch)).to(device)
-            drawn = draw.rows(slice(first, first + settings.batch))
-            part = descend(self.objective, nets, held, drawn, self.step, parts)
-            logs |= {name: logs.get(name, 0) + value / parts for name, value in part.items()}
+        once = self.student.sharded and settings.reduce_gradients == "step"
+        with reduced_once(self.student.backbone.network) if once else nullcontext():
+            for first in mine[:: settings.batch]:
+                held = batch.rows(slice(first - mine.start, first - mine.start + settings.batch)).to(device)
+                drawn = draw.rows(slice(first, first + settings.batch))
+                part = descend(self.objective, nets, held, drawn, self.step, parts)
+                logs |= {name: logs.get(name, 0) + value / parts for name, value in part.items()}
         return logs
 
     def _read(self) -> Batch:

@@ -25,6 +25,9 @@ class Train(Table):
     # Over the processes of torchrun or accelerate: each has all weights, or a part of each; "ddp" unless given.
     parallel: Literal["ddp", "fsdp"] | None = None
     processes: int | None = Field(None, ge=1)  # how many there are; a run of several writes it down
+    # Of fsdp, when gradients are averaged over the processes and cut: once, and until then each process holds them
+    # whole, or in every backward.
+    reduce_gradients: Literal["step", "term"] = "step"
     offload: bool = False  # of fsdp: weights, gradients and optimizer in the processor's memory
     compile: bool = False  # the network's blocks, by torch.compile: a slow first step, faster ones after it
     save_every: int = Field(200, ge=1)
@@ -59,6 +62,8 @@ class Train(Table):
     def _check_parallel(self) -> "Train":
         if self.offload and self.parallel != "fsdp":
             raise ValueError('offload is of sharded weights; remove it, or write parallel = "fsdp"')
+        if self.reduce_gradients != "step" and self.parallel != "fsdp":
+            raise ValueError('reduce_gradients = "term" is of sharded weights; remove it, or write parallel = "fsdp"')
         for name, wanted in (("optimizer", "adamw"), ("compile", False)):
             if self.parallel == "fsdp" and getattr(self, name) != wanted:
                 right = f'"{wanted}"' if isinstance(wanted, str) else "false"
