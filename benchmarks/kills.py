@@ -8,6 +8,7 @@ alone, bitwise. Processes are forked from one that has imported everything, so t
 """
 
 import argparse
+import gc
 import json
 import multiprocessing
 import os
@@ -49,12 +50,18 @@ def start(log: Path, *arguments: str) -> BaseProcess:
     return process
 
 
-def _command(log: Path, arguments: tuple[str, ...]) -> None:
+def forked() -> None:
+    """What a forked process does first."""
     import torch
 
+    torch.set_num_threads(1)  # it has none of its parent's
+    gc.freeze()  # what was imported is no garbage: collections need not go through it
+
+
+def _command(log: Path, arguments: tuple[str, ...]) -> None:
     from apexgen.cli import main
 
-    torch.set_num_threads(1)  # a forked process has none of its parent's
+    forked()
     with log.open("w") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)

@@ -1,11 +1,16 @@
 """One seed for every test, so that a figure in an assertion can be repeated; tiny pipelines, built once."""
 
+import gc
 import subprocess
 
 import pytest
 import torch
 
+import apexgen.export.run  # noqa: F401 - and with it what most tests import
 from pipelines import BUILDERS, build
+
+gc.collect()
+gc.freeze()  # what modules hold is no garbage: a collection, of which ours make many, need not go through it
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ import socket
 import sys
 from pathlib import Path
 
-from kills import CONTEXT
+from kills import CONTEXT, forked
 
 JOIN = 240  # seconds: who waits for a process that is gone fails here
 
@@ -37,9 +37,7 @@ def end(processes) -> list[int | None]:
 
 
 def _run(log: Path, place: dict, act, given: tuple) -> None:
-    import torch
-
-    torch.set_num_threads(1)  # a forked process has none of its parent's
+    forked()
     with log.open("w") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
