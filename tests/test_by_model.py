@@ -5,8 +5,10 @@ import json
 import pytest
 
 from apexgen.cli import main
+from apexgen.cli.app import answer
 from apexgen.evaluate.by_model import models_table
 from apexgen.evaluate.result import Result, save_result
+from apexgen.evaluate.timing import timing_table
 
 DRAWN = {"weights": "abc", "drawer": "student@1", "steps": 1, "guidance": 1.0, "size": 64, "precision": "float32"}
 
@@ -72,3 +74,21 @@ def test_the_command_prints_it_for_a_terminal_a_page_and_a_program(tmp_path, mon
         with pytest.raises(SystemExit) as stop:
             run(*options)
         assert stop.value.code == 2
+
+
+def test_brackets_of_benchmarks_models_and_judges_are_no_markup(tmp_path, monkeypatch, capsys):
+    speed = result("speed", {"images/s": 6.5}, "a[x]", judge="gpu [/x]",
+                   settings={"batch": 10, "latency_batch": 1, "repeats": 3, "warmup": 1, "rounds": 1, "compiled": False,
+                             "beside": "b[/x]", "size": 64, "precision": "float32"})  # fmt: skip
+    for number, one in enumerate([OURS[0], result("DPG-Bench", {"DPG": 1.0}, "m[/x]", {}, judge="mmdet [/x]"), speed]):
+        save_result(one, tmp_path / f"{number}.json")
+    files = [str(tmp_path / f"{number}.json") for number in range(3)]
+    for options in ((), ("--by", "model")):
+        monkeypatch.setattr("sys.argv", ["apexgen", "evaluate", "table", *files, *options])
+        main()
+        said = capsys.readouterr().out
+        assert "GenEval[mask2former]" in said and "judged by mmdet [/x]" in said and "m[/x]" in said
+        assert options or "GenEval[mask2former], judged by tiny" in said
+    answer(False, None, timing_table([speed]))
+    said = capsys.readouterr().out
+    assert "speed on gpu [/x]" in said and "beside b[/x]" in " ".join(said.split()) and "a[x]" in said

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 Thing = TypeVar("Thing")
 STDERR = Console(stderr=True)
@@ -13,12 +14,12 @@ STDERR = Console(stderr=True)
 
 def columns() -> tuple[ProgressColumn, ...]:
     """What a bar shows: what is done, how much of it, and how long it will take."""
-    return TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    return TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
 
 
 def working(doing: str) -> AbstractContextManager[Any]:
     """A spinner that says what is done."""
-    return STDERR.status(doing)
+    return STDERR.status(Text(doing))
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from rich import box
 from rich.table import Table
+from rich.text import Text
 
 
 @dataclass(frozen=True)
@@ -17,14 +18,14 @@ class Grid:
     notes: Sequence[str] = ()
 
     def drawn(self) -> Table:
-        """For a terminal."""
-        table = Table(box=box.SIMPLE_HEAD, title=self.title or None, title_justify="left")
-        table.add_column(self.names[0], no_wrap=True)
+        """For a terminal; brackets of names and judges are no markup."""
+        table = Table(box=box.SIMPLE_HEAD, title=Text(self.title, "table.title"), title_justify="left")
+        table.add_column(Text(self.names[0]), no_wrap=True)
         for name in self.names[1:]:
-            table.add_column(name, justify="right")
+            table.add_column(Text(name), justify="right")
         for row in self.rows:
-            table.add_row(*row)
-        table.caption, table.caption_justify = "\n".join(self.notes) or None, "left"
+            table.add_row(*map(Text, row))
+        table.caption, table.caption_justify = Text("\n".join(self.notes), "table.caption"), "left"
         return table
 
     def markdown(self) -> str:

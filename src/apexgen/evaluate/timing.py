@@ -16,6 +16,7 @@ import torch
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 from torch import nn
 
 from apexgen.drawer import Drawer
@@ -120,7 +121,7 @@ def _take_turns(
             timed.append(Timed(subject, open_drawer(subject, size, precision)))
     for number in range(rounds):
         for one in timed:
-            console.print(f"timing {one.subject.text}, round {number + 1} of {rounds}")
+            console.print(f"timing {one.subject.text}, round {number + 1} of {rounds}", markup=False)
             others = sum(other.held() for other in timed if other is not one)
             one.time(prompts, len(range(number, repeats, rounds)), warmup, others)
     return [to_result(one, repeats, warmup, rounds) for one in timed]
@@ -205,17 +206,17 @@ def _wait(device: torch.device) -> None:
 def timing_table(results: Sequence[Result]) -> Table:
     """A row for each measure, a column for each model: as many measures as these do not fit beside one another."""
     told = results[0].settings
-    drawn = Table(
-        box=box.SIMPLE_HEAD, title=f"speed on {results[0].judge}", title_justify="left", caption_justify="left"
-    )
-    drawn.caption = (
+    title = Text(f"speed on {results[0].judge}", "table.title")  # brackets of names are no markup
+    drawn = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", caption_justify="left")
+    caption = (
         f"images/s at batch {told['batch']}, seconds at batch {told['latency_batch']}: medians of {told['repeats']} "
         f"calls after {told['warmup']} of warm-up in each of {told['rounds']} turns, "
         f"{'' if told['compiled'] else 'not '}compiled; x: beside {told['beside']}"
     )
+    drawn.caption = Text(caption, "table.caption")
     drawn.add_column("", no_wrap=True)
     for result in results:
-        drawn.add_column(result.model, justify="right", overflow="fold")
+        drawn.add_column(Text(result.model), justify="right", overflow="fold")
     drawn.add_row("evaluations", *(str(result.evaluations) for result in results))
     for name in results[0].scores:
         drawn.add_row(name, *(_cell(result, name) for result in results))
