@@ -315,6 +315,7 @@ def test_gaps_are_named_with_what_to_do(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     said = fails("scenes")
     assert "run: hf download facebook/mask2former-swin-small-coco-instance" in said and "config.json" in said
+    assert "run: hf download openai/clip-vit-large-patch14" in said and "tokenizer.json, *.safetensors" in said
     assert "--kind yolo: write one of" in fails("scenes", "--kind", "yolo")
     assert "give --pictures in place of FOLDER" in fails()
     detector = new_mask2former(tmp_path / "m")

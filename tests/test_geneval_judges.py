@@ -12,6 +12,7 @@ from apexgen.evaluate.geneval.colors import Clip, cut_out, to_pixels
 from apexgen.evaluate.geneval.detect import Detection
 from apexgen.evaluate.geneval.mask2former import Mask2Former, best_pairs, describe, prepare
 from apexgen.evaluate.geneval.open_vocabulary import GroundingDino, Owlv2
+from apexgen.evaluate.geneval.run import Choice
 from apexgen.rules import COLORS
 from judges import new_clip_judge, new_grounding_dino, new_mask2former, new_owlv2
 
@@ -180,6 +181,26 @@ def test_a_color_is_the_nearest_mean_of_three_templates(folders):
     likeness = unit(judge.network.get_image_features(pixel_values=pixels).pooler_output) @ torch.stack(rows).T
     assert judge.colors(picture, "dog", things) == [COLORS[index] for index in likeness.argmax(1)]
     assert len(set(likeness.argmax(1).tolist()) | {int(likeness[0].argmin())}) > 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "make", "opened"),
+    [
+        ("owlv2", new_owlv2, Owlv2),
+        ("grounding-dino", new_grounding_dino, GroundingDino),
+        ("clip", new_clip_judge, Clip),
+    ],
+)
+def test_a_tokenizer_without_its_words_is_refused(kind, make, opened, tmp_path):
+    """transformers opens one, and gives every text the same numbers."""
+    folder = make(tmp_path / kind)
+    whole = new_clip_judge(tmp_path / "whole")
+    (folder / "tokenizer.json").unlink()
+    found = {"clip": str(folder)} if kind == "clip" else {"kind": kind, "detector": str(folder), "clip": str(whole)}
+    with pytest.raises(ValueError, match=r"lacks tokenizer\.json; put all of it there, or: hf download"):
+        Choice(**({"detector": str(new_mask2former(tmp_path / "m"))} | found)).find()
+    with pytest.raises(ValueError, match=r"a tokenizer to which all words are one; put its tokenizer\.json there"):
+        opened(folder, "tiny", "cpu")
 
 
 def test_weights_that_are_not_the_judges_are_refused(folders, tmp_path):

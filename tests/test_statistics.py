@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from apexgen.cli import main
 from apexgen.drawer import open_model
 from apexgen.evaluate import collection
-from apexgen.evaluate.clip import clip_scores
+from apexgen.evaluate.clip import clip_scores, encode_texts, open_clip
 from apexgen.evaluate.collection import features_of, find_pictures, prompts_of
 from apexgen.evaluate.features import Extractor, pixels
 from apexgen.evaluate.mjhq import jobs, read_mjhq
@@ -156,6 +156,20 @@ def test_clip_score_is_a_hundred_cosines_by_hand(tmp_path):
         cosine = float(said.image_embeds @ said.text_embeds.T)
         assert float(score) == pytest.approx(max(100 * cosine, 0), abs=1e-3)
     assert cut == 1
+
+
+def test_a_clip_without_its_words_is_refused_and_a_vocabulary_with_merges_is_one(tmp_path):
+    folder = clip_folder(tmp_path / "clip")
+    vocabulary = json.loads((folder / "tokenizer.json").read_text())["model"]
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(ValueError, match=r"--clip .* lacks tokenizer\.json; put all of it there"):
+        open_clip(folder)
+    (folder / "vocab.json").write_text(json.dumps(vocabulary["vocab"]))
+    with pytest.raises(ValueError, match=r"lacks tokenizer\.json"):
+        open_clip(folder)
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    texts, _ = encode_texts(["a dog", "a cat"], folder)
+    assert not torch.equal(texts[0], texts[1])
 
 
 def test_clip_knows_the_prompts_from_their_contrary(tmp_path):

@@ -52,6 +52,13 @@ def test_folders_without_a_judge_are_named(tmp_path):
         open_vlm(str(tmp_path))
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
     (tmp_path / "model.safetensors").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"lacks preprocessor_config\.json, tokenizer_config\.json, tokenizer\.json; "):
+        open_vlm(str(tmp_path))
+    for name in ("processor_config.json", "tokenizer_config.json", "vocab.txt"):
+        (tmp_path / name).write_text("{}")
+    with pytest.raises(ValueError, match="to which all words are one"):
+        open_vlm(str(tmp_path))
+    (tmp_path / "vocab.txt").write_text("[UNK]\ndog\ncat\n")
     with pytest.raises(ValueError, match="has no chat template") as refused:
         open_vlm(str(tmp_path))
     assert "\n" not in str(refused.value)

@@ -13,10 +13,9 @@ from torch import Tensor, nn
 
 from apexgen.evaluate.collection import features_of
 from apexgen.evaluate.features import Extractor, open_vision_model
-from apexgen.evaluate.weights import find_weights, open_judge, open_processor
+from apexgen.evaluate.weights import TOKENIZER, find_weights, open_judge, open_processor
 
 SOURCE = "openai/clip-vit-large-patch14"  # whose score most tables print
-TOKENIZER = ("tokenizer_config.json",)
 
 
 def open_clip(folder: Path, device: str | torch.device = "cpu") -> Extractor:
@@ -40,7 +39,7 @@ def encode_texts(prompts: Sequence[str], folder: Path, device: str = "cpu", batc
     """The texts' features (n, width), and how many had to be cut; the end-of-text token stays."""
     from transformers import AutoModel, AutoTokenizer
 
-    found = find_weights("--clip", str(folder), SOURCE, TOKENIZER)
+    found = find_weights("--clip", str(folder), SOURCE, ("config.json", *TOKENIZER))
     network = open_judge(AutoModel, found, device)
     if not hasattr(network, "get_text_features"):
         raise ValueError(f"--clip {folder} is no CLIP but a {type(network).__name__}; download {SOURCE}")

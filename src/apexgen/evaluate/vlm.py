@@ -9,9 +9,10 @@ import torch
 from PIL import Image
 
 from apexgen.evaluate.judge import THINKING, TOKENS, without_thoughts
-from apexgen.evaluate.weights import best_device, find_weights, open_judge, open_processor
+from apexgen.evaluate.weights import TOKENIZER, best_device, find_weights, open_judge, open_processor
 
 EXAMPLE = "Qwen/Qwen3-VL-8B-Instruct"
+NEEDED = ("config.json", "preprocessor_config.json|processor_config.json", *TOKENIZER)
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class Vlm:
 
 def find_vlm(name: str) -> Path:
     """The folder of a model, or of a repository that was downloaded; ValueError, naming what to download, for none."""
-    return find_weights("--judge", name, EXAMPLE)
+    return find_weights("--judge", name, EXAMPLE, NEEDED)
 
 
 def open_vlm(name: str) -> Vlm:

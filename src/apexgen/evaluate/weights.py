@@ -10,6 +10,10 @@ import torch
 
 from apexgen.backbones.diffusion import quiet
 
+# Beside the weights; "|" is between what may be there in place of one another, "+" between files that take each other.
+TOKENIZER = ("tokenizer_config.json", "tokenizer.json|vocab.json+merges.txt|vocab.txt|tokenizer.model|tekken.json")
+WORDS = ("dog", "cat")  # which every tokenizer tells apart
+
 
 def best_device() -> str:
     """Where a judge runs: this rank's GPU, or the CPU."""
@@ -19,24 +23,34 @@ def best_device() -> str:
 def find_weights(option: str, name: str, usual: str, needed: Sequence[str] = ("config.json",)) -> Path:
     """The folder of a judge: `name` is one, or a hub repository that was downloaded before, such as `usual`.
 
+    `needed` are files, or files that may be in each other's place; see TOKENIZER.
+
     Raises ValueError, one line that says what to download and where to put it, where the folder or repository is not
     there, has no .safetensors, or lacks one of the `needed` files.
     """
     folder = Path(name) if Path(name).is_dir() else _cached(name)
     if folder is None:
-        wanted = ", ".join((*needed, "*.safetensors"))
+        wanted = ", ".join((*map(_first, needed), "*.safetensors"))
         if name.count("/") != 1 or name.startswith((".", "/", "~")):
             raise ValueError(f"{option} {name}: no such folder; run: hf download {usual}, and write {option} {usual}")
         raise ValueError(
             f"{option} {name} is not on this machine; run: hf download {name}, or put its {wanted} into a folder "
             f"and write {option} FOLDER"
         )
-    missing = [file for file in needed if not (folder / file).is_file()]
+    missing = [_first(file) for file in needed if not _is_there(folder, file)]
     if next(folder.glob("*.safetensors"), None) is None:
         missing.append("*.safetensors")
     if missing:
         raise ValueError(f"{option} {name} lacks {', '.join(missing)}; put all of it there, or: hf download {usual}")
     return folder
+
+
+def _first(needed: str) -> str:
+    return needed.partition("|")[0]
+
+
+def _is_there(folder: Path, needed: str) -> bool:
+    return any(all((folder / file).is_file() for file in choice.split("+")) for choice in needed.split("|"))
 
 
 def _cached(repository: str) -> Path | None:
@@ -66,9 +80,26 @@ def open_judge(kind: Any, folder: Path, device: str | torch.device, dtype: Any =
 
 
 def open_processor(kind: Any, folder: Path) -> Any:
-    """The tokenizer or processor of a folder; ValueError, one line, where it can't be read."""
+    """The tokenizer or processor of a folder; ValueError, one line, where it can't be read.
+
+    So is one whose tokenizer knows no words: transformers opens it without its vocabulary, and all texts are one to it.
+    """
     with _in_one_line(folder):
-        return kind.from_pretrained(folder, local_files_only=True)
+        opened = kind.from_pretrained(folder, local_files_only=True)
+    if not _knows_words(getattr(opened, "tokenizer", opened)):
+        raise ValueError(f"{folder} has a tokenizer to which all words are one; put its {_first(TOKENIZER[1])} there")
+    return opened
+
+
+def _knows_words(tokenizer: Any) -> bool:
+    """Whether it tells words apart; a processor of pictures has none to tell."""
+    if not hasattr(tokenizer, "encode"):
+        return True
+    try:
+        one, other = (tokenizer.encode(word) for word in WORDS)
+    except Exception:  # of tokenizers, which has no other: the vocabulary lacks even the unknown word
+        return False
+    return bool(one != other)
 
 
 @contextmanager

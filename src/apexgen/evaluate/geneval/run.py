@@ -21,12 +21,12 @@ from apexgen.evaluate.geneval.open_vocabulary import GroundingDino, Owlv2
 from apexgen.evaluate.geneval.records import SAMPLES, SEED, lay_out, read_folder
 from apexgen.evaluate.result import Result, save_result
 from apexgen.evaluate.variety import variety
-from apexgen.evaluate.weights import best_device, find_weights
+from apexgen.evaluate.weights import TOKENIZER, best_device, find_weights
 from apexgen.rules import Record
 
 # The others have no official values: theirs are those that are usual for them, and duplicates are struck out.
 BOXES = Selection(threshold=0.3, counting_threshold=0.3, max_overlap=0.5)
-PROCESSOR = ("preprocessor_config.json", "tokenizer_config.json")
+PROCESSOR = ("preprocessor_config.json", *TOKENIZER)
 KINDS = {  # name -> class, usual weights, files beside them, what counts
     "mask2former": (Mask2Former, "facebook/mask2former-swin-small-coco-instance", (), Selection()),
     "owlv2": (Owlv2, "google/owlv2-base-patch16-ensemble", PROCESSOR, BOXES),
@@ -51,10 +51,22 @@ class Choice:
             raise ValueError(f"--kind {self.kind}: write one of {', '.join(KINDS)}")
 
     def find(self) -> tuple[Path, Path]:
-        """The folders of both weights. ValueError, one line: what to download, and where to put it."""
+        """The folders of both weights. ValueError, one line: what of both to download, and where to put it."""
         _, usual, beside, _ = KINDS[self.kind]
-        detector = find_weights("--detector", self.detector or usual, usual, ("config.json", *beside))
-        return detector, find_weights("--clip", self.clip, CLIP, ("config.json", "tokenizer_config.json"))
+        both = (
+            ("--detector", self.detector or usual, usual, ("config.json", *beside)),
+            ("--clip", self.clip, CLIP, ("config.json", *TOKENIZER)),
+        )
+        folders, missing = [], []
+        for sought in both:
+            try:
+                folders.append(find_weights(*sought))
+            except ValueError as reason:
+                missing.append(str(reason))
+        if missing:
+            raise ValueError("; and ".join(missing))
+        detector, clip = folders
+        return detector, clip
 
     def open(self) -> tuple[Judge, dict[str, Any]]:
         """The judge, and the settings that tell its weights. ValueError for weights that can't be read."""
