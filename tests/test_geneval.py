@@ -165,6 +165,15 @@ def test_the_folder_is_the_official_one_and_four_digits_are_read_too(tmp_path):
         read_folder(tmp_path / "notes")
 
 
+def test_a_folder_of_other_records_is_refused_and_nothing_is_written(tmp_path):
+    lay_out(tmp_path, SOME[:2], samples=1, seed=42)
+    lay_out(tmp_path, [dict(reversed(SOME[0].items()))], samples=1, seed=42)  # the same, written otherwise
+    changed = SOME[1] | {"include": [{"class": "dog", "count": 2}]}
+    with pytest.raises(ValueError, match=r"00001/metadata\.jsonl is of another record .*; give another --out"):
+        lay_out(tmp_path, [SOME[0], changed, SOME[2]], samples=1, seed=42)
+    assert sorted(place.name for place in tmp_path.iterdir()) == ["00000", "00001"]
+
+
 def test_a_stopped_judge_goes_on_and_keeps_what_it_said(tmp_path):
     pictures, oracle = numbered(tmp_path / "pictures", SOME, samples=2), Oracle(SOME)
     whole = judge_pictures(tmp_path / "out", pictures, judge_of(oracle), {}, CONSOLE)
@@ -283,6 +292,10 @@ def test_the_command_goes_the_whole_way(tmp_path, monkeypatch, capsys):
         there[there.index("Summary") : there.index("judged by")]
         == said[said.index("Summary") : said.index("judged by")]
     )
+    command[command.index("--samples") + 1] = 1
+    assert "Total images: 2" in run(*command, *judges) and load_result(file).seeds == (42,)
+    command[command.index("--samples") + 1] = 2
+    assert run(*command, *judges) == said
     table = run("evaluate", "table", file, tmp_path / "b" / "mask2former" / "result.json")
     assert table.count("judged by") == 1 and "scenes teacher@1" in table
     as_json = json.loads(run("evaluate", "table", "--json", file))

@@ -131,13 +131,15 @@ def geneval(
     _check_source(context, folder, pictures)
     choice = Choice(kind, detector, clip, threshold, counting_threshold, max_overlap)
     choice.find()  # what is missing is told before hours of drawing
+    jobs = None
     if folder is not None:
         records = read_records(metadata)
         with busy("opening the model"):
             drawer = open_model(folder, lora, size, checkpoint=checkpoint).drawer(steps, guidance)
-        if draw_geneval(out / "pictures", records, drawer, console, samples, seed):
+        jobs = draw_geneval(out / "pictures", records, drawer, console, samples, seed)
+        if jobs is None:
             return show(None, json)
-    judged = judge_geneval(choice, pictures or out / "pictures", out / kind, model, console)
+    judged = judge_geneval(choice, pictures or out / "pictures", out / kind, model, console, jobs)
     if judged is None:
         return show(None, json)
     result, lines = judged

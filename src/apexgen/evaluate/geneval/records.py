@@ -72,14 +72,18 @@ def parse_record(text: str, origin: str) -> Record:
 def lay_out(folder: Path, records: Sequence[Record], samples: int, seed: int) -> list[Job]:
     """Write metadata.jsonl into NNNNN/ for every record, and name the pictures to draw, NNNNN/samples/NNNNN.png.
 
-    Every prompt starts from the same seed, as the official script seeds anew for each.
+    Every prompt starts from the same seed, as the official script seeds anew for each. ValueError, before anything is
+    written, where a record's place has another's.
     """
+    places = [folder / f"{index:05}" / "metadata.jsonl" for index in range(len(records))]
+    for place, record in zip(places, records, strict=True):
+        if place.is_file() and parse_record(place.read_text(), str(place)) != record:
+            raise ValueError(f"{place} is of another record than --metadata has there; give another --out")
     jobs = []
-    for index, record in enumerate(records):
-        place = folder / f"{index:05}"
-        place.mkdir(parents=True, exist_ok=True)
-        if not (place / "metadata.jsonl").is_file():
-            write_whole(place / "metadata.jsonl", json.dumps(record).encode())
+    for index, (place, record) in enumerate(zip(places, records, strict=True)):
+        if not place.is_file():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(place, json.dumps(record).encode())
         paths = (f"{index:05}/samples/{sample:05}.png" for sample in range(samples))
         jobs += [Job(path, record["prompt"], seed + sample) for sample, path in enumerate(paths)]
     return jobs

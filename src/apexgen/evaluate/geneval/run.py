@@ -12,7 +12,7 @@ from rich.console import Console
 
 from apexgen.drawer import Drawer, hash_weights
 from apexgen.evaluate.features import pixels
-from apexgen.evaluate.gallery import fill, open_picture, read_manifest, read_seeds
+from apexgen.evaluate.gallery import Job, fill, open_picture, read_manifest, read_seeds
 from apexgen.evaluate.geneval.colors import Clip
 from apexgen.evaluate.geneval.detect import Selection
 from apexgen.evaluate.geneval.judge import Judge, Line, judge_pictures, scores
@@ -83,19 +83,23 @@ class Choice:
 
 def draw_geneval(
     folder: Path, records: Sequence[Record], drawer: Drawer, console: Console, samples: int = SAMPLES, seed: int = SEED
-) -> int:
-    """Draw an official folder of pictures, what is missing of it; returns how many are left to other ranks."""
-    return fill(folder, lay_out(folder, records, samples, seed), drawer, console)
+) -> list[Job] | None:
+    """Draw an official folder of pictures, what is missing of it; returns all, None where ranks draw some still."""
+    jobs = lay_out(folder, records, samples, seed)
+    return None if fill(folder, jobs, drawer, console) else jobs
 
 
 def judge_geneval(
-    choice: Choice, pictures: Path, out: Path, model: str | None, console: Console
+    choice: Choice, pictures: Path, out: Path, model: str | None, console: Console, jobs: Sequence[Job] | None = None
 ) -> tuple[Result, list[Line]] | None:
     """Judge an official folder of pictures, ours or others', into out/results.jsonl and out/result.json.
 
-    None where some are left to other ranks.
+    All that are there, or those of `jobs` alone. None where some are left to other ranks.
     """
     found, drawn = read_folder(pictures), read_manifest(pictures)
+    if jobs is not None:
+        asked = {pictures / job.path for job in jobs}
+        found = [(file, record) for file, record in found if file in asked]
     judge, settings = choice.open()
     lines = judge_pictures(out, found, judge, settings | {"pictures": str(pictures.resolve())}, console)
     if lines is None:
