@@ -4,6 +4,7 @@ import json
 import re
 import time
 
+import numpy as np
 import pytest
 from kills import start
 from PIL import Image
@@ -17,6 +18,8 @@ from apexgen.evaluate.subject import read_subject
 from apexgen.evaluate.sweep import protocol_of, read_steps, sweep
 from apexgen.export.diffusers import LORA_FILE
 from apexgen.export.run import export_run
+from apexgen.report.grid import cells
+from apexgen.size import Size
 from judges import new_clip_judge, new_mask2former
 from runs import finished_run
 from vision import clip_folder
@@ -62,6 +65,17 @@ def test_checkpoints_of_a_run_and_an_exported_lora_are_swept(tmp_path):
     assert within[6:] == pytest.approx(within[:2], abs=1e-3)  # the LoRA is of step 7
     with pytest.raises(ValueError, match="--checkpoint 8: there is none"):
         sweep([read_subject(f"{run}#8")], [1], protocol, None, tmp_path / "out", QUIET)
+
+
+def test_models_of_unlike_sizes_share_a_grid(tmp_path):
+    subjects = [read_subject("scenes"), read_subject(str(finished_run(tmp_path / "run", "scenes")))]
+    protocol = protocol_of(["a red ring", "two blue circles"], 2, 1, None, tmp_path / "cache")
+    results = sweep(subjects, [1], protocol, Size(64, 96), tmp_path / "out", QUIET)
+    assert len({result.drawn["size"] for result in results}) == 2
+    grid = np.asarray(Image.open(tmp_path / "out" / "grid.png"))
+    shown, own = cells(grid, 1)[0], Image.open(next((tmp_path / "out" / "pictures" / "scenes").rglob("0000-0.png")))
+    assert shown.shape == (4, 128, 128, 3) and own.size == (96, 64)
+    assert (shown[0, :21] == 255).all() and (shown[2, :21] < 255).any()  # wide ones keep their shape
 
 
 def test_own_prompts_are_scored_by_a_clip_or_by_variety_alone(tmp_path):

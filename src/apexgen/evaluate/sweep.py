@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from PIL import Image, ImageOps
 from rich.console import Console
 
 from apexgen.drawer import Drawer
@@ -30,6 +31,7 @@ from apexgen.files import write_whole
 from apexgen.progress import working
 from apexgen.report import picture_grid
 from apexgen.report.curves import EVALUATIONS, chart
+from apexgen.report.grid import CELL
 from apexgen.rules import Record
 from apexgen.scenes.pipeline import FOLDER
 from apexgen.scenes.prompts import Caption, draw_captions
@@ -183,6 +185,7 @@ def write_page(
     """sweep.json, grid.png and sweep.html, which needs no other file, each whole or not at all."""
     names, every = list(dict.fromkeys(name for name, _ in shown)), list(results.values())
     counts = list(dict.fromkeys(count for _, count in shown))
+    shown = of_one_size(shown)
     rows = [f"{name}: {protocol.prompts[number]}" for name in names for number in shown_prompts(protocol)]
     grid = picture_grid(rows, {f"@{count}": np.concatenate([shown[name, count] for name in names]) for count in counts})
     pages = Environment(loader=PackageLoader("apexgen.evaluate", "."), autoescape=True, undefined=StrictUndefined)
@@ -199,6 +202,18 @@ def write_page(
     write_whole(folder / "sweep.json", (json.dumps(told, indent=1) + "\n").encode())
     write_whole(folder / "grid.png", _encoded(grid, "PNG"))
     write_whole(folder / "sweep.html", page.encode())
+
+
+def of_one_size(shown: dict[tuple[str, int], np.ndarray]) -> dict[tuple[str, int], np.ndarray]:
+    """Pictures (B, H, W, 3) as the grid takes them: models of unlike sizes are scaled into squares of one."""
+    if len({pictures.shape[1:] for pictures in shown.values()}) == 1:
+        return shown
+
+    def squared(picture: np.ndarray) -> np.ndarray:
+        image = Image.fromarray((picture * 255).round().astype(np.uint8))
+        return np.asarray(ImageOps.pad(image, (CELL, CELL), color="white"), dtype=np.float32) / 255
+
+    return {key: np.stack([squared(picture) for picture in pictures]) for key, pictures in shown.items()}
 
 
 def curves(measure: str, results: dict[tuple[str, int], Result]) -> list[tuple[str, dict[float, float]]]:
