@@ -9,7 +9,7 @@ from rich.console import Console
 from apexgen.cli import main
 from apexgen.evaluate import dpg
 from apexgen.evaluate.dpg_files import detail_of, read_detail, read_scores, write_scores
-from apexgen.evaluate.dpg_run import read_official, run
+from apexgen.evaluate.dpg_run import find_sheets, read_official, run
 from apexgen.evaluate.result import load_result
 from apexgen.evaluate.source import Judging, Source
 from stub_server import COLORS, Stub, color_of, fill_in, liar, oracle, serving, write_picture
@@ -191,6 +191,34 @@ def test_official_files_go_out_and_come_in_again(data, tmp_path):
         read_detail(file, dpg.read_graphs(data))
 
 
+def test_a_file_of_the_published_script_lacks_the_first_row_and_comes_in_with_its_quirks(tmp_path, monkeypatch, capsys):
+    plain = [(1, "0"), (2, "1"), (3, "0")]
+    table = [[item, "", "", n, "0" if item == "0" else parents, "", "", "entity - whole (x)", f"Is it {item} {n}?"]
+             for item in ITEMS for n, parents in plain]  # fmt: skip
+    data = write_data(tmp_path / "data", table)
+    lines = [f"grids/{item}.png, (0, 0, 8, 8), Is it {item} {n}?, {'no' if n == 3 else 'yes'}"
+             for item in ITEMS for n, _ in plain]  # fmt: skip
+    file = tmp_path / "res_detail.txt"
+    file.write_text("\n".join(lines[1:]) + "\n")
+
+    def bring(*options):
+        told = ["--name", "sd3", "--judge", "mplug", "--out", str(tmp_path / "r.json")]
+        monkeypatch.setattr("sys.argv", ["apexgen", "evaluate", "import-judged", "dpg", *map(str, options), *told])
+        main()
+        return load_result(tmp_path / "r.json")
+
+    with pytest.raises(SystemExit) as stop:
+        bring(file, "--data", data)
+    said = capsys.readouterr().err
+    assert stop.value.code == 2 and said.count("\n") == 1 and "item 0" in said and "add --strict-official" in said
+    result = bring(file, "--data", data, "--strict-official")
+    assert result.scores["DPG"] == pytest.approx(100 * (1 / 2 + 2 / 3 + 2 / 3) / 3) and result.scores["dropped"] == 0
+    assert result.settings["strict"] is True
+    scores = dpg.Scores({"0": [1.0, 0.0]}, {"entity": 0.5}, {"entity - whole": 0.5})
+    write_scores(tmp_path / "res.txt", "sd3", tmp_path, scores)
+    assert bring(tmp_path / "res.txt").settings["strict"] is None  # who can tell
+
+
 def test_strict_drops_what_the_published_script_fails_at(data, tmp_path):
     pictures = grids(tmp_path / "grids")
     (pictures / "torn.png").write_bytes(b"\x89PNG")
@@ -219,11 +247,27 @@ def test_a_model_is_drawn_judged_and_goes_on(tmp_path, capsys):
                 main()
     assert len(stub.requests) == 3 * 3 * 4
     result = load_result(out / "result.json")
+    assert 0 < result.scores["within"] < 1 and result.spread.keys() == {"within"}
     assert result.scores["DPG"] == 100 and result.evaluations == 1 and result.seeds == (7, 8, 9, 10)
     assert result.model == "scenes teacher@1" and "DPG-Bench, judged by stub" in capsys.readouterr().out
     grid = Image.open(out / "grids" / "whoops34.png")
     for k, box in enumerate(dpg.boxes(grid.size)):
         assert grid.crop(box).tobytes() == Image.open(out / "pictures" / "whoops34" / f"{k}.png").tobytes()
+
+
+def test_grids_of_another_size_than_told_are_refused(data, tmp_path):
+    pictures = grids(tmp_path / "grids")
+    side = Image.open(pictures / "0.png").width // 2
+    items = list(ITEMS)
+    assert find_sheets(pictures, items, 4, False, side)[0].keys() == ITEMS.keys()
+    for crops, told, message in (
+        (4, 2 * side, f"0.png has {2 * side}x{2 * side} pixels, not the .* add --crops 1 for single pictures"),
+        (1, side, f"not the {side}x{side} of --resolution {side}$"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            find_sheets(pictures, items, crops, True, told)
+    with pytest.raises(ValueError, match="--resolution does nothing without --pictures"):
+        run(data, Source(tmp_path / "out", "scenes"), Judging("x"), 0, 4, False, CONSOLE, side)
 
 
 def test_ranks_draw_their_shares_and_judge_their_shares_of_all(data, tmp_path, monkeypatch):

@@ -40,6 +40,9 @@ def dpg(
     pictures: Pictures = None,
     name: Name = None,
     crops: Annotated[int, typer.Option(help="Pictures in a 2x2 grid: 4, or 1 for single pictures.")] = 4,
+    resolution: Annotated[
+        int | None, typer.Option(min=1, help="The side of each picture in --pictures' grids; others are refused.")
+    ] = None,
     strict: Strict = False,
     judge_model: JudgeModel = None,
     workers: Workers = None,
@@ -54,7 +57,8 @@ def dpg(
     from apexgen.evaluate.source import Judging, Source
 
     source = Source(out, model, lora, checkpoint, steps, guidance, pictures, name)
-    show(run(data, source, Judging(judge, judge_model, workers, thinking), seed, crops, strict, console), json)
+    judging = Judging(judge, judge_model, workers, thinking)
+    show(run(data, source, judging, seed, crops, strict, console, resolution), json)
 
 
 @evaluate.command()
@@ -137,7 +141,8 @@ def import_judged(
 ) -> None:
     """Make a result of an official script's files.
 
-    Example: apexgen evaluate import-judged dpg res_detail.txt --data dpg_bench --name x --judge mplug --out x.json
+    Example: apexgen evaluate import-judged dpg res_detail.txt --data dpg_bench --strict-official --name x --judge mplug
+    --out x.json
     """
     from apexgen.evaluate.official import import_official
 

@@ -13,6 +13,7 @@ from apexgen.evaluate.interview import Answer, count_unanswered, interview
 from apexgen.evaluate.judge import YES_NO, Inquiry, View
 from apexgen.evaluate.result import Result, data_digest
 from apexgen.evaluate.source import Judging, Source
+from apexgen.evaluate.variety import BY_PIXELS, apart
 from apexgen.files import write_whole
 
 NAME = "DPG-Bench"
@@ -20,31 +21,31 @@ Sheets = dict[str, tuple[Path, list[Box]]]  # each item's picture and its crops
 
 
 def run(
-    data: Path, source: Source, judging: Judging, seed: int, crops: int, strict: bool, console: Console
+    data: Path,
+    source: Source,
+    judging: Judging,
+    seed: int,
+    crops: int,
+    strict: bool,
+    console: Console,
+    resolution: int | None = None,
 ) -> Result | None:
     """Judge all prompts of `data`; None where other ranks are at it still. Picture k of a prompt has seed + k.
 
+    resolution: the side, in pixels, that each of others' pictures must have in its grid.
     Raises ValueError, before anything is drawn, for data, a model or a judge that can't be used; later for pictures
     that are missing or broken, unless strict, where they are dropped as the published script does.
     """
-    if not 1 <= crops <= dpg.CROPS:
-        raise ValueError(f"--crops {crops}: 1 to {dpg.CROPS}; write --crops {dpg.CROPS}")
-    prompts, graphs = dpg.read_prompts(data), dpg.read_graphs(data, strict)
-    if unasked := sorted(prompts.keys() - graphs.keys()):
-        raise ValueError(f"{data / 'dpg_bench.csv'} has no question about {unasked[0]}, which is in prompts")
+    _check(source, crops, resolution)
+    prompts, graphs = _read(data, strict)
     source.check()
     judging.check()
     jobs = [Job(f"{item}/{k}.png", text, seed + k) for item, text in prompts.items() for k in range(crops)]
     if not source.draw(jobs, console):
         return None
     folder = source.folder if source.pictures else join_grids(source.folder, source.out / "grids", list(prompts), crops)
-    sheets, dropped = find_sheets(folder, list(prompts), crops, strict)
-    inquiries = [
-        Inquiry(f"{item}/{place}/{number}", View(file, box), question.text, YES_NO)
-        for item, (file, own) in sheets.items()
-        for place, box in enumerate(own)
-        for number, question in graphs.get(item, {}).items()
-    ]
+    sheets, dropped = find_sheets(folder, list(prompts), crops, strict, resolution)
+    inquiries = _ask_about(sheets, graphs)
     judge = judging.open()
     answers = interview(judge, inquiries, source.out / "answers.jsonl", console)
     if answers is None:
@@ -56,10 +57,37 @@ def run(
     told = scores.told() | {"unanswered": count_unanswered(answers, console)}
     if strict:
         told["dropped"] = dropped + len(scores.dropped)
-    settings = {"strict": strict, "crops": crops, "data": data_digest([prompts, graphs])} | judge.settings()
-    seeds = () if source.pictures else tuple(range(seed, seed + crops))
-    judged = {"scores": told, "n": crops * len(scores.pictures), "seeds": seeds, "settings": settings}
+    settings = {"strict": strict, "crops": crops, "data": data_digest([prompts, graphs]), "within": BY_PIXELS}
+    judged = {"scores": told, "n": crops * len(scores.pictures), "settings": settings | judge.settings()}
+    if not source.pictures:  # in others' grids nobody can tell what was drawn for which seed
+        varied, error = apart([source.folder / job.path for job in jobs], [job.prompt for job in jobs])
+        judged |= {"scores": told | varied, "spread": error, "seeds": tuple(range(seed, seed + crops))}
     return source.conclude({"benchmark": NAME, "judge": judge.name} | judged)
+
+
+def _check(source: Source, crops: int, resolution: int | None) -> None:
+    if not 1 <= crops <= dpg.CROPS:
+        raise ValueError(f"--crops {crops}: 1 to {dpg.CROPS}; write --crops {dpg.CROPS}")
+    if resolution is not None and source.pictures is None:
+        raise ValueError("--resolution does nothing without --pictures; leave it out")
+
+
+def _read(data: Path, strict: bool) -> tuple[dict[str, str], dict[str, dpg.Graph]]:
+    """Prompts and questions by item; ValueError where a prompt has none."""
+    prompts, graphs = dpg.read_prompts(data), dpg.read_graphs(data, strict)
+    if unasked := sorted(prompts.keys() - graphs.keys()):
+        raise ValueError(f"{data / 'dpg_bench.csv'} has no question about {unasked[0]}, which is in prompts")
+    return prompts, graphs
+
+
+def _ask_about(sheets: Sheets, graphs: dict[str, dpg.Graph]) -> list[Inquiry]:
+    """Every question about every crop."""
+    return [
+        Inquiry(f"{item}/{place}/{number}", View(file, box), question.text, YES_NO)
+        for item, (file, own) in sheets.items()
+        for place, box in enumerate(own)
+        for number, question in graphs.get(item, {}).items()
+    ]
 
 
 def join_grids(drawn: Path, grids: Path, items: Sequence[str], crops: int) -> Path:
@@ -75,10 +103,12 @@ def join_grids(drawn: Path, grids: Path, items: Sequence[str], crops: int) -> Pa
     return grids
 
 
-def find_sheets(folder: Path, items: Sequence[str], crops: int, strict: bool) -> tuple[Sheets, int]:
+def find_sheets(
+    folder: Path, items: Sequence[str], crops: int, strict: bool, resolution: int | None = None
+) -> tuple[Sheets, int]:
     """The items' pictures and their crops; strict: all files that can be read, and how many can't.
 
-    ValueError for pictures that are missing or broken, unless strict.
+    ValueError for pictures that are missing or broken, unless strict; for those whose crops are not of `resolution`.
     """
     files = {dpg.item_of(file): file for file in sorted(folder.glob("[!.]*")) if strict or file.suffix == ".png"}
     missing = [item for item in items if item not in files]
@@ -87,11 +117,25 @@ def find_sheets(folder: Path, items: Sequence[str], crops: int, strict: bool) ->
     sheets: Sheets = {}
     for item in files if strict else items:
         try:
-            sheets[item] = files[item], dpg.boxes(open_picture(files[item]).size, crops)
+            size = open_picture(files[item]).size
         except ValueError:
             if not strict:
                 raise
+            continue
+        _check_size(files[item], size, crops, resolution)
+        sheets[item] = files[item], dpg.boxes(size, crops)
     return sheets, len(files) - len(sheets) if strict else 0
+
+
+def _check_size(file: Path, size: tuple[int, int], crops: int, resolution: int | None) -> None:
+    if resolution is None:
+        return
+    side = resolution if crops == 1 else 2 * resolution
+    if size != (side, side):
+        instead = "; add --crops 1 for single pictures" if size == (resolution, resolution) else ""
+        raise ValueError(
+            f"{file} has {size[0]}x{size[1]} pixels, not the {side}x{side} of --resolution {resolution}{instead}"
+        )
 
 
 def by_crop(sheets: Sheets, inquiries: Sequence[Inquiry], answers: Sequence[Answer]) -> dict[str, list[dict[int, str]]]:
@@ -116,6 +160,16 @@ def write_official(
     write_detail(detail_of(file), folder, graphs, said, {item: own for item, (_, own) in sheets.items()})
 
 
+def _score_anew(graphs: dict[str, dpg.Graph], answers: dict[str, list[dpg.Crop]], strict: bool) -> dpg.Scores:
+    try:
+        return dpg.score(graphs, answers, strict)
+    except ValueError as reason:
+        if strict:
+            raise
+        hint = "; where the published script wrote them, which leaves the table's first row out, add --strict-official"
+        raise ValueError(f"{reason}{hint}") from None
+
+
 def read_official(file: Path, data: Path, strict: bool) -> tuple[dict[str, float], int]:
     """The figures of an official file and the number of crops; a _detail.txt is scored anew."""
     if not file.stem.endswith("_detail"):
@@ -125,6 +179,6 @@ def read_official(file: Path, data: Path, strict: bool) -> tuple[dict[str, float
     else:
         graphs = dpg.read_graphs(data, strict)
         answers, other = read_detail(file, graphs)
-        scores = dpg.score(graphs, answers, strict)
+        scores = _score_anew(graphs, answers, strict)
     told = scores.told() | {"unanswered": other} | ({"dropped": len(scores.dropped)} if strict else {})
     return told, sum(map(len, scores.pictures.values()))

@@ -28,10 +28,17 @@ def import_official(
     else:
         protocol = PROTOCOLS[benchmark.removeprefix("wise-")]
         title, (scores, n) = protocol.name, wise_run.read_official(results, protocol)
-    settings: dict[str, Any] = {"imported": "official file"} | ({"strict": strict} if benchmark == "dpg" else {})
+    settings: dict[str, Any] = {"imported": "official file"} | _quirks(benchmark, results, strict)
     if data is not None:
         asked = dpg.read_graphs(data) if benchmark == "dpg" else geneval2.read_prompts(data)
         settings["data"] = data_digest(asked)
     result = Result(benchmark=title, judge=judge, model=name, evaluations=None, scores=scores, n=n, settings=settings)
     save_result(result, out)
     return result
+
+
+def _quirks(benchmark: str, results: Path, strict: bool) -> dict[str, bool | None]:
+    """Whether DPG's figures have the published script's quirks; None where they are as the file has them."""
+    if benchmark != "dpg":
+        return {}
+    return {"strict": strict if results.stem.endswith("_detail") else None}

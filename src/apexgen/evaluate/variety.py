@@ -3,10 +3,16 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
+
+from apexgen.evaluate.features import PIXELS, pixels
+from apexgen.evaluate.gallery import open_picture
+
+BY_PIXELS = f"rms of pixels, {PIXELS} x {PIXELS}"  # what `apart` tells distances by
 
 
 @dataclass(frozen=True)
@@ -40,6 +46,19 @@ def variety(features: Tensor, prompts: Sequence[str], distance: Literal["cosine"
     firsts = pairwise(features[[rows[0] for rows in groups.values()]], distance)
     error = float(means.std() / len(means) ** 0.5) if len(means) > 1 else 0.0
     return Variety(float(means.mean()), error, float(firsts.mean()) if len(firsts) else 0.0, len(repeated))
+
+
+def apart(files: Sequence[Path], prompts: Sequence[str]) -> tuple[dict[str, float], dict[str, float]]:
+    """How far two pictures of a prompt are apart by their pixels, "within", and its standard error.
+
+    Neither where each prompt has one picture.
+    """
+    if len(set(prompts)) == len(prompts):
+        return {}, {}
+    see, parts = pixels(), (files[start : start + 32] for start in range(0, len(files), 32))
+    features = torch.cat([see([open_picture(file) for file in part]) for part in parts])
+    found = variety(features, prompts, "rms")
+    return {"within": found.within}, {"within": found.error}
 
 
 def pairwise(features: Tensor, distance: Literal["cosine", "rms"]) -> Tensor:

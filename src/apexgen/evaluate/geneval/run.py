@@ -7,12 +7,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 
 from apexgen.drawer import Drawer, hash_weights
-from apexgen.evaluate.features import pixels
-from apexgen.evaluate.gallery import Job, fill, open_picture, read_manifest, read_seeds
+from apexgen.evaluate.gallery import Job, fill, read_manifest, read_seeds
 from apexgen.evaluate.geneval.colors import Clip
 from apexgen.evaluate.geneval.detect import Selection
 from apexgen.evaluate.geneval.judge import Judge, Line, judge_pictures, scores
@@ -20,7 +18,7 @@ from apexgen.evaluate.geneval.mask2former import Mask2Former
 from apexgen.evaluate.geneval.open_vocabulary import GroundingDino, Owlv2
 from apexgen.evaluate.geneval.records import SAMPLES, SEED, lay_out, read_folder
 from apexgen.evaluate.result import Result, save_result
-from apexgen.evaluate.variety import variety
+from apexgen.evaluate.variety import BY_PIXELS, apart
 from apexgen.evaluate.weights import TOKENIZER, best_device, find_weights
 from apexgen.rules import Record
 
@@ -105,25 +103,14 @@ def judge_geneval(
     if lines is None:
         return None
     told = f"{drawn['model']} {drawn['drawer']}" if {"model", "drawer"} <= drawn.keys() else pictures.name
-    protocol = settings | asdict(judge.selection) | {"within": "rms of pixels, 32 x 32"}
+    protocol = settings | asdict(judge.selection) | {"within": BY_PIXELS}
     result = to_result(lines, settings["kind"], judge.name, model or told, protocol)
-    varied, error = _within(found)
+    varied, error = apart([file for file, _ in found], [record["prompt"] for _, record in found])
     known = {"drawn": drawn, "evaluations": drawn.get("evaluations"), "seeds": read_seeds([file for file, _ in found])}
     figures = {"scores": result.scores | varied, "spread": result.spread | error}
     whole = result.model_copy(update=known | figures)
     save_result(whole, out / "result.json")
     return whole, lines
-
-
-def _within(pictures: Sequence[tuple[Path, Record]]) -> tuple[dict[str, float], dict[str, float]]:
-    """How far two pictures of a prompt are apart, as `sweep` tells it, and the error; none where each has one."""
-    prompts, files = [record["prompt"] for _, record in pictures], [file for file, _ in pictures]
-    if len(set(prompts)) == len(prompts):
-        return {}, {}
-    see, parts = pixels(), (files[start : start + 32] for start in range(0, len(files), 32))
-    features = torch.cat([see([open_picture(file) for file in part]) for part in parts])
-    found = variety(features, prompts, "rms")
-    return {"within": found.within}, {"within": found.error}
 
 
 def to_result(lines: Sequence[Line], kind: str, judge: str, model: str, settings: dict[str, Any]) -> Result:
