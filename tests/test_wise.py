@@ -1,19 +1,22 @@
 """WISE: both protocols' weights and ranges by hand, official files and instructions, oracle and liar."""
 
 import json
+from dataclasses import replace
 from statistics import fmean
 
 import pytest
 from rich.console import Console
 
+from apexgen.cli import main
 from apexgen.evaluate import wise
+from apexgen.evaluate.judge import Form
 from apexgen.evaluate.official import import_official
 from apexgen.evaluate.result import by_protocol
 from apexgen.evaluate.source import Judging, Source
 from apexgen.evaluate.wise_files import read_marks
 from apexgen.evaluate.wise_instruction import read_instruction
 from apexgen.evaluate.wise_run import find_protocol, run
-from stub_server import Stub, asked_color, color_of, liar, oracle, serving, write_picture
+from stub_server import Stub, asked_color, color_of, endpoint, inquiries, liar, oracle, serving, write_picture
 
 CONSOLE = Console(quiet=True)
 LEGACY_IDS = {1: 0, 400: 0, 401: 1, 567: 1, 568: 1, 700: 1, 701: 2, 801: 2, 1000: 2}  # and the file each is in
@@ -182,9 +185,52 @@ def test_an_official_instruction_is_put_as_it_is_and_told(tmp_path):
     result = judge_with(official, wise.VERIFIED, tmp_path, tmp_path / "vllm_eval.py")
     assert result.scores["overall"] == pytest.approx(1) and result.scores["unanswered"] == 0
     assert all(question.startswith("Judge {it}.\nPROMPT") for question in questions)
+    assert "Score: 1, is taken at its word" in result.notes[0]
     ours = judge_with(oracle, wise.VERIFIED, tmp_path, out="ours")
     assert ours.settings["instruction"] == "apexgen's" != result.settings["instruction"]
-    assert len(by_protocol([ours, result])) == 2
+    assert len(by_protocol([ours, result])) == 2 and ours.notes == ()
+
+
+def test_a_published_instruction_stands_before_the_picture_and_all_else_after_it(tmp_path):
+    stub = Stub(lambda *_: "Score: 1")
+    [asked] = inquiries(tmp_path, 1)[:1]
+    with serving(stub) as address:
+        judge = endpoint(address)
+        for guarded in (True, False):
+            Form(wise.VERIFIED.lines, guarded).put(judge, asked.view.open(), "Is it red?", "", "BCDFGH")
+    orders = [[part["type"] for part in body["messages"][-1]["content"]] for body in stub.requests]
+    assert orders == [["image_url", "text"], ["text", "image_url"]]
+
+
+def test_the_judge_of_verified_is_told_not_to_think_and_that_of_legacy_is_not(tmp_path, monkeypatch, capsys):
+    stub = Stub(oracle)
+    with serving(stub) as address:
+        for protocol in (wise.VERIFIED, wise.LEGACY):
+            write_data(tmp_path / "WISE", protocol, {1: 0})
+            pictures(tmp_path / "pictures", [1])
+            options = f"--judge {address} --judge-model stub --protocol {protocol.name.split()[1].lower()}".split()
+            for option, name in (("--data", "WISE"), ("--out", "out"), ("--pictures", "pictures")):
+                options += [option, str(tmp_path / name)]
+            for more in ([], ["--thinking" if protocol is wise.VERIFIED else "--no-thinking"]):
+                monkeypatch.setattr("sys.argv", ["apexgen", "evaluate", "wise", *options, *more])
+                main()
+    told = ["chat_template_kwargs" in body for body in stub.requests]
+    assert told == [True, False, False, True]
+
+
+def test_a_file_of_all_prompts_stands_for_the_three(tmp_path):
+    prompts = wise.read_prompts(write_data(tmp_path / "WISE", wise.VERIFIED), wise.VERIFIED)
+    folder = tmp_path / "WISE" / "data_verified"
+    records = [record for file in sorted(folder.iterdir()) for record in json.loads(file.read_text())]
+    for file in folder.iterdir():
+        file.unlink()
+    (folder / "merge.json").write_text(json.dumps(records))
+    merged = wise.read_prompts(tmp_path / "WISE", wise.VERIFIED)
+    assert [replace(prompt, file="") for prompt in merged] == [replace(prompt, file="") for prompt in prompts]
+    files = {prompt.id: wise.FILES.index(prompt.file) for prompt in merged}
+    assert files == LEGACY_IDS | {700: 2}  # which Verified has among biology
+    with pytest.raises(ValueError, match=r"holds no cultural_common_sense\.json"):
+        wise.read_prompts(folder, wise.LEGACY)
 
 
 @pytest.mark.parametrize("said", ["Score: 1", "yes", "KQXBCD Score: 1", "</think>\nScore: 1", "Score: 1\nScore: 1"])

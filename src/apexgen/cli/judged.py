@@ -82,20 +82,23 @@ def wise(
     name: Name = None,
     judge_model: JudgeModel = None,
     workers: Workers = None,
-    thinking: Thinking = True,
+    thinking: Annotated[
+        bool | None, typer.Option(help="Of a server whose chat template can be told, as vLLM's; off for verified.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """WISE, legacy or Verified: prompts that take knowledge of the world.
 
     Example: apexgen evaluate wise runs/mine --data WISE --judge http://127.0.0.1:8000/v1 --judge-model Qwen3.5-35B-A3B
-    --no-thinking --out eval/mine-wise
+    --out eval/mine-wise
     """
     from apexgen.evaluate.source import Judging, Source
     from apexgen.evaluate.wise_run import find_protocol, run
 
     source = Source(out, model, lora, checkpoint, steps, guidance, pictures, name)
-    judging = Judging(judge, judge_model, workers, thinking)
-    show(run(data, find_protocol(protocol), source, judging, instruction, seed, console), json)
+    found = find_protocol(protocol)
+    judging = Judging(judge, judge_model, workers, found.thinking if thinking is None else thinking)
+    show(run(data, found, source, judging, instruction, seed, console), json)
 
 
 @evaluate.command()

@@ -65,9 +65,12 @@ class Endpoint:
         """The most of an answer."""
         return THINKING if self.thinking else TOKENS
 
-    def ask(self, picture: Image.Image, question: str, system: str) -> str:
+    def ask(self, picture: Image.Image, question: str, system: str, text_first: bool = False) -> str:
         """The answer's text. NoAnswer for a refusal, an empty answer, or a server that fails after all."""
-        choice = self._complete(picture, question, system, {"max_tokens": self.tokens})
+        content = _content(picture, question)
+        if text_first:
+            content.reverse()
+        choice = self._complete(content, system, {"max_tokens": self.tokens})
         message = choice.get("message")
         content = message.get("content") if isinstance(message, dict) else None
         said = without_thoughts(content) if isinstance(content, str) else ""
@@ -81,7 +84,7 @@ class Endpoint:
     def chance(self, picture: Image.Image, question: str, answers: tuple[str, ...]) -> float:
         """The summed probability of the answers among the 20 likeliest first tokens."""
         asked = {"max_tokens": 1, "logprobs": True, "top_logprobs": ALTERNATIVES}
-        choice = self._complete(picture, question, "", asked)
+        choice = self._complete(_content(picture, question), "", asked)
         try:
             first = choice["logprobs"]["content"][0]
             likeliest = first["top_logprobs"]
@@ -115,9 +118,8 @@ class Endpoint:
         limits = httpx.Limits(max_connections=self.workers)
         return httpx.Client(headers=headers, timeout=self.timeout, limits=limits, trust_env=not direct)
 
-    def _complete(self, picture: Image.Image, question: str, system: str, asked: dict[str, Any]) -> dict[str, Any]:
+    def _complete(self, content: list[dict[str, Any]], system: str, asked: dict[str, Any]) -> dict[str, Any]:
         """The first choice of a completion, no refusal; requests are repeated where that may help."""
-        content = [{"type": "image_url", "image_url": {"url": data_url(picture)}}, {"type": "text", "text": question}]
         messages: list[dict[str, Any]] = [{"role": "user", "content": content}]
         if system:
             messages.insert(0, {"role": "system", "content": system})
@@ -152,6 +154,8 @@ class Endpoint:
         why = self._without_key(f"status {response.status_code}: {' '.join(said)[:200]}")
         if response.status_code in (401, 403, 404):
             raise ValueError(f"{self.name}: {why}; check --judge, --judge-model and {KEY}")
+        if response.status_code == 400 and not self.thinking:
+            why += "; a server that takes no chat_template_kwargs wants --thinking"
         again = response.status_code in (408, 409, 425, 429) or response.status_code >= 500
         return None, why, seconds_to_wait(response.headers.get("Retry-After", "")) if again else None
 
@@ -175,6 +179,11 @@ def data_url(picture: Image.Image) -> str:
     content = io.BytesIO()
     picture.save(content, "PNG")
     return f"data:image/png;base64,{base64.b64encode(content.getvalue()).decode()}"
+
+
+def _content(picture: Image.Image, question: str) -> list[dict[str, Any]]:
+    """A message's parts, the picture first, as models are trained."""
+    return [{"type": "image_url", "image_url": {"url": data_url(picture)}}, {"type": "text", "text": question}]
 
 
 def seconds_to_wait(header: str) -> float:

@@ -49,8 +49,11 @@ class Judge(Protocol):
     def settings(self) -> dict[str, Any]:
         """What its answers depend on beside picture and question."""
 
-    def ask(self, picture: Image.Image, question: str, system: str) -> str:
-        """What it says, as deterministically as it can; `system` may be empty. NoAnswer where it says nothing."""
+    def ask(self, picture: Image.Image, question: str, system: str, text_first: bool = False) -> str:
+        """What it says, as deterministically as it can; `system` may be empty. NoAnswer where it says nothing.
+
+        text_first: the question stands before the picture.
+        """
 
     def chance(self, picture: Image.Image, question: str, answers: tuple[str, ...]) -> float:
         """The probability in [0, 1] that its answer's first token is one of `answers`, or begins one.
@@ -87,13 +90,15 @@ class Form:
     """The lines that an answer must be, with nothing beside them: each line's label, "" for none, and its choices."""
 
     lines: tuple[tuple[str, tuple[str, ...]], ...]
-    guarded: bool = True  # False: the question is put as it is, and the lines carry no code
+    guarded: bool = True  # False: put as WISE's scripts do, bare and before the picture, and the lines carry no code
 
     def put(self, judge: Judge, picture: Image.Image, question: str, system: str, code: str) -> tuple[Any, str]:
         """The choice of each line, None where the answer has not this form; and what was said."""
-        code = code if self.guarded else ""
-        said = judge.ask(picture, self.word(question, code) if self.guarded else question, system)
-        return self.read(said, code), said
+        if self.guarded:
+            said = judge.ask(picture, self.word(question, code), system)
+            return self.read(said, code), said
+        said = judge.ask(picture, question, system, text_first=True)
+        return self.read(said), said
 
     def word(self, question: str, code: str) -> str:
         """The question with what to heed and how to answer."""
@@ -170,6 +175,8 @@ class Inquiry:
         """What the answer depends on, as 32 hexadecimal digits."""
         demand = type(self.demand).__name__, asdict(self.demand)
         told = [judge.name, judge.settings(), self.view.digest(), self.question, demand, self.system]
+        if isinstance(self.demand, Form) and not self.demand.guarded:
+            told.append("the question before the picture")
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:32]
 
 

@@ -36,9 +36,9 @@ class Vlm:
         }
 
     @torch.no_grad()
-    def ask(self, picture: Image.Image, question: str, system: str) -> str:
+    def ask(self, picture: Image.Image, question: str, system: str, text_first: bool = False) -> str:
         """The likeliest token after the likeliest token, without thoughts."""
-        inputs = self._inputs(picture, question, system)
+        inputs = self._inputs(picture, question, system, text_first)
         greedy = {"do_sample": False, "num_beams": 1, "repetition_penalty": 1.0, "max_new_tokens": self._tokens}
         with self.lock:
             tokens = self.model.generate(**inputs, **greedy, temperature=None, top_p=None, top_k=None)
@@ -64,8 +64,10 @@ class Vlm:
         template = str(self.processor.chat_template)
         return THINKING if "<think>" in template and "enable_thinking" not in template else TOKENS
 
-    def _inputs(self, picture: Image.Image, question: str, system: str) -> Any:
+    def _inputs(self, picture: Image.Image, question: str, system: str, text_first: bool = False) -> Any:
         content = [{"type": "image", "image": picture}, {"type": "text", "text": question}]
+        if text_first:
+            content.reverse()
         messages: list[dict[str, Any]] = [{"role": "user", "content": content}]
         if system:
             messages.insert(0, {"role": "system", "content": [{"type": "text", "text": system}]})

@@ -16,6 +16,7 @@ from apexgen.evaluate.judge import Form
 
 FILES = ("cultural_common_sense", "spatio-temporal_reasoning", "natural_science")
 CATEGORIES = ("cultural", "time", "space", "biology", "physics", "chemistry")
+FILE_OF = {"cultural": 0, "time": 1, "space": 1, "biology": 2, "physics": 2, "chemistry": 2}  # of FILES
 MARKS = ("consistency", "realism", "aesthetic_quality")
 
 
@@ -30,6 +31,8 @@ class Protocol:
     weights: tuple[float, ...]
     lines: tuple[tuple[str, tuple[str, ...]], ...]  # of the judge's answer
     instruction: str  # ours
+    thinking: bool  # whether the published judge may think before it answers
+    merged: str = ""  # a file of all prompts, where the others are not there
 
     def category(self, prompt_id: int) -> str:
         """The category of a prompt; ValueError where there is none."""
@@ -61,6 +64,7 @@ LEGACY = Protocol(
     "doubt take the lower mark.\nConsistency: 0 where it misses what matters, 1 where it shows a part, 2 where it shows"
     " all of it.\nRealism: 0 where it is impossible or plainly artificial, 1 with small faults, 2 like a photograph."
     "\nAesthetic Quality: 0 where it is poor, 1 where it is sound, 2 where it is outstanding.",
+    thinking=True,
 )
 VERIFIED = Protocol(
     "WISE Verified",
@@ -71,6 +75,8 @@ VERIFIED = Protocol(
     (("Score", ("0", "1")),),
     "A model was asked to draw: {Prompt}\nWhat a right picture shows: {Explanation}\n\nScore its picture: 1 where it "
     "shows what the explanation says, 0 where it does not, or you doubt it. Style and beauty do not matter.",
+    thinking=False,
+    merged="merge.json",
 )
 PROTOCOLS = {"legacy": LEGACY, "verified": VERIFIED}
 
@@ -92,12 +98,11 @@ def read_prompts(data: Path, protocol: Protocol) -> list[Prompt]:
     ValueError where there is none, naming what to download, or a record is none.
     """
     prompts: dict[int, Prompt] = {}
-    for name in FILES:
-        places = (data / folder / f"{name}{protocol.ending}" for folder in protocol.folders)
-        file = next((place for place in places if place.is_file()), None)
-        for prompt in _read_prompts(file, name) if file else []:
-            protocol.category(prompt.id)
-            prompts[prompt.id] = prompt
+    files = [file for name in FILES if (file := _find(data, protocol, f"{name}{protocol.ending}"))]
+    if not files and protocol.merged and (file := _find(data, protocol, protocol.merged)):
+        files = [file]
+    for file in files:
+        prompts |= {prompt.id: prompt for prompt in _read_prompts(file, protocol)}
     if not prompts:
         raise ValueError(
             f"{data} holds no {FILES[0]}{protocol.ending}; download github.com/PKU-YuanGroup/WISE and give its folder "
@@ -106,13 +111,21 @@ def read_prompts(data: Path, protocol: Protocol) -> list[Prompt]:
     return [prompts[id] for id in sorted(prompts)]
 
 
-def _read_prompts(file: Path, name: str) -> list[Prompt]:
+def _find(data: Path, protocol: Protocol, name: str) -> Path | None:
+    places = (data / folder / name for folder in protocol.folders)
+    return next((place for place in places if place.is_file()), None)
+
+
+def _read_prompts(file: Path, protocol: Protocol) -> list[Prompt]:
     try:
         records = json.loads(file.read_text(encoding="utf-8"))
         named = ("Prompt", "Explanation", "Subcategory")
-        return [Prompt(int(record["prompt_id"]), *(str(record[key]) for key in named), file=name) for record in records]
+        told = [(int(record["prompt_id"]), *(str(record[key]) for key in named)) for record in records]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{file} is no file of WISE's prompts ({type(error).__name__}: {error})") from None
+    usual = [FILES[FILE_OF[protocol.category(prompt_id)]] for prompt_id, *_ in told]
+    own = file.name.removesuffix(protocol.ending)  # of a merged file it is none
+    return [Prompt(*one, file=own if own in FILES else name) for one, name in zip(told, usual, strict=True)]
 
 
 def score(protocol: Protocol, marks: Mapping[int, Sequence[int] | None]) -> dict[str, float]:

@@ -14,6 +14,10 @@ from apexgen.evaluate.source import Judging, Source
 from apexgen.evaluate.wise_files import read_marks, write_files
 from apexgen.evaluate.wise_instruction import Instruction, read_instruction
 
+UNGUARDED = (
+    "asked as published: a judge that repeats what is drawn into a picture, such as Score: 1, is taken at its word"
+)
+
 
 def find_protocol(name: str) -> wise.Protocol:
     """legacy or verified; ValueError for others."""
@@ -56,10 +60,21 @@ def run(
     }
     write_files(source.out / "results", protocol, prompts, answers, source.folder)
     scores = wise.score(protocol, marks) | {"unanswered": count_unanswered(answers, console)}
-    settings = {"instruction": "apexgen's" if instruction is None else _digest(told)} | judge.settings()
-    settings["data"] = data_digest(prompts)
-    judged = {"scores": scores, "n": len(prompts), "seeds": () if source.pictures else (seed,), "settings": settings}
+    judged = {
+        "scores": scores,
+        "n": len(prompts),
+        "seeds": () if source.pictures else (seed,),
+        "settings": _told(instruction, told) | {"data": data_digest(prompts)} | judge.settings(),
+        "notes": () if instruction is None else (UNGUARDED,),
+    }
     return source.conclude({"benchmark": protocol.name, "judge": judge.name} | judged)
+
+
+def _told(instruction: Path | None, told: Instruction) -> dict[str, str]:
+    """The settings that tell one wording, and one way to put it, from others."""
+    return (
+        {"instruction": "apexgen's"} if instruction is None else {"instruction": _digest(told), "order": "text first"}
+    )
 
 
 def read_official(folder: Path, protocol: wise.Protocol) -> tuple[dict[str, float], int]:
