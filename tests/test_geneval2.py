@@ -176,8 +176,10 @@ def test_a_model_of_this_machine_judges(tmp_path):
 
 
 def test_data_that_is_missing_or_odd_is_told_in_a_line(tmp_path):
-    with pytest.raises(ValueError, match=r"is missing; download it from github.com/facebookresearch/GenEval2"):
+    with pytest.raises(ValueError, match=r"has no geneval2_data\.jsonl; download geneval2_data\.jsonl from github"):
         geneval2.read_prompts(tmp_path)
+    with pytest.raises(ValueError, match=r"nowhere: no such file; download geneval2_data\.jsonl from github"):
+        geneval2.read_prompts(tmp_path / "nowhere")
     (tmp_path / "geneval2_data.jsonl").write_text(
         '{"prompt": "x", "atom_count": 1, "vqa_list": [["a", "b"]], "skills": []}'
     )

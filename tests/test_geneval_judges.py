@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from apexgen.evaluate.geneval import mask2former
 from apexgen.evaluate.geneval.colors import Clip, cut_out, to_pixels
 from apexgen.evaluate.geneval.detect import Detection
 from apexgen.evaluate.geneval.mask2former import Mask2Former, best_pairs, describe, prepare
@@ -105,6 +106,19 @@ def test_the_padding_is_no_part_of_the_picture(folders):
     network.device, judge.network = "cpu", network
     [thing] = judge.detect(Image.new("RGB", (810, 10)), ["dog"], 0.3)["dog"]
     assert thing.box == (0, 0, 810, 10)
+
+
+def test_a_score_equal_to_the_threshold_in_float32_does_not_count(folders, monkeypatch):
+    judge = Mask2Former(folders["new_mask2former"], "tiny", "cpu")
+    seen = SimpleNamespace(
+        masks_queries_logits=torch.full((1, 3, 8, 8), 60.0), class_queries_logits=torch.zeros(1, 3, 81)
+    )
+    judge.network = lambda pixel_values: seen
+    judge.network.device = "cpu"
+    scores = torch.tensor([0.3, 0.3, 0.4]).nextafter(torch.tensor([0.3, 1.0, 0.4]))
+    monkeypatch.setattr(mask2former, "best_pairs", lambda logits: (scores, torch.tensor([0, 1, 2]), torch.arange(3)))
+    found = judge.detect(Image.new("RGB", (32, 32)), ["person"], 0.3)
+    assert {name: things[0].score for name, things in found.items()} == {"bicycle": scores[1], "car": scores[2]}
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from apexgen.evaluate import inception
-from apexgen.evaluate.weights import find_weights, open_judge, open_processor
+from apexgen.evaluate.weights import find_weights, name_of, open_judge, open_processor
 
 RESIZES = ("clean-fid", "torchmetrics", "pytorch-fid")  # whose way; their FIDs differ by some tenths
 OWN = "its own processor"  # of a vision model
@@ -125,7 +125,7 @@ def open_vision_model(
         return picture_features(network, given)
 
     files = [*(folder / name for name in SETTINGS), *sorted(folder.glob("*.safetensors"))]
-    return Extractor(f"{network.config.model_type} {path.resolve().name}", hash_files(files), OWN, run)
+    return Extractor(f"{network.config.model_type} {name_of(str(path))}", hash_files(files), OWN, run)
 
 
 def picture_features(network: Any, given: Any) -> Tensor:

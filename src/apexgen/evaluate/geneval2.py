@@ -14,7 +14,7 @@ from statistics import fmean
 
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 DATA = "geneval2_data.jsonl"
-WHERE = "it from github.com/facebookresearch/GenEval2 (CC BY-NC 4.0)"
+WHERE = "github.com/facebookresearch/GenEval2 (CC BY-NC 4.0)"
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,8 @@ def read_prompts(data: Path) -> list[Prompt]:
     """The prompts of geneval2_data.jsonl, or of the folder that holds it. ValueError where there are none."""
     file = data / DATA if data.is_dir() else data
     if not file.is_file():
-        raise ValueError(f"{file} is missing; download {WHERE} and give it with --data")
+        missing = f"{data} has no {DATA}" if data.is_dir() else f"{data}: no such file"
+        raise ValueError(f"{missing}; download {DATA} from {WHERE} and give it with --data")
     prompts = []
     for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
         if not line.strip():
@@ -46,7 +47,7 @@ def read_prompts(data: Path) -> list[Prompt]:
             raise ValueError(f"{file}, line {number}, is no prompt of GenEval 2 with its questions and skills")
         prompts.append(prompt)
     if len({prompt.text for prompt in prompts}) < len(prompts) or not prompts:
-        raise ValueError(f"{file} holds no prompts, or one twice; download {WHERE} anew")
+        raise ValueError(f"{file} holds no prompts, or one twice; download it from {WHERE} anew")
     return prompts
 
 

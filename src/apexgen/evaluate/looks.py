@@ -34,8 +34,9 @@ class Looks:
         Lines are kept in folder/geneval, so that a stopped judge goes on.
         """
         files = [(row, folder / f"{row:04d}-{seed}.png") for row in range(len(records)) for seed in seeds]
+        weights = {name: self.settings[name] for name in ("kind", "detector", "clip")}
         pictures = [(file, records[row]) for row, file in files]
-        lines = judge_pictures(folder / "geneval", pictures, self.opened, {"kind": self.settings["kind"]}, console)
+        lines = judge_pictures(folder / "geneval", pictures, self.opened, weights, console)
         if lines is None:
             return None
         told, spread = scores(lines)

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from apexgen.evaluate.judge import THINKING, TOKENS, without_thoughts
-from apexgen.evaluate.weights import TOKENIZER, best_device, find_weights, open_judge, open_processor
+from apexgen.evaluate.weights import TOKENIZER, best_device, find_weights, name_of, open_judge, open_processor
 
 EXAMPLE = "Qwen/Qwen3-VL-8B-Instruct"
 NEEDED = ("config.json", "preprocessor_config.json|processor_config.json", *TOKENIZER)
@@ -95,4 +95,4 @@ def open_vlm(name: str) -> Vlm:
     if getattr(processor, "chat_template", None) is None or not hasattr(processor, "tokenizer"):
         raise ValueError(f"--judge {folder} has no chat template; take an instruction-tuned model, such as {EXAMPLE}")
     model = open_judge(AutoModelForImageTextToText, folder, best_device(), "auto")
-    return Vlm(Path(name).resolve().name, hash_weights([folder]), model, processor, threading.Lock())
+    return Vlm(name_of(name), hash_weights([folder]), model, processor, threading.Lock())

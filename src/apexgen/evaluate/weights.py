@@ -45,6 +45,11 @@ def find_weights(option: str, name: str, usual: str, needed: Sequence[str] = ("c
     return folder
 
 
+def name_of(name: str) -> str:
+    """What results call a judge: its folder, or repository, alone, however it was typed; a hash tells the rest."""
+    return Path(name).resolve().name
+
+
 def _first(needed: str) -> str:
     return needed.partition("|")[0]
 

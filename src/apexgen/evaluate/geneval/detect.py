@@ -51,7 +51,7 @@ class Selection:
 
     def _of_class(self, things: Sequence[Detection], least: float) -> list[Detection]:
         order = np.argsort([thing.score for thing in things])[::-1]
-        left = [things[index] for index in order if things[index].score > least][: self.max_objects]
+        left = [things[index] for index in order if is_above(things[index].score, least)][: self.max_objects]
         kept: list[Detection] = []
         while left:
             first = left.pop(0)
@@ -59,6 +59,11 @@ class Selection:
             if self.max_overlap < 1:
                 left = [thing for thing in left if overlap(first.box, thing.box) < self.max_overlap]
         return kept
+
+
+def is_above(score: float, least: float) -> bool:
+    """Whether a score counts: compared in float32, as networks tell scores and GenEval compares them."""
+    return bool(np.float32(score) > np.float32(least))
 
 
 def overlap(a: Sequence[float], b: Sequence[float]) -> float:

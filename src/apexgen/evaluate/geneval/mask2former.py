@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from apexgen.evaluate.geneval.detect import Detection, Found
+from apexgen.evaluate.geneval.detect import Detection, Found, is_above
 from apexgen.evaluate.geneval.records import class_names
 from apexgen.evaluate.weights import open_judge
 
@@ -51,7 +51,7 @@ class Mask2Former:
         found: Found = {}
         for score, index, mask in zip(scores[sure], classes[sure], masks(queries[sure]), strict=True):
             detection = describe(float(score), mask)
-            if detection.score > least:
+            if is_above(detection.score, least):
                 found.setdefault(self.names[int(index)], []).append(detection)
         return found
 
@@ -79,13 +79,15 @@ def best_pairs(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def describe(score: float, logits: Tensor) -> Detection:
     """A detection from its class's score and its mask's logits (H, W).
 
-    score = class score x mean of the mask's probabilities inside it; the mask is where logits > 0, the box its bounds.
+    score = class score x mean of the mask's probabilities inside it, a float32 as mmdet's; the mask is where
+    logits > 0, the box its bounds.
     """
     inside = logits > 0
     share = (logits.sigmoid() * inside).sum() / (inside.sum() + 1e-6)
     columns, rows = torch.where(inside.any(0))[0].tolist(), torch.where(inside.any(1))[0].tolist()
     box = (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1) if columns else (0, 0, 0, 0)
-    return Detection(tuple(map(float, box)), score * float(share), inside.cpu().numpy())  # type: ignore[arg-type]
+    sure = float(np.float32(score * float(share)))
+    return Detection(tuple(map(float, box)), sure, inside.cpu().numpy())  # type: ignore[arg-type]
 
 
 def _resize(maps: Tensor, height: int, width: int) -> Tensor:

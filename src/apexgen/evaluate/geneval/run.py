@@ -19,7 +19,7 @@ from apexgen.evaluate.geneval.open_vocabulary import GroundingDino, Owlv2
 from apexgen.evaluate.geneval.records import SAMPLES, SEED, lay_out, read_folder
 from apexgen.evaluate.result import Result, save_result
 from apexgen.evaluate.variety import BY_PIXELS, apart
-from apexgen.evaluate.weights import TOKENIZER, best_device, find_weights
+from apexgen.evaluate.weights import TOKENIZER, best_device, find_weights, name_of
 from apexgen.rules import Record
 
 # The others have no official values: theirs are those that are usual for them, and duplicates are struck out.
@@ -71,12 +71,12 @@ class Choice:
         opened, usual, _, selection = KINDS[self.kind]
         folder, clip_folder = self.find()
         device = best_device()
-        detector = opened(folder, self.detector or usual, device)
+        detector = opened(folder, name_of(self.detector or usual), device)
         for name in ("threshold", "counting_threshold", "max_overlap"):
             if (value := getattr(self, name)) is not None:
                 selection = replace(selection, **{name: value})
         settings = {"kind": self.kind, "detector": hash_weights([folder]), "clip": hash_weights([clip_folder])}
-        return Judge(detector, Clip(clip_folder, self.clip, device), selection), settings
+        return Judge(detector, Clip(clip_folder, name_of(self.clip), device), selection), settings
 
 
 def draw_geneval(
