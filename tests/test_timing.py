@@ -8,8 +8,10 @@ import pytest
 import torch
 from rich.console import Console
 
-from apexgen.evaluate.meter import forget_peak, peak_bytes, rows_of
-from apexgen.evaluate.result import by_protocol
+from apexgen.cli import main
+from apexgen.evaluate import timing
+from apexgen.evaluate.meter import PARTS, forget_peak, peak_bytes, rows_of
+from apexgen.evaluate.result import by_protocol, load_result
 from apexgen.evaluate.subject import StockDrawer, open_drawer, read_subject
 from apexgen.evaluate.timing import measure, time_subjects, timing_table
 from apexgen.size import Size
@@ -131,6 +133,28 @@ def test_several_models_take_turns_and_a_single_one_does_not(capsys):
     assert [result.n for result in results] == [44, 44] and results[0].settings["rounds"] == 3
     [alone] = time_subjects(subjects[:1], PROMPTS, None, "float32", 4, 1, QUIET)
     assert alone.settings["rounds"] == 1 and 0 < alone.scores["B parameters"] < 1
+
+
+def test_a_model_without_room_alone_costs_a_line_and_not_the_others(tmp_path, monkeypatch, capsys):
+    def opened(subject, size, precision):
+        if subject.steps == 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return open_drawer(subject, size, precision)
+
+    call = timing.Call(1.0, dict.fromkeys((*PARTS, "other"), 0.25), 1.0)
+    monkeypatch.setattr(timing, "measure", lambda *_: [call] * 3)
+    monkeypatch.setattr(timing, "open_drawer", opened)
+    options = ["--repeats", "3", "--warmup", "1", "--out", str(tmp_path / "out")]
+    monkeypatch.setattr("sys.argv", ["apexgen", "evaluate", "timing", "scenes@1", "scenes@2", *options])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    said = capsys.readouterr().out
+    assert stop.value.code == 1 and "one after another" in said and "images/s" in said
+    assert "scenes@2: there is no room for it at batch 10; name a smaller --size" in said
+    [file] = (tmp_path / "out").iterdir()
+    assert load_result(file).model == "scenes@1"
+    with pytest.raises(ValueError, match=r"scenes@2: there is no room .* --size"):
+        time_subjects([read_subject("scenes@2")], PROMPTS, None, "auto", 3, 1, QUIET)
 
 
 def test_rows_are_of_the_first_tensor():

@@ -164,6 +164,8 @@ def timing(
     if out:
         save_all(results, out)
     answer(json, [result.model_dump(mode="json") for result in results], timing_table(results))
+    if len(results) < len(models):
+        raise typer.Exit(1)
 
 
 @evaluate.command()

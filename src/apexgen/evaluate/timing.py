@@ -28,6 +28,7 @@ from apexgen.size import Size
 
 BATCH = 10  # of throughput
 ROUNDS = 3  # turns that each of several models has
+NO_ROOM = f"there is no room for it at batch {BATCH}; name a smaller --size, which a run has of its own"
 PROMPTS = ("a photo of a red ball on a wooden table", "two blue cubes left of a green ring")
 
 
@@ -85,8 +86,9 @@ def time_subjects(
 ) -> list[Result]:
     """Time models on this machine, in turns, so that its moods meet all of them; ratios are to the first.
 
-    Where an accelerator has no room for all at once they are timed one after another, which the results say.
-    ValueError, one line, where one can't be opened, or where there are fewer than 3 repeats.
+    Where an accelerator has no room for all at once they are timed one after another, which the results say; one that
+    it has no room for alone is told of, and left out. ValueError, one line, where that is all, one can't be opened, or
+    there are fewer than 3 repeats.
     """
     if repeats < 3 or warmup < 1:
         raise ValueError("a median takes repeats and a warm first call; write --repeats 5 --warmup 2")
@@ -96,12 +98,17 @@ def time_subjects(
         results = _take_turns(subjects, ROUNDS if len(subjects) > 1 else 1, *how)
     except torch.OutOfMemoryError:
         results = []  # and only behind this block are the models let go of
-    if not results:
+    if not results and len(subjects) > 1:
         console.print("there is no room for all models at once: one after another")
         for subject in subjects:
             gc.collect()
             torch.cuda.empty_cache()
-            results += _take_turns([subject], 1, *how)
+            try:
+                results += _take_turns([subject], 1, *how)
+            except torch.OutOfMemoryError:
+                console.print(f"{subject.text}: {NO_ROOM}", markup=False, soft_wrap=True)
+    if not results:
+        raise ValueError(f"{', '.join(subject.text for subject in subjects)}: {NO_ROOM}")
     return [compared(result, results[0]) for result in results]
 
 
