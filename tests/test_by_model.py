@@ -33,7 +33,7 @@ OTHERS = [
 
 def test_all_that_is_of_one_model_is_in_its_row():
     grid = models_table([*OURS, *OTHERS])
-    genevals = ["GenEval[mask2former] (1)", "DPG-Bench", "WISE Verified"]
+    genevals = ["GenEval[mask2former] (1)", "DPG-Bench[judge=tiny]", "WISE Verified[judge=tiny]"]
     assert list(grid.names) == [
         "model", "NFE", *genevals, "B parameters", "images/s", "latency, s", "GenEval[mask2former] (2)"
     ]  # fmt: skip
@@ -65,7 +65,7 @@ def test_the_command_prints_it_for_a_terminal_a_page_and_a_program(tmp_path, mon
 
     assert "WISE Verified" in run("--by", "model") and "judged by mmdet" in run("--by", "model")
     page = run("--by", "model", "--markdown").splitlines()
-    assert page[0].startswith("| model | NFE | GenEval[mask2former] (1) | DPG-Bench |")
+    assert page[0].startswith("| model | NFE | GenEval[mask2former] (1) | DPG-Bench[judge=tiny] |")
     assert page[1].startswith("| --- | ---: |") and page[-1].startswith("GenEval[mask2former]: ")
     assert any(line.startswith("| a\\|b | 1 |") for line in page)
     assert run("--markdown").count("| model | evaluations | n |") == 5

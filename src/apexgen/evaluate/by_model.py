@@ -7,6 +7,7 @@ from apexgen.evaluate.result import Result, by_protocol, cell, told_apart
 
 SPEED = {"B parameters": "B parameters", "images/s": "images/s", "latency": "latency, s"}  # figure -> column
 CHIEF = ("overall", "DPG", "AM", "all", "within")  # whichever of them a benchmark has, else its first figure
+ASKED = ("DPG-Bench", "WISE legacy", "WISE Verified", "GenEval 2")  # any model may judge: a column says which
 
 
 def models_table(results: Sequence[Result]) -> Grid:
@@ -46,11 +47,15 @@ def figures(result: Result) -> list[str]:
 
 def _names(columns: Sequence[tuple[Result, str]]) -> list[str]:
     """Each column's name, with a number where several have one."""
-    plain = [SPEED[figure] if first.benchmark == "speed" else first.benchmark for first, figure in columns]
+    plain = [SPEED[figure] if first.benchmark == "speed" else _headed(first) for first, figure in columns]
     return [
         f"{name} ({plain[: index + 1].count(name)})" if plain.count(name) > 1 else name
         for index, name in enumerate(plain)
     ]
+
+
+def _headed(first: Result) -> str:
+    return f"{first.benchmark}[judge={first.judge}]" if first.benchmark in ASKED else first.benchmark
 
 
 def _cell(own: Sequence[Result], first: Result, figure: str) -> str:
