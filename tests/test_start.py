@@ -91,17 +91,18 @@ def test_the_authors_settings_are_translated_or_named(tmp_path):
     text = translate(THEIRS)
     run = loaded(text, tmp_path)
     assert (run.model.path, run.model.rank, run.model.size) == ("path/to/sd35", 48, Size(512, 512))
-    assert run.objective == {"name": "twin_flow", "order": 2, "rectify_weight": 0.75}
+    assert run.model.targets == ("to_q", "to_k", "to_v")
+    assert run.objective == {"name": "twin_flow", "order": 2, "rectify_weight": 0.75, "guidance": 1.8}
     train = run.train
     assert (train.seed, train.accumulate, train.batch, train.clip, train.ema) == (42, 3, 8, 0.5, 0.97)
     assert train.learning_rate == 1e-4 and train.betas == (0.9, 0.95)  # YAML reads 1e-4 as a word
     assert [share.source for share in run.data.mixture] == ["one", "two"]
     assert 'hub:stabilityai/stable-diffusion-3.5-medium"' in text.partition("\n\n")[0]
-    for key in ("data.train_dirs", "method.ema_decay_rate"):
+    for key in ("data.train_dirs", "method.ema_decay_rate", "model.lora_target_modules", "method.enhanced_ratio"):
         assert key not in text, "it is translated"
     replaced, _, unknown = text.partition("# Not known, and left out:")
     assert "train.a_new_key = 7" in unknown and unknown.count("=") == 1
-    for key in ("model.lora_alpha", "method.enhanced_ratio", "sample.sampling_style"):
+    for key in ("model.lora_alpha", "method.consistc_ratio", "sample.sampling_style"):
         assert f"#   {key} = " in replaced
 
 
@@ -115,7 +116,7 @@ def test_the_authors_modules_and_length_are_translated_where_the_data_is_here(tm
     (tmp_path / "prompts.txt").write_text("a ring\n" * 10)
     theirs = tmp_path / "theirs.yaml"
     written = THEIRS.read_text().replace("[one, two]", f"[{tmp_path / 'prompts.txt'}]")
-    theirs.write_text(written.replace("lora_rank: 48", "lora_rank: 48\n  lora_target_modules: [to_q, to_k]"))
+    theirs.write_text(written.replace("to_q, to_k,to_v", "[to_q, to_k]"))
     theirs.write_text(theirs.read_text() + "  num_train_epochs: 12\n")
     text = translate(theirs)
     run = loaded(text, tmp_path)
@@ -124,6 +125,24 @@ def test_the_authors_modules_and_length_are_translated_where_the_data_is_here(tm
     theirs.write_text(theirs.read_text().replace("prompts.txt", "missing.txt"))
     text = translate(theirs)
     assert loaded(text, tmp_path).train.steps == 1000 and "train.num_train_epochs = 12: train.steps; the data" in text
+
+
+@pytest.mark.parametrize(
+    ("method", "guidance"),
+    [
+        ("enhanced_ratio: 0", 1),
+        ("enhanced_ratio: 4.0, ema_decay_rate: 1.0", 5),  # beside pictures
+        ("enhanced_ratio: 4.0, ema_decay_rate: 1.0, use_image_free: true", 4),  # the teacher's velocity in their place
+        ("enhanced_ratio: 0.5, ema_decay_rate: 1.0, use_image_free: true", None),
+        ("enhanced_ratio: strong", None),
+    ],
+)
+def test_the_authors_ratio_is_guidance(tmp_path, method, guidance):
+    theirs = tmp_path / "theirs.yaml"
+    theirs.write_text(f"model: {{}}\nmethod: {{{method}}}\ntrain: {{}}")
+    text = translate(theirs)
+    assert loaded(text, tmp_path).objective.get("guidance") == guidance
+    assert ("#   method.enhanced_ratio" in text) == (guidance is None)
 
 
 @pytest.mark.parametrize(

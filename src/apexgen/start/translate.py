@@ -50,7 +50,7 @@ INSTEAD = {
     "method.method_type": 'objective.name = "twin_flow" is what their code computes; "apex" is the paper\'s',
     "method.transport_type": "linear is the only one",
     "method.consistc_ratio": "1 is the only one: r from 0 to t",
-    "method.enhanced_ratio": 'no guidance in twin_flow; with "apex": objective.guidance = 1 + theirs',
+    "method.enhanced_ratio": "objective.guidance = 1 + theirs, or theirs where there are no pictures; 1 at least",
     "method.enhanced_range": "guidance holds at all times",
     "method.ema_decay_rate": "train.ema, from 0 to below 1",
     "method.time_dist_ctrl": "times are uniform",
@@ -96,18 +96,46 @@ def _translate_more(keys: dict[str, Any], run: dict[str, Any]) -> set[str]:
         one = len(folders) == 1
         run["data"] |= {"source": folders[0]} if one else {"mixture": [{"source": folder} for folder in folders]}
         done.add("data.train_dirs")
-    decay, targets = keys.get("method.ema_decay_rate"), keys.get("model.lora_target_modules")
+    decay, targets = keys.get("method.ema_decay_rate"), _targets(keys.get("model.lora_target_modules"))
     if isinstance(decay, int | float) and 0 <= decay < 1:
         run["train"]["ema"] = decay
         done.add("method.ema_decay_rate")
-    if targets == "all-linear" or (isinstance(targets, list) and targets and all(isinstance(t, str) for t in targets)):
+    if targets:
         run["model"]["targets"] = targets
         done.add("model.lora_target_modules")
+    guidance = _guidance(keys)
+    if guidance is not None:
+        run["objective"]["guidance"] = guidance
+        done.add("method.enhanced_ratio")
     steps = _steps(keys, folders, run["train"]) if done >= {"data.train_dirs"} else None
     if steps is not None:
         run["train"]["steps"] = steps
         done.add("train.num_train_epochs")
     return done
+
+
+def _targets(written: Any) -> str | list[str]:
+    """Their modules, which they write as one word with commas or as a list; none for anything else."""
+    if written == "all-linear":
+        return "all-linear"
+    names = written.split(",") if isinstance(written, str) else written
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        return []
+    return [name.strip() for name in names if name.strip()]
+
+
+def _guidance(keys: dict[str, Any]) -> float | None:
+    """The guidance that their ratio is; None where it is none.
+
+    Their target is z - x + ratio (F_c - F_null), and z - x is F_c on average; with a frozen teacher and no pictures it
+    is F_null + ratio (F_c - F_null).
+    """
+    ratio = keys.get("method.enhanced_ratio")
+    if not isinstance(ratio, int | float):
+        return None
+    alone = keys.get("method.ema_decay_rate") == 1 and keys.get("method.use_image_free") is True
+    guidance = round(ratio if alone else 1 + ratio, 6)
+    return guidance if guidance >= 1 else None
 
 
 def _steps(keys: dict[str, Any], folders: list[Any], train: dict[str, Any]) -> int | None:
