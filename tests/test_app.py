@@ -3,13 +3,14 @@
 import re
 import signal
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from apexgen.app.launch import QUIET, launch
-from apexgen.app.page import build_page
+from apexgen.app.page import Desk, build_page
 from apexgen.app.studio import Studio
 from apexgen.drawer import open_model
 from browser import in_browser, launched
@@ -235,6 +236,25 @@ def test_beyond_the_queue_a_request_is_told_so_and_those_that_wait_are_drawn(fol
         page.close()
     assert len(drawn) == 3 and all("a-red-ring" in files for files in drawn)
     assert refused == ["Queue is full! Please try again."] * 3
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (RuntimeError("out of memory, 2 GiB wanted\nand much more"), "Not drawn: out of memory, 2 GiB wanted"),
+        (OSError(28, "No space left on device"), "Not drawn: [Errno 28] No space left on device"),
+        (RuntimeError(), "Not drawn: RuntimeError"),
+    ],
+)
+def test_what_the_machine_can_not_do_is_told_in_words_too(error, said):
+    gradio = pytest.importorskip("gradio")
+
+    def draw(*_):
+        raise error
+
+    with pytest.raises(gradio.Error) as raised:
+        Desk(SimpleNamespace(draw=draw)).draw("a red ring", 0, 1, 1, [])
+    assert raised.value.message == said and raised.value.print_exception  # the log has the rest
 
 
 @pytest.mark.parametrize("prompts", [["ring"] * 65, []])

@@ -41,8 +41,11 @@ class Desk:
 
         try:
             pairs = self.studio.draw(prompts, seed, steps, many_steps)
-        except ValueError as error:  # gradio's page shows no title of ours
-            raise gr.Error(escape(f"Not drawn: {error}"), print_exception=False) from None
+        except (ValueError, RuntimeError, OSError) as error:  # RuntimeError is also a device's memory that runs out
+            lines = str(error).splitlines() or [type(error).__name__]
+            mistake = isinstance(error, ValueError)  # of whoever asks; the log has all of ours
+            # gradio's page shows no title of ours
+            raise gr.Error(escape(f"Not drawn: {lines[0]}"), print_exception=not mistake) from error
         if unknown := self.studio.unknown_words(prompts):
             gr.Warning(escape(f"Drawn, but the model does not know: {', '.join(unknown[:8])}"))
         kept = [*pairs[::-1], *kept][:KEPT]
