@@ -5,6 +5,7 @@ import signal
 import time
 from types import SimpleNamespace
 
+import httpx
 import numpy as np
 import pytest
 from PIL import Image
@@ -267,6 +268,10 @@ def test_a_pipeline_alone_is_shown_in_many_steps_and_few(tmp_path):
     pair = Studio(open_model("scenes"), 3.0, tmp_path).draw(["a red ring"], 0, 1, 2)[0]
     assert (pair.many.name, pair.few.name) == ("teacher@2 guided 3", "teacher@1 guided 3")
     assert (pair.many.evaluations, pair.few.evaluations) == (4, 2) and pair.few.file.is_file()
+
+
+def test_the_page_sends_no_figures(address):
+    assert httpx.get(f"{address}config").json()["analytics_enabled"] is False
 
 
 def asked(address, *fields):

@@ -14,13 +14,14 @@ from multiprocessing.reduction import DupFd
 import pytest
 from kills import CONTEXT
 
+from apexgen.backbones.quiet import UNTOLD
 from apexgen.cli import _goes_on, main
 from apexgen.cli.app import SECTIONS
 from cli_page import PAGE, commands, example, page
 from together import command as take_command
 
 ESCAPE = "\x1b"
-HEAVY = ("torch", "diffusers", "transformers", "numpy", "pydantic", "PIL", "scipy", "jinja2", "yaml")
+HEAVY = ("torch", "diffusers", "transformers", "numpy", "pydantic", "PIL", "scipy", "jinja2", "yaml", "huggingface_hub")
 
 
 COMMANDS = dict(commands())
@@ -167,6 +168,14 @@ def test_the_start_is_light():
         found = f"{code}\nimport sys\nprint('HEAVY', [name for name in {HEAVY} if name in sys.modules])"
         said = subprocess.run([sys.executable, "-c", found], capture_output=True, text=True, check=True).stdout
         assert said.splitlines()[-1] == "HEAVY []"
+
+
+def test_the_libraries_are_forbidden_to_send_figures_before_they_are_imported():
+    code = "import sys; sys.argv = ['apexgen', '--version']; import apexgen.cli as c; c.main()"
+    found = f"{code}\nfrom huggingface_hub import constants\nprint(constants.HF_HUB_DISABLE_TELEMETRY)"
+    allowed = {key: value for key, value in os.environ.items() if key not in (*UNTOLD, "DISABLE_TELEMETRY")}
+    said = subprocess.run([sys.executable, "-c", found], capture_output=True, text=True, check=True, env=allowed)
+    assert said.stdout.splitlines()[-1] == "True"
 
 
 @pytest.mark.parametrize(("line", "word"), [("apexgen do", "doctor"), ("apexgen evaluate sw", "sweep")])

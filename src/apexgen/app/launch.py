@@ -16,7 +16,7 @@ from apexgen.interrupt import SIGNALS
 from apexgen.listen import listen
 from apexgen.scenes.pipeline import FOLDER
 
-QUIET = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1"}
+QUIET = {"GRADIO_ANALYTICS_ENABLED": "False"}  # the hub's are silent since the process began
 LONGEST_FILE = "1mb"  # of prompts
 
 

@@ -1,6 +1,7 @@
-"""The libraries below kept from talking over us."""
+"""The libraries below kept from talking over us, and to their makers."""
 
 import logging
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,10 +13,15 @@ TALKERS = (
     "torch.utils._pytree",
     "torchao",
 )
+UNTOLD = {"HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1"}  # read when huggingface_hub is imported
 
 
 def silence_libraries() -> None:
-    """For this process: what libraries say that no user can act on is left unsaid; errors are not."""
+    """For this process: what libraries say that no user can act on is left unsaid; errors are not.
+
+    They send no usage figures either, where this comes before they are imported.
+    """
+    os.environ.update(UNTOLD)
     for name in TALKERS:
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", "Mismatch dtype between input and weight")  # torch, of a norm under autocast
