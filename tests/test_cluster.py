@@ -125,3 +125,15 @@ def test_a_setting_that_is_none_is_refused():
 
     with pytest.raises(ValueError, match=re.escape("replicsa")):
         Cluster.model_validate({"folder": "scenes", "replicsa": "2"})
+
+
+def test_a_replica_opens_the_checkpoint_that_is_named(folder, monkeypatch):
+    from ray import serve
+
+    from apexgen.serve.cluster import Cluster, endpoint
+
+    builds, ingress = [], serve.ingress
+    monkeypatch.setattr(serve, "ingress", lambda build: builds.append(build) or ingress(build))
+    endpoint(Cluster.model_validate({"folder": str(folder), "checkpoint": "3"}))
+    with pytest.raises(ValueError, match="--checkpoint 3: there is none in"):
+        builds[0]()

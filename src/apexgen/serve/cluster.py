@@ -21,6 +21,7 @@ class Cluster(Table):
 
     folder: str  # where every machine has it, or "scenes"
     lora: Path | None = None
+    checkpoint: str = "latest"  # of a run
     replicas: int = Field(1, ge=1)  # Ray places as many on a machine as it has these for
     gpus: float = Field(0, ge=0)
     cpus: float = Field(1, ge=0)
@@ -42,7 +43,7 @@ def endpoint(cluster: Cluster) -> Any:
         from apexgen.serve.server import make_offer, warm_up
 
         silence_libraries()
-        model = open_model(cluster.folder, cluster.lora)
+        model = open_model(cluster.folder, cluster.lora, checkpoint=cluster.checkpoint)
         offer = make_offer(
             model, cluster.teacher_steps, cluster.guidance, cluster.batch, cluster.queue, cluster.timeout
         )
