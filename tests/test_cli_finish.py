@@ -1,5 +1,6 @@
 """The commands' manners: help, examples that parse, completion, exit codes, JSON alone, colours, a light start."""
 
+import ast
 import json
 import os
 import pty
@@ -10,14 +11,17 @@ import subprocess
 import sys
 import time
 from multiprocessing.reduction import DupFd
+from pathlib import Path
 
 import pytest
 from kills import CONTEXT
 
+from apexgen import cli
 from apexgen.backbones.quiet import UNTOLD
 from apexgen.cli import _goes_on, main
-from apexgen.cli.app import SECTIONS
+from apexgen.cli.app import SECTIONS, console
 from cli_page import PAGE, commands, example, page
+from small import SHORT
 from together import command as take_command
 
 ESCAPE = "\x1b"
@@ -73,6 +77,7 @@ def _take_over(terminal, arguments):
     sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)
     os.environ["TERM"] = "xterm-256color"
     progress.STDERR = Console(stderr=True)  # made when the process was another's, without a terminal
+    console.is_interactive = True  # the same of standard output's
     take_command(*arguments)
 
 
@@ -255,15 +260,34 @@ def test_what_takes_long_says_what_it_does_on_a_terminal_and_nothing_elsewhere(t
     sample = ("sample", "scenes", "-p", "a red ring", "--steps", "3", "--out", tmp_path / "a.png")
     built = ("flow_steps=2", "flow_pictures=12", "autoencoder_pictures=12", "autoencoder_steps=2", "decoder_steps=2")
     scenes = ("scenes", "build", tmp_path / "built", *built, "text_steps=2")
+    file = tmp_path / "run.toml"
+    file.write_text(f'folder = "{tmp_path / "run"}"\ndata.cache = "{tmp_path / "cache"}"\n')
+    train, opened = ("train", file, *SHORT, "train.steps=2"), ("starting", "opening the model")
     for words, doing in (
+        (("encode", *train[1:]), opened),
+        (train, (*opened, "making the student", "training")),
+        (("report", tmp_path / "run"), ("starting", "reading the runs")),
         (compare, ("training the teacher", "judging the teacher", "training flow_matching, seed 1", "judging flow")),
-        (sample, ("opening the model", "drawing")),
+        (sample, (*opened, "drawing")),
         (scenes, ("drawing pictures", "training the autoencoder", "training the transformer")),
     ):
         said = forked_on_a_terminal(*map(str, words))
         assert all(what in said for what in doing), (words, said)
     piped = apexgen(*sample)
     assert (piped.returncode, piped.stdout, piped.stderr) == (0, f"{tmp_path / 'a.png'}\n", "")
+
+
+def test_a_command_says_that_it_starts_while_it_imports():
+    files = Path(cli.__file__).parent.glob("*.py")
+    functions = [
+        node for file in files for node in ast.parse(file.read_text()).body if isinstance(node, ast.FunctionDef)
+    ]
+    bare = {
+        function.name
+        for function in functions
+        if function.decorator_list and any(isinstance(line, ast.Import | ast.ImportFrom) for line in function.body)
+    }
+    assert bare == {"show_table"}  # which is there at once
 
 
 def test_ctrl_c_leaves_a_sentence_and_130(tmp_path):

@@ -39,8 +39,8 @@ def run_demo(folder: Path, overrides: Sequence[str], ablate: bool, per_task: int
     if mixed is not None:
         distill(mixed, console)
     console.print("scoring on held-out prompts")
-    student = open_published(run)
     with working("scoring on held-out prompts"):
+        student = open_published(run)
         report, columns, prompts = prove(student, trainer.objective.renoises, per_task, mixed)
     report["training"] = {
         "objective": run.objective,

@@ -29,6 +29,7 @@ from apexgen.objectives import Objective
 from apexgen.objectives.apex import Apex
 from apexgen.parallel import Team, assembled, settle
 from apexgen.preview import Preview
+from apexgen.progress import working
 from apexgen.refuse import check_run, refuse_together
 from apexgen.report import Record
 from apexgen.room import check_room, checkpoint_bytes
@@ -154,15 +155,16 @@ def _distill(
     run: Run, team: Team, console: Console, watch: Watch | None, corpus: Batches | None
 ) -> tuple[Trainer, float]:
     objective, folder = open_objective(run), Path(run.folder)
-    sharded = run.train.parallel == "fsdp"
+    sharded, pictures = run.train.parallel == "fsdp", objective.needs_pictures
     with_text, with_network = corpus is None and run.data.cache is None, corpus is not None or not encodes_first(run)
-    pictures = objective.needs_pictures
     with within_memory(run, steps=False):
-        backbone = open_backbone(run, sharded, with_text, pictures, with_network)
+        with working("opening the model"):
+            backbone = open_backbone(run, sharded, with_text, pictures, with_network)
         if corpus is None:
             corpus = encode(run.data, backbone, pictures, console, team)
-        bring_network(run, backbone, corpus)
-        student = open_student(run, backbone, sharded)
+        with working("making the student"):  # also opens the network, where it came after the encoders
+            bring_network(run, backbone, corpus)
+            student = open_student(run, backbone, sharded)
     warnings = warn_of_shift(objective, backbone, corpus, console, run.train.seed)
     if run.data.encode != "step":
         backbone.forget_encoders()
@@ -195,7 +197,8 @@ def encode_run(run: Run, console: Console) -> dict[str, Any] | None:
     pictures = open_objective(run).needs_pictures
     with assembled() as team:
         console = console if team.first else Console(quiet=True)
-        backbone = open_backbone(run, with_text=False, with_pictures=pictures, with_network=False)
+        with working("opening the model"):
+            backbone = open_backbone(run, with_text=False, with_pictures=pictures, with_network=False)
         told = encode_cache(run.data, backbone, pictures, console, team)
         return told if team.first else None
 

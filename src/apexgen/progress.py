@@ -1,5 +1,6 @@
 """Signs of life, on standard error and only where that is a terminal: a bar for what can be counted, else a spinner."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeVar
@@ -9,7 +10,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.text import Text
 
 Thing = TypeVar("Thing")
-STDERR = Console(stderr=True)
+# Of processes that a launcher started the first one prints: take_place has the same variable.
+STDERR = Console(stderr=True, quiet=os.environ.get("RANK", "0") != "0")
 
 
 def columns() -> tuple[ProgressColumn, ...]:

@@ -14,6 +14,7 @@ from apexgen.app.studio import Studio
 from apexgen.drawer import Model
 from apexgen.interrupt import SIGNALS
 from apexgen.listen import listen
+from apexgen.progress import working
 from apexgen.scenes.pipeline import FOLDER
 
 QUIET = {"GRADIO_ANALYTICS_ENABLED": "False"}  # the hub's are silent since the process began
@@ -29,10 +30,11 @@ def run_app(model: Model, guidance: float, host: str, port: int | None, console:
     stop = _noted()  # from before there is a folder to remove
     with tempfile.TemporaryDirectory(prefix="apexgen-app-") as folder:
         os.environ.update(QUIET | {"GRADIO_TEMP_DIR": folder})
-        studio = Studio(model, guidance, Path(folder))
-        studio.few(1).draw(["a"], [0])  # what the first drawing sets up is in nobody's latency
-        page = build_page(studio, examples(model))
-        _, address, _ = launch(page, host, port)
+        with working("making the page"):
+            studio = Studio(model, guidance, Path(folder))
+            studio.few(1).draw(["a"], [0])  # what the first drawing sets up is in nobody's latency
+            page = build_page(studio, examples(model))
+            _, address, _ = launch(page, host, port)
         console.print(address, soft_wrap=True)
         stop.wait()
         page.close(verbose=False)

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from apexgen.cli.app import PIPELINE, Json, Overrides, Sides, answer, app, console
+from apexgen.cli.app import PIPELINE, Json, Overrides, Sides, answer, app, busy, console
 
 
 @app.command()
@@ -18,8 +18,9 @@ def encode(
 
     Example: apexgen encode run.toml data.cache=cache
     """
-    from apexgen.config import load_run
-    from apexgen.distill import encode_run
+    with busy("starting"):
+        from apexgen.config import load_run
+        from apexgen.distill import encode_run
 
     _answer(json, encode_run(load_run(run, overrides or []), console))
 
@@ -41,7 +42,8 @@ def synthesize(
 
     Example: apexgen synthesize path/to/a/pipeline --prompts prompts.txt --out pictures --steps 50 --guidance 4 --seed 0
     """
-    from apexgen.synthesize import Plan, run_synthesis
+    with busy("starting"):
+        from apexgen.synthesize import Plan, run_synthesis
 
     plan = Plan(str(folder), steps, guidance, seed, size, shard, weights)
     _answer(json, run_synthesis(plan, prompts, out, console))

@@ -88,8 +88,9 @@ def scenes(
 
     Example: apexgen evaluate scenes apexgen-demo --steps 1 --out eval/demo
     """
-    from apexgen.drawer import open_model
-    from apexgen.evaluate.scenes import evaluate_scenes
+    with busy("starting"):
+        from apexgen.drawer import open_model
+        from apexgen.evaluate.scenes import evaluate_scenes
 
     with busy("opening the model"):
         drawer = open_model(folder, lora, checkpoint=checkpoint).drawer(steps, guidance)
@@ -123,10 +124,11 @@ def geneval(
 
     Example: apexgen evaluate geneval runs/mine --steps 1 --out eval/mine
     """
-    from apexgen.drawer import open_model
-    from apexgen.evaluate.geneval.judge import official_summary
-    from apexgen.evaluate.geneval.records import read_records
-    from apexgen.evaluate.geneval.run import Choice, draw_geneval, judge_geneval
+    with busy("starting"):
+        from apexgen.drawer import open_model
+        from apexgen.evaluate.geneval.judge import official_summary
+        from apexgen.evaluate.geneval.records import read_records
+        from apexgen.evaluate.geneval.run import Choice, draw_geneval, judge_geneval
 
     _check_source(context, folder, pictures)
     choice = Choice(kind, detector, clip, threshold, counting_threshold, max_overlap)
@@ -174,9 +176,10 @@ def geneval_results(
 
     Example: apexgen evaluate geneval-results results.jsonl --judge "mmdet Mask2Former" --model mine --out mine.json
     """
-    from apexgen.evaluate.geneval.judge import official_summary, read_results
-    from apexgen.evaluate.geneval.run import to_result
-    from apexgen.evaluate.result import save_result
+    with busy("starting"):
+        from apexgen.evaluate.geneval.judge import official_summary, read_results
+        from apexgen.evaluate.geneval.run import to_result
+        from apexgen.evaluate.result import save_result
 
     lines = read_results(file)
     result = to_result(lines, judge, judge, model, {})

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from apexgen.cli.app import Checkpoint, Json, console
+from apexgen.cli.app import Checkpoint, Json, busy, console
 from apexgen.cli.evaluate import evaluate, show
 
 Model = Annotated[str | None, typer.Argument(help="A run's folder, a pipeline's, or \"scenes\"; or give --pictures.")]
@@ -53,8 +53,9 @@ def dpg(
 
     Example: apexgen evaluate dpg runs/mine --data dpg_bench --judge Qwen3-VL-8B-Instruct --out eval/mine-dpg
     """
-    from apexgen.evaluate.dpg_run import run
-    from apexgen.evaluate.source import Judging, Source
+    with busy("starting"):
+        from apexgen.evaluate.dpg_run import run
+        from apexgen.evaluate.source import Judging, Source
 
     source = Source(out, model, lora, checkpoint, steps, guidance, pictures, name)
     judging = Judging(judge, judge_model, workers, thinking)
@@ -92,8 +93,9 @@ def wise(
     Example: apexgen evaluate wise runs/mine --data WISE --judge http://127.0.0.1:8000/v1 --judge-model Qwen3.5-35B-A3B
     --out eval/mine-wise
     """
-    from apexgen.evaluate.source import Judging, Source
-    from apexgen.evaluate.wise_run import find_protocol, run
+    with busy("starting"):
+        from apexgen.evaluate.source import Judging, Source
+        from apexgen.evaluate.wise_run import find_protocol, run
 
     source = Source(out, model, lora, checkpoint, steps, guidance, pictures, name)
     found = find_protocol(protocol)
@@ -124,8 +126,9 @@ def geneval2(
 
     Example: apexgen evaluate geneval2 runs/mine --data GenEval2 --judge Qwen3-VL-8B-Instruct --out eval/mine-geneval2
     """
-    from apexgen.evaluate.geneval2_run import run
-    from apexgen.evaluate.source import Judging, Source
+    with busy("starting"):
+        from apexgen.evaluate.geneval2_run import run
+        from apexgen.evaluate.source import Judging, Source
 
     source = Source(out, model, lora, checkpoint, steps, guidance, pictures, name)
     show(run(data, source, Judging(judge, judge_model, workers, thinking), seed, strict, console), json)
@@ -147,6 +150,7 @@ def import_judged(
     Example: apexgen evaluate import-judged dpg res_detail.txt --data dpg_bench --strict-official --name x --judge mplug
     --out x.json
     """
-    from apexgen.evaluate.official import import_official
+    with busy("starting"):
+        from apexgen.evaluate.official import import_official
 
     show(import_official(benchmark, results, data, strict, name, judge, out), json)

@@ -29,10 +29,11 @@ def sample(
 
     Example: apexgen sample apexgen-demo -p "a photo of a red circle" --steps 1 --seed 0
     """
-    from apexgen.drawer import check_out, open_model, save_grid
-    from apexgen.encode import given_prompts
-    from apexgen.evaluate.gallery import Job, fill
-    from apexgen.sample import uniform_grid
+    with busy("starting"):
+        from apexgen.drawer import check_out, open_model, save_grid
+        from apexgen.encode import given_prompts
+        from apexgen.evaluate.gallery import Job, fill
+        from apexgen.sample import uniform_grid
 
     texts = given_prompts(prompt or [], prompts)
     uniform_grid(steps)  # refuses steps < 1 before anything is opened
@@ -59,7 +60,8 @@ def export(
 
     Example: apexgen export apexgen-demo --to merged
     """
-    from apexgen.export.run import export_run
+    with busy("starting"):
+        from apexgen.export.run import export_run
 
     with busy("exporting, and opening it again"):
         exported = export_run(run, to, out, checkpoint)
@@ -79,13 +81,15 @@ def doctor(
     Exit code 1 where the LoRA does not load, all of it, at its scale, in diffusers or ComfyUI.
     Example: apexgen doctor lora.safetensors --base path/to/a/pipeline
     """
-    from apexgen.doctor.environment import describe_environment
-    from apexgen.doctor.lora import examine
+    with busy("starting"):
+        from apexgen.doctor.environment import describe_environment
+        from apexgen.doctor.lora import examine
 
     if (file is None) != (base is None):
         raise ValueError("write apexgen doctor FILE --base FOLDER, or apexgen doctor alone")
     if file is None or base is None:
-        lines, well = describe_environment(), True
+        with busy("looking at this machine"):
+            lines, well = describe_environment(), True
     else:
         with busy("giving it to the loaders"):
             diagnosis = examine(file, base)
@@ -111,11 +115,12 @@ def probe(
     Each shift is tried on the encoders' text, and "after" the network's own projection of it (shift_place).
     Example: apexgen probe path/to/a/pipeline --prompts prompts.txt --shift -1,0 --shift 0.5,0
     """
-    from apexgen.config import validate
-    from apexgen.distill import open_backbone
-    from apexgen.encode import probe_prompts
-    from apexgen.probe import USUAL, as_data, in_both_places, parse_shift, summary, tables
-    from apexgen.probe import probe as run_probe
+    with busy("starting"):
+        from apexgen.config import validate
+        from apexgen.distill import open_backbone
+        from apexgen.encode import probe_prompts
+        from apexgen.probe import USUAL, as_data, in_both_places, parse_shift, summary, tables
+        from apexgen.probe import probe as run_probe
 
     shifts = in_both_places([parse_shift(pair) for pair in shift or []] or USUAL)
     texts = probe_prompts(str(folder), prompts)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from apexgen.cli.app import Json, answer, app
+from apexgen.cli.app import Json, answer, app, busy
 
 
 @app.command()
@@ -20,11 +20,13 @@ def report(
 
     Example: apexgen report runs/mine runs/other
     """
-    from apexgen.report.folder import read_all
-    from apexgen.report.page import write_page
-    from apexgen.report.warnings import warnings
+    with busy("starting"):
+        from apexgen.report.folder import read_all
+        from apexgen.report.page import write_page
+        from apexgen.report.warnings import warnings
 
-    page = write_page(runs, out)
-    told = [{"run": run.name, "step": run.step, "warnings": warnings(run)} for run in read_all(runs)]
+    with busy("reading the runs"):
+        page = write_page(runs, out)
+        told = [{"run": run.name, "step": run.step, "warnings": warnings(run)} for run in read_all(runs)]
     lines = [f"{run['run']}: {line}" for run in told for line in run["warnings"]]
     answer(json, {"page": str(page), "runs": told}, *lines, f"report: {page}")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from apexgen.cli.app import Json, answer, app
+from apexgen.cli.app import Json, answer, app, busy
 
 
 @app.command()
@@ -24,8 +24,9 @@ def init(
 
     Example: apexgen init qwen-image --vram 24 --out run.toml
     """
-    from apexgen.start.translate import translate
-    from apexgen.start.write import run_file, write_start
+    with busy("starting"):
+        from apexgen.start.translate import translate
+        from apexgen.start.write import run_file, write_start
 
     if (family is None) == (start is None):
         raise ValueError("write apexgen init FAMILY --vram 24, or apexgen init --from FILE.yaml")

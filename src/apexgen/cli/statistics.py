@@ -45,11 +45,13 @@ def mjhq(
 
     Example: apexgen evaluate mjhq runs/mine --data MJHQ-30K --features pt_inception-2015-12-05-6726825d.pth --clip CLIP
     """
-    from apexgen.drawer import open_model
-    from apexgen.evaluate.collection import CACHE
-    from apexgen.evaluate.protocols import Judges, judge_mjhq
+    with busy("starting"):
+        from apexgen.drawer import open_model
+        from apexgen.evaluate.collection import CACHE
+        from apexgen.evaluate.protocols import Judges, judge_mjhq
 
-    judges = Judges.open(features, resize, clip, cache or CACHE, seed)
+    with busy("opening the judges"):
+        judges = Judges.open(features, resize, clip, cache or CACHE, seed)
     with busy("opening the model"):
         drawer = open_model(model, lora, size, checkpoint=checkpoint).drawer(steps, guidance)
     show(judge_mjhq(drawer, data, judges, limit, out, console), json)
@@ -70,14 +72,16 @@ def fid(
 
     Example: apexgen evaluate fid drawn true --features pt_inception-2015-12-05-6726825d.pth
     """
-    from apexgen.evaluate.collection import CACHE, find_pictures
-    from apexgen.evaluate.features import open_extractor
-    from apexgen.evaluate.protocols import save_all
-    from apexgen.evaluate.statistics import distances
-    from apexgen.evaluate.weights import best_device
+    with busy("starting"):
+        from apexgen.evaluate.collection import CACHE, find_pictures
+        from apexgen.evaluate.features import open_extractor
+        from apexgen.evaluate.protocols import save_all
+        from apexgen.evaluate.statistics import distances
+        from apexgen.evaluate.weights import best_device
 
     drawn, true = find_pictures(pictures), find_pictures(reference)
-    extractor = open_extractor(features, resize, best_device())
+    with busy("opening the judge"):
+        extractor = open_extractor(features, resize, best_device())
     results = distances(reference.resolve().name, true, drawn, extractor, cache or CACHE, console, seed)
     show(save_all(results, out) if out else results, json)
 
@@ -94,10 +98,11 @@ def clip(
 
     Example: apexgen evaluate clip apexgen-mjhq --clip clip-vit-large-patch14
     """
-    from apexgen.evaluate.collection import CACHE, find_pictures, prompts_of
-    from apexgen.evaluate.protocols import save_all
-    from apexgen.evaluate.statistics import prompt_fit
-    from apexgen.evaluate.weights import best_device
+    with busy("starting"):
+        from apexgen.evaluate.collection import CACHE, find_pictures, prompts_of
+        from apexgen.evaluate.protocols import save_all
+        from apexgen.evaluate.statistics import prompt_fit
+        from apexgen.evaluate.weights import best_device
 
     drawn = find_pictures(pictures)
     result = prompt_fit("prompts", drawn, prompts_of(drawn), clip, cache or CACHE, console, best_device())
@@ -125,15 +130,17 @@ def diversity(
 
     Example: apexgen evaluate diversity runs/mine --prompts prompts.txt --seeds 8 --features dinov2-base
     """
-    from apexgen.drawer import open_model
-    from apexgen.encode import given_prompts
-    from apexgen.evaluate.collection import CACHE
-    from apexgen.evaluate.features import open_extractor, pixels
-    from apexgen.evaluate.protocols import judge_diversity
-    from apexgen.evaluate.weights import best_device
+    with busy("starting"):
+        from apexgen.drawer import open_model
+        from apexgen.encode import given_prompts
+        from apexgen.evaluate.collection import CACHE
+        from apexgen.evaluate.features import open_extractor, pixels
+        from apexgen.evaluate.protocols import judge_diversity
+        from apexgen.evaluate.weights import best_device
 
     texts = given_prompts([], prompts)
-    extractor = pixels() if features is None else open_extractor(features, device=best_device())
+    with busy("opening the judge"):
+        extractor = pixels() if features is None else open_extractor(features, device=best_device())
     with busy("opening the model"):
         drawer = open_model(model, lora, size, checkpoint=checkpoint).drawer(steps, guidance)
     show(judge_diversity(drawer, texts, seeds, extractor, cache or CACHE, out, console), json)
@@ -154,10 +161,11 @@ def timing(
 
     Example: apexgen evaluate timing stock:scenes@50:3 scenes@50:3 runs/mine@1
     """
-    from apexgen.encode import given_prompts
-    from apexgen.evaluate.protocols import save_all
-    from apexgen.evaluate.subject import read_subject
-    from apexgen.evaluate.timing import PROMPTS, time_subjects, timing_table
+    with busy("starting"):
+        from apexgen.encode import given_prompts
+        from apexgen.evaluate.protocols import save_all
+        from apexgen.evaluate.subject import read_subject
+        from apexgen.evaluate.timing import PROMPTS, time_subjects, timing_table
 
     texts = PROMPTS if prompts is None else given_prompts([], prompts)
     results = time_subjects([read_subject(text) for text in models], texts, size, precision, repeats, warmup, console)
@@ -194,13 +202,14 @@ def sweep(
 
     Example: apexgen evaluate sweep scenes:3 runs/mine --steps 1-4,8,16
     """
-    from apexgen.encode import given_prompts
-    from apexgen.evaluate.collection import CACHE
-    from apexgen.evaluate.geneval.records import read_records
-    from apexgen.evaluate.geneval.run import CLIP, Choice
-    from apexgen.evaluate.subject import read_subject
-    from apexgen.evaluate.sweep import geneval_protocol, protocol_of, read_steps
-    from apexgen.evaluate.sweep import sweep as run_sweep
+    with busy("starting"):
+        from apexgen.encode import given_prompts
+        from apexgen.evaluate.collection import CACHE
+        from apexgen.evaluate.geneval.records import read_records
+        from apexgen.evaluate.geneval.run import CLIP, Choice
+        from apexgen.evaluate.subject import read_subject
+        from apexgen.evaluate.sweep import geneval_protocol, protocol_of, read_steps
+        from apexgen.evaluate.sweep import sweep as run_sweep
 
     if geneval is None:
         refuse_given(context, ("detector", "metadata"), "a sweep without --geneval")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from apexgen.cli.app import Json, Overrides, answer, app, console, scenes
+from apexgen.cli.app import Json, Overrides, answer, app, busy, console, scenes
 
 
 @app.command()
@@ -20,7 +20,8 @@ def demo(
 
     Example: apexgen demo
     """
-    from apexgen.demo import run_demo
+    with busy("starting"):
+        from apexgen.demo import run_demo
 
     report = run_demo(folder, overrides or [], ablate, per_task, console)
     answer(json, report)
@@ -37,11 +38,12 @@ def train(
 
     Example: apexgen train run.toml train.steps=500
     """
-    from dataclasses import asdict
+    with busy("starting"):
+        from dataclasses import asdict
 
-    from apexgen.config import load_run
-    from apexgen.distill import distill
-    from apexgen.plan import show_plan
+        from apexgen.config import load_run
+        from apexgen.distill import distill
+        from apexgen.plan import show_plan
 
     settings = load_run(run, overrides or [])
     if dry_run:
@@ -72,8 +74,9 @@ def compare(
 
     Example: apexgen compare --world ring --objectives apex --objectives mean_flow --seeds 3
     """
-    import apexgen.compare
-    from apexgen.compare.terms import load_terms
+    with busy("starting"):
+        import apexgen.compare
+        from apexgen.compare.terms import load_terms
 
     changed = {"world": world, "budget": budget, "seeds": seeds, "teacher_steps": teacher_steps}
     answer(json, apexgen.compare.compare(load_terms(file, objectives or [], changed), folder, console))
@@ -90,7 +93,8 @@ def build(
 
     Example: apexgen scenes build my-pipeline
     """
-    from apexgen.scenes.build import build_pipeline
+    with busy("starting"):
+        from apexgen.scenes.build import build_pipeline
 
     recipe = build_pipeline(folder, overrides or [], start, console)
     answer(json, {"folder": str(folder)} | recipe, f"{folder}: draw with it: apexgen sample {folder} -p 'a red ring'")

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from apexgen.drawer import Model
 from apexgen.listen import listen
+from apexgen.progress import working
 from apexgen.serve.api import Api, Item, Kind, Offer
 
 
@@ -37,7 +38,8 @@ def serve(offer: Offer, host: str, port: int, console: Console) -> None:
     Raises OSError where it can not listen.
     """
     listening = listen(host, port, "write --port 0")
-    warm_up(offer)
+    with working("drawing once, unseen"):
+        warm_up(offer)
     api = Api(offer)
     config = uvicorn.Config(
         api.app,
