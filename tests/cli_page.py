@@ -1,6 +1,5 @@
 """docs/cli.md, made from the commands' own help: `python tests/cli_page.py` writes it."""
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ import typer
 
 from apexgen.cli import main  # noqa: F401 (puts the commands on the app)
 from apexgen.cli.app import SECTIONS, app
+from apexgen.cli.mistake import example
 
 PAGE = Path(__file__).parent.parent / "docs" / "cli.md"
 HEAD = """\
@@ -48,12 +48,6 @@ def commands(group: Any = None, path: tuple[str, ...] = ()) -> Iterator[tuple[tu
             yield from commands(command, (*path, name))
         else:
             yield (*path, name), command
-
-
-def example(command: Any) -> str:
-    """The command's example, on one line."""
-    [found] = re.findall(r"Example: (.*?)(?:\n\s*\n|\Z)", command.help, re.DOTALL)
-    return " ".join(found.split())
 
 
 def page() -> str:

@@ -14,12 +14,13 @@ from multiprocessing.reduction import DupFd
 from pathlib import Path
 
 import pytest
+import typer
 from kills import CONTEXT
 
 from apexgen import cli
 from apexgen.backbones.quiet import UNTOLD
 from apexgen.cli import _goes_on, main
-from apexgen.cli.app import SECTIONS, console
+from apexgen.cli.app import SECTIONS, app, console
 from cli_page import PAGE, commands, example, page
 from small import SHORT
 from together import command as take_command
@@ -29,6 +30,8 @@ HEAVY = ("torch", "diffusers", "transformers", "numpy", "pydantic", "PIL", "scip
 
 
 COMMANDS = dict(commands())
+TOP = typer.main.get_command(app)
+GROUPS = {(): TOP} | {(name,): one for name, one in TOP.commands.items() if hasattr(one, "commands")}
 
 
 def apexgen(*arguments, **environment):
@@ -130,6 +133,20 @@ def test_every_command_shows_an_example_that_parses(path):
     program, *words = shlex.split(example(command))
     assert program == "apexgen" and tuple(words[: len(path)]) == path
     command.make_context(path[-1], words[len(path) :])  # raises for an option that is not there
+
+
+@pytest.mark.parametrize("group", GROUPS, ids=" ".join)
+def test_every_group_shows_an_example_that_parses(group, run):
+    code, said, _ = run(*group, "--help")
+    words = shlex.split(example(GROUPS[group]))[1:]
+    path = next(path for path in COMMANDS if tuple(words[: len(path)]) == path)
+    assert code == 0 and path[: len(group)] == group and " ".join(words) in " ".join(said.split())
+    COMMANDS[path].make_context(path[-1], words[len(path) :])
+
+
+def test_a_group_alone_shows_its_help(run):
+    code, out, error = run("evaluate")
+    assert (code, out) == (2, "") and "Example: apexgen evaluate sweep" in error
 
 
 def test_commands_have_what_is_common_to_them():

@@ -9,6 +9,7 @@ import typer
 from apexgen.backbones.quiet import silence_libraries
 from apexgen.cli import data, evaluate, judged, models, report, serve, start, statistics, training  # noqa: F401
 from apexgen.cli.app import MISTAKE, NO, STOPPED, WELL, app, console
+from apexgen.cli.mistake import mistake
 from apexgen.interrupt import Elsewhere, Stopped
 
 JUDGING = ("scenes", "geneval", "dpg", "wise", "geneval2", "mjhq", "fid", "clip", "diversity", "sweep")
@@ -34,11 +35,9 @@ def main() -> None:
     except FloatingPointError as error:
         code = _say(f"apexgen: {error}", NO)
     except Exception as error:
-        show = getattr(error, "show", None)  # click's own errors: an unknown option, a missing argument
-        if show is None:
+        if not hasattr(error, "format_message"):  # as typer's own errors have: an unknown option, a missing argument
             raise
-        show()
-        code = MISTAKE
+        code = _say(mistake(error, sys.argv[1:]), MISTAKE)
     if code == STOPPED:
         after = "goes on from it" if _goes_on(sys.argv[1:]) else "begins anew"
         _say(f"stopped; what was saved is whole, and the same command {after}", STOPPED)

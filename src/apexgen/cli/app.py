@@ -53,9 +53,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     help="Turn a pretrained flow-matching text-to-image model into a one-step generator.",
-    epilog="Exit codes: 0 done, 1 the result says no or training diverged, 2 a mistake in what was asked, 130 stopped.",
+    epilog="Example: apexgen demo\n\n"
+    "Exit codes: 0 done, 1 the result says no or training diverged, 2 a mistake in what was asked, 130 stopped.",
 )
-scenes = typer.Typer(no_args_is_help=True, help="The embedded world of captioned scenes.")
+scenes = typer.Typer(
+    no_args_is_help=True,
+    help="The embedded world of captioned scenes.",
+    epilog="Example: apexgen scenes build my-pipeline",
+)
 app.add_typer(scenes, name="scenes")
 
 

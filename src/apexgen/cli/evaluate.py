@@ -11,7 +11,11 @@ from apexgen.cli.app import MODEL, Checkpoint, Json, Sides, answer, app, busy, c
 if TYPE_CHECKING:
     from apexgen.evaluate.result import Result
 
-evaluate = typer.Typer(no_args_is_help=True, help="Judge a model's pictures; each result names its judge.")
+evaluate = typer.Typer(
+    no_args_is_help=True,
+    help="Judge a model's pictures; each result names its judge.",
+    epilog="Example: apexgen evaluate sweep scenes:3 runs/mine --steps 1-4,8,16",
+)
 app.add_typer(evaluate, name="evaluate")
 
 Model = Annotated[str, typer.Argument(help=MODEL)]
