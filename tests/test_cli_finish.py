@@ -26,6 +26,7 @@ from small import SHORT
 from together import command as take_command
 
 ESCAPE = "\x1b"
+STOPPED = "stopped; what was saved, if anything, is whole, and the same command"
 HEAVY = ("torch", "diffusers", "transformers", "numpy", "pydantic", "PIL", "scipy", "jinja2", "yaml", "huggingface_hub")
 
 
@@ -321,8 +322,27 @@ def test_ctrl_c_leaves_a_sentence_and_130(tmp_path):
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert error.splitlines()[-1] == "stopped; what was saved is whole, and the same command goes on from it"
+    assert error.splitlines()[-1] == f"{STOPPED} goes on from it"
     assert not list(out.glob(".partial-*"))
+
+
+def test_ctrl_c_before_anything_is_saved_does_not_say_that_something_was(run, monkeypatch, tmp_path):
+    from apexgen import distill
+
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(distill, "distill", stopped)
+    (tmp_path / "run.toml").write_text("")
+    assert run("train", tmp_path / "run.toml") == (130, "", f"{STOPPED} goes on from it\n")
+
+
+def test_ctrl_c_while_modules_are_read_is_told_in_a_line_too():
+    finder = "class Finder:\n    def find_spec(name, *_):\n        if name == 'typer': raise KeyboardInterrupt"
+    start = "sys.meta_path.insert(0, Finder)\nrunpy.run_module('apexgen', run_name='__main__')"
+    code = f"import runpy, sys\n{finder}\n{start}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (130, "stopped before anything was begun\n")
 
 
 def test_what_ctrl_c_says_of_going_on_is_so():

@@ -40,7 +40,7 @@ def main() -> None:
         code = _say(mistake(error, sys.argv[1:]), MISTAKE)
     if code == STOPPED:
         after = "goes on from it" if _goes_on(sys.argv[1:]) else "begins anew"
-        _say(f"stopped; what was saved is whole, and the same command {after}", STOPPED)
+        _say(f"stopped; what was saved, if anything, is whole, and the same command {after}", STOPPED)
     if code:
         sys.exit(code)
 
