@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from apexgen import __version__
+
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 OFFLINE = """
@@ -56,6 +58,10 @@ def test_the_wheel_draws_with_the_model_inside_it_and_asks_no_network(wheel, tmp
     where = [sys.executable, "-c", "import apexgen; print(apexgen.__file__)"]
     told = subprocess.run(where, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True).stdout
     assert told.strip() == str(tmp_path / "installed" / "apexgen" / "__init__.py")
+
+
+def test_the_package_and_the_project_are_of_one_version():
+    assert __version__ == PROJECT["version"]
 
 
 def test_the_changelog_tells_of_this_version_first():

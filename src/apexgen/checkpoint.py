@@ -212,7 +212,10 @@ def load(path: Path) -> State:
 
 
 def read(path: Path) -> State:
-    """A checkpoint whose files were found whole; its tensors stay on the disk until they are used."""
+    """A checkpoint whose files were found whole; its tensors stay on the disk until they are used.
+
+    Raises ValueError, one line, where its weights are no safetensors file after all.
+    """
     training = {"skipped": 0, "skipped_in_a_row": 0, "best": None}
     training |= torch.load(path / "optimizer.pt", weights_only=True)
     if training["best"] and not (path.parent / name_of(training["best"]["step"])).is_dir():

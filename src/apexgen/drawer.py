@@ -36,7 +36,10 @@ RENOISING = "FlowMatchLCMScheduler"  # what an export of a renoising student has
 
 @dataclass(frozen=True)
 class Drawer:
-    """A velocity of an opened model, its number of steps, and its guidance (1 is none)."""
+    """A velocity of an opened model, its number of steps, and its guidance (1 is none).
+
+    Raises ValueError, one line, for steps below 1, or a guidance below 0 or without end.
+    """
 
     name: str  # such as "student@2"
     model: "Model"

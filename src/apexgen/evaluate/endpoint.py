@@ -33,7 +33,10 @@ ALTERNATIVES = 20  # tokens whose probability is asked for, the most the API has
 
 @dataclass(frozen=True)
 class Endpoint:
-    """A model of a server; `url` ends where /chat/completions begins, such as http://127.0.0.1:8000/v1."""
+    """A model of a server; `url` ends where /chat/completions begins, such as http://127.0.0.1:8000/v1.
+
+    Raises ValueError, one line, for a url that is no server's or holds a secret, no name, or no workers.
+    """
 
     url: str
     name: str

@@ -77,7 +77,7 @@ class View:
         return open_picture(self.file).crop(self.box)
 
     def digest(self) -> str:
-        """SHA-256 of the file, and the box."""
+        """SHA-256 of the file, and the box; ValueError where there is no such file."""
         try:
             state = self.file.stat()
         except OSError:

@@ -32,7 +32,11 @@ ONLY_MIX = ("mix", "mix_weight", "fake_gradient")
 
 @dataclass(frozen=True)
 class Apex(KlForm, Shifting):
-    """One-step distillation without a discriminator, a second network or a second time."""
+    """One-step distillation without a discriminator, a second network or a second time.
+
+    Raises ValueError, one line, for a setting out of its range, without effect beside another, or an anchor that
+    would hold nothing.
+    """
 
     form: Literal["kl", "mix"] = "kl"
     # What tells the fake field apart: the shifted condition, or another prompt of the batch, a control.

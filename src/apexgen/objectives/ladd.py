@@ -36,6 +36,7 @@ class Ladd(LogitNormal):
         within(self, "warmup", 0)
 
     def blocks_with_heads(self, count: int) -> Sequence[int]:
+        """Every so many, the last among them; ValueError for a network that has none."""
         if count == 0:
             raise ValueError('this network has no blocks that a discriminator could read; write objective.name = "dmd"')
         return range((count - 1) % self.every, count, self.every)
