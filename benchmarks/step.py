@@ -29,7 +29,7 @@ ROUNDS, BATCH = 15, 16
 OBJECTIVES = {
     "apex": ("objective.name=apex", "objective.warmup=0"),
     "flow_matching": ("objective.name=flow_matching",),
-    "twin_flow": ("objective.name=twin_flow",),
+    "twin_flow": ("objective.name=twin_flow", "objective.guidance=1.8"),  # as released: guided, of order 2
     "dmd": ("objective.name=dmd", "objective.warmup=0"),
 }
 

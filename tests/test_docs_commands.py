@@ -15,12 +15,20 @@ from pipelines import SIZE
 from runs import finished_run
 from snippets import ROOT, SHELL, without_launcher
 
-PAGES = ("cli", "start", "encode", "training", "report", "evaluation", "troubleshooting")
+PAGES = (
+    "README", "docs/cli", "docs/start", "docs/encode", "docs/training", "docs/report", "docs/evaluation",
+    "docs/troubleshooting", "docs/backbones", "docs/numbers",
+)  # fmt: skip
+FAMILIES = {
+    "flux": "flux", "lumina2": "lumina2", "qwen-image": "qwen", "sana": "sana", "stable-diffusion-3": "sd3",
+    "z-image": "zimage",
+}  # fmt: skip
 NOT_RUN = {  # the beginning of a line's own words: why
     "demo": "minutes; test_cli.py goes the whole way",
     "app": "waits for a browser; test_app.py",
     "serve": "waits for requests; test_serve.py",
     "scenes build": "hours; test_build.py",
+    "compare --world (ring --seeds 3|scenes)": "minutes and hours; test_compare.py",
     "evaluate (geneval|dpg|wise|geneval2|import-judged)": "asks for a judge's weights or files; tests of their names",
     "evaluate (mjhq|fid|clip|diversity)": "asks for weights of features; test_statistics.py",
     "evaluate (timing|sweep)": "many calls of 50 steps; test_timing.py, test_sweep.py",
@@ -44,7 +52,7 @@ RUN = 'folder = "runs/short"\n[data]\nsource = "prompts.txt"\ncache = "cache"\n'
 
 def commands(page):
     """The words after apexgen of each line of a page that one process runs."""
-    for block in snippets.blocks(ROOT / "docs" / f"{page}.md"):
+    for block in snippets.blocks(ROOT / f"{page}.md"):
         if block.language in SHELL:
             for words in block.commands():
                 if words[0] == "apexgen" and without_launcher(words) == words and "--help" not in words:
@@ -59,18 +67,31 @@ def is_run(words):
 def world(folders, tmp_path_factory):
     """A folder where the names that the pages use are real things."""
     place = tmp_path_factory.mktemp("world")
-    (place / "path/to/a").mkdir(parents=True)
-    (place / "path/to/a/pipeline").symlink_to(folders["sd3"])
+    for name in ("path/to/a/pipeline", "path/to/a/diffusers/pipeline"):
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        (place / name).symlink_to(folders["sd3"])
     (place / "prompts.txt").write_text("a red circle\ntwo blue rings\nthree white squares\n")
     (place / "run.toml").write_text(RUN)
     shutil.copy(ROOT / "tests/authors/sd35.yaml", place / "sd35_lora_2order.yaml")
     demo = finished_run(place / "apexgen-demo", "scenes")
     export_run(demo, "diffusers", demo / "export")
-    for name in ("mine", "other"):
-        finished_run(place / "runs" / name, "scenes")
-    pipeline = finished_run(place / "runs" / "pipeline", folders["sd3"])
-    shutil.copy(export_run(pipeline, "diffusers").folder / LORA_FILE, place / "lora.safetensors")
+    finished_run(place / "runs/other", "scenes")
+    mine = finished_run(place / "runs/mine", folders["sd3"])
+    shutil.copy(export_run(mine, "diffusers", place / "exported").folder / LORA_FILE, place / "lora.safetensors")
     return place
+
+
+@pytest.mark.parametrize("page", FAMILIES)
+def test_the_run_file_of_a_familys_page_is_planned(page, folders, monkeypatch, tmp_path, capsys):
+    """With the model of the page a tiny one of its family."""
+    monkeypatch.chdir(tmp_path)
+    [file] = [block for block in snippets.blocks(ROOT / f"docs/backbones/{page}.md") if block.file == "run.toml"]
+    Path("run.toml").write_text(file.text)
+    Path("prompts.txt").write_text("a red circle\ntwo blue rings\nthree white squares\n")
+    for words in commands(f"docs/backbones/{page}"):
+        monkeypatch.setattr(sys, "argv", ["apexgen", *words, *TINY, f"model.path={folders[FAMILIES[page]]}"])
+        main()
+        assert "trainable parameters" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("page", PAGES)
