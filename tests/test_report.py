@@ -151,9 +151,28 @@ def test_a_teacher_of_many_steps_is_a_level_without_dots_and_that_of_one_step_is
     assert "</svg>teacher in 1 step" in chart and "</svg>teacher in 50" not in chart
 
 
+def assert_slides(page):
+    """One preview is seen at a time, the last at first; the slider shows each, and says which step it is of."""
+    frames = page.locator(".frames").first
+    images, slider = frames.locator("img"), frames.locator("input")
+    assert images.count() > 1
+
+    def seen():
+        return [index for index in range(images.count()) if images.nth(index).is_visible()]
+
+    assert seen() == [images.count() - 1] == [int(slider.input_value())]
+    slider.focus()
+    for index in reversed(range(images.count() - 1)):
+        page.keyboard.press("ArrowLeft")
+        assert seen() == [index]
+        assert frames.locator("output").inner_text() == images.nth(index).get_attribute("alt")
+
+
 @in_browser
 def test_on_a_phone_what_matters_is_seen_and_two_runs_fit_a_desktop(folder, tmp_path):
     other = begun(tmp_path / "other")
+    for step in (0, 2, 4):
+        preview(folder, step)
     for run in (folder, other):
         write_report(run, full_report(), None, [])
     with launched() as browser:
@@ -164,6 +183,7 @@ def test_on_a_phone_what_matters_is_seen_and_two_runs_fit_a_desktop(folder, tmp_
         assert box["x"] + box["width"] < 390
         letters = "[...document.querySelectorAll('svg text')].map(text => text.getBoundingClientRect().height)"
         assert min(page.evaluate(letters)) > 11
+        assert_slides(page)
         page.set_viewport_size({"width": 1280, "height": 900})
         page.goto(write_page([folder, other], tmp_path / "two.html").as_uri())
         assert page.evaluate("[...document.querySelectorAll('.scroll')].every(e => e.scrollWidth <= e.clientWidth)")
