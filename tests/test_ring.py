@@ -20,10 +20,10 @@ def test_the_kl_form_finds_the_modes_in_one_step_and_the_mix_form_does_not(ring)
     assert one["distance"] > 0.9 and one["right"] < 0.05, "one step of the teacher is the conditional mean"
 
     kl, mix = (
-        ring.judge(ring.train(form, Apex(form=form), 1000, 1, lambda step, average: None), 1, renoises=False)
+        ring.judge(ring.train(form, Apex(form=form), 600, 1, lambda step, average: None), 1, renoises=False)
         for form in ("kl", "mix")
     )
-    assert kl["distance"] < 0.3 and kl["right"] > 0.4
+    assert kl["distance"] < 0.3 and kl["right"] > 0.25
     assert mix["distance"] > 0.9 and mix["right"] < 0.05
 
 
