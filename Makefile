@@ -15,7 +15,7 @@ test: lint tests
 
 # Three at once on two cores, as some wait for processes.
 tests: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 # The families beside another diffusers, kept in build: make with-diffusers DIFFUSERS=0.38.0 [KEEP='not zimage']
 with-diffusers: $(READY)
