@@ -15,7 +15,7 @@ gc.freeze()  # what modules hold is no garbage: a collection, of which ours make
 
 # The files that take longest begin first, so that no process is left alone with one in the end.
 LONG = (
-    "weights", "parallel", "cluster", "task_lora", "export_run", "train", "ring", "app", "families", "plan",
+    "weights", "parallel", "task_lora", "export_run", "train", "ring", "app", "families", "plan", "cluster",
     "two_times", "cli_finish", "docs_commands", "compare", "serve", "encode", "app_stop", "sweep", "live", "timing",
     "interrupt", "encode_processes", "probe", "keep_best", "release", "docs", "kills", "trackers", "drawer",
 )  # fmt: skip

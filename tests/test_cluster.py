@@ -45,7 +45,7 @@ def replicas(process):
     return {child for child in psutil.Process(process.pid).children(recursive=True) if "ServeReplica" in child.name()}
 
 
-def wait(ready, seconds=120):
+def wait(ready, seconds=240):
     end = time.monotonic() + seconds
     while not ready():
         assert time.monotonic() < end, "too late"
