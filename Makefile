@@ -13,9 +13,8 @@ demo: $(READY)
 # make -j2 test: the linters beside the tests, which wait for processes now and then.
 test: lint tests
 
-# Three at once on two cores, as some wait for processes.
 tests: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 # The families beside another diffusers, kept in build: make with-diffusers DIFFUSERS=0.38.0 [KEEP='not zimage']
 with-diffusers: $(READY)

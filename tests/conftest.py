@@ -13,19 +13,6 @@ gc.collect()
 gc.freeze()  # what modules hold is no garbage: a collection, of which ours make many, need not go through it
 
 
-# The files that take longest begin first, so that no process is left alone with one in the end.
-LONG = (
-    "weights", "parallel", "task_lora", "export_run", "train", "ring", "app", "families", "plan", "cluster",
-    "two_times", "cli_finish", "docs_commands", "compare", "serve", "encode", "app_stop", "sweep", "live", "timing",
-    "interrupt", "encode_processes", "probe", "keep_best", "release", "docs", "kills", "trackers", "drawer",
-)  # fmt: skip
-
-
-def pytest_collection_modifyitems(items):
-    places = {f"test_{name}": place for place, name in enumerate(LONG)}
-    items.sort(key=lambda item: places.get(item.path.stem, len(LONG)))
-
-
 @pytest.fixture(scope="session")
 def folders(tmp_path_factory):
     """The tiny pipeline of every family, by its name."""

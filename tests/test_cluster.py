@@ -103,7 +103,7 @@ def test_one_replica_killed_every_picture_is_drawn_and_another_takes_its_place(c
     wait(lambda: len(replicas(cluster)) == 2)
     before = replicas(cluster)
     limits = httpx.Limits(max_connections=count)
-    with httpx.Client(base_url=ADDRESS, timeout=120, limits=limits) as client, ThreadPoolExecutor(count) as pool:
+    with httpx.Client(base_url=ADDRESS, timeout=240, limits=limits) as client, ThreadPoolExecutor(count) as pool:
         answers = [pool.submit(ask, client, seed) for seed in range(count)]
         done = as_completed(answers)
         for _ in range(count // 8):  # and then at once, while the others are drawn
