@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 import typer
-from kills import CONTEXT
+from kills import CONTEXT, forked
 
 from apexgen import cli
 from apexgen.backbones.quiet import UNTOLD
@@ -68,12 +68,11 @@ def forked_on_a_terminal(*arguments):
 
 
 def _take_over(terminal, arguments):
-    import torch
     from rich.console import Console
 
     from apexgen import progress
 
-    torch.set_num_threads(1)  # a forked process has none of its parent's
+    forked()
     slave = terminal.detach()
     for number in (0, 1, 2):
         os.dup2(slave, number)
