@@ -28,7 +28,7 @@ NOT_RUN = {  # the beginning of a line's own words: why
     "app": "waits for a browser; test_app.py",
     "serve": "waits for requests; test_serve.py",
     "scenes build": "hours; test_build.py",
-    "compare --world": "minutes and hours; test_compare.py",
+    "compare --world (ring --seeds 3|scenes)": "all objectives' minutes, and hours; test_compare.py",
     "evaluate (geneval|dpg|wise|geneval2|import-judged)": "asks for a judge's weights or files; tests of their names",
     "evaluate (mjhq|fid|clip|diversity)": "asks for weights of features; test_statistics.py",
     "evaluate (timing|sweep)": "many calls of 50 steps; test_timing.py, test_sweep.py",
@@ -42,6 +42,7 @@ TINY = (
 CUT = {
     "train": TINY,
     "encode": TINY,
+    "compare": ("--budget", "3010", "--teacher-steps", "2", "--seeds", "1"),
     "synthesize": ("--steps", "1"),
     "evaluate scenes": ("--per-task", "1", "--steps", "1"),
     "sample": ("--steps", "1"),
