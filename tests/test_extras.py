@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from apexgen.cli import main
+from apexgen.evaluate.clip import scores_of
 from apexgen.evaluate.distances import fid
 from apexgen.evaluate.endpoint import Endpoint
 
@@ -63,8 +64,11 @@ def test_a_missing_extra_is_one_line_and_nothing_is_left(
 def test_distances_and_a_judge_behind_http_name_their_extra(hide):
     hide("torchmetrics")
     features = torch.randn(4, 3)
-    with pytest.raises(ValueError, match=r'^FID and KID need torchmetrics; write: pip install "apexgen\[evaluate\]"$'):
-        fid(features, features)
+    for score in (fid, scores_of):
+        with pytest.raises(
+            ValueError, match=r'^FID, KID and CLIP score need torchmetrics; write: pip install "apexgen'
+        ):
+            score(features, features)
     hide("httpx")
     with pytest.raises(ValueError, match=r'^httpx is missing: pip install "apexgen\[evaluate\]"$'):
         Endpoint("http://127.0.0.1:9/v1", "a judge").close()

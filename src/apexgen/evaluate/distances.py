@@ -38,7 +38,7 @@ def fid(real: Tensor, drawn: Tensor) -> float:
     |m - m'|^2 + tr(S + S' - 2 (S S')^(1/2)). Heusel et al., https://arxiv.org/abs/1706.08500, Eq. 6. Biased: the fewer
     the pictures, the larger.
     """
-    return float(_compared(_metrics("image.fid").FrechetInceptionDistance, real, drawn).compute())
+    return float(_compared(torchmetrics("image.fid").FrechetInceptionDistance, real, drawn).compute())
 
 
 def kid(real: Tensor, drawn: Tensor, seed: int) -> Kernel:
@@ -52,7 +52,7 @@ def kid(real: Tensor, drawn: Tensor, seed: int) -> Kernel:
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
         warnings.filterwarnings("ignore", "Metric `Kernel Inception Distance` will save")
         torch.manual_seed(seed)  # torchmetrics draws the subsets from the global generator
-        kind = _metrics("image.kid").KernelInceptionDistance
+        kind = torchmetrics("image.kid").KernelInceptionDistance
         mean, deviation = _compared(kind, real, drawn, subsets=subsets, subset_size=subset).compute()
     return Kernel(float(mean), float(deviation), subset, subsets)
 
@@ -67,7 +67,8 @@ def _compared(kind: Any, real: Tensor, drawn: Tensor, **options: Any) -> Any:
     return metric
 
 
-def _metrics(module: str) -> Any:
+def torchmetrics(module: str) -> Any:
+    """A module of torchmetrics. ValueError, one line, where the package is missing."""
     from importlib import import_module
 
     try:
@@ -75,7 +76,7 @@ def _metrics(module: str) -> Any:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "torchmetrics":
             raise
-        raise ValueError('FID and KID need torchmetrics; write: pip install "apexgen[evaluate]"') from None
+        raise ValueError('FID, KID and CLIP score need torchmetrics; write: pip install "apexgen[evaluate]"') from None
 
 
 def warning(counts: dict[str, int]) -> str | None:

@@ -92,7 +92,7 @@ def prompt_fit(
         settings=extractor.identity
         | {
             "scale": "max(100 cos, 0)",
-            "implementation": f"transformers {version('transformers')}",
+            "implementation": f"torchmetrics {version('torchmetrics')}, transformers {version('transformers')}",
             "data": _asked(prompts),
         },
         notes=notes,
