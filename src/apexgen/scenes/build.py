@@ -78,14 +78,16 @@ def build_pipeline(folder: Path, overrides: Sequence[str], start: Path | None, c
 
 def _untrained_transformer(recipe: Recipe, work: Path, report: Report) -> Any:
     """A pipeline whose autoencoder and text encoder are trained, from the work folder if they are there."""
-    vae = _stage(work / "vae.pt", parts.new_autoencoder(), lambda net: _train_codec(net, recipe, report))
     tokenizer = parts.new_tokenizer()
-    text = _stage(
-        work / "text.pt",
-        parts.new_text_encoder(len(tokenizer)),
-        lambda net: train_text(net, tokenizer, recipe.text_steps, recipe.seed, report),
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)  # weights start from the global generator
+        vae, text = parts.new_autoencoder(), parts.new_text_encoder(len(tokenizer))
+        transformer = parts.new_transformer()
+    _stage(work / "vae.pt", vae, lambda net: _train_codec(net, recipe, report))
+    _stage(
+        work / "text.pt", text, lambda net: train_text(net, tokenizer, recipe.text_steps, recipe.seed, report)
     )
-    return parts.assemble(vae, tokenizer, text, parts.new_transformer())
+    return parts.assemble(vae, tokenizer, text, transformer)
 
 
 def _train_codec(vae: Any, recipe: Recipe, report: Report) -> None:
