@@ -56,6 +56,9 @@ def test_a_build_from_a_pipeline_keeps_its_codecs_and_moves_its_transformer(tmp_
             assert torch.equal(first, second)
     pairs = zip(old.network.parameters(), new.network.parameters(), strict=True)
     assert any(not torch.equal(first, second) for first, second in pairs)
+    for file in FOLDER.rglob("*.json"):  # nor do they tell where they were, or what was drawn with them
+        if file.name != "recipe.json":
+            assert file.read_bytes() == (tmp_path / "more" / file.relative_to(FOLDER)).read_bytes(), file
 
 
 def test_the_shipped_pipeline_is_small_and_says_how_it_was_made():

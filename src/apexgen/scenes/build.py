@@ -112,6 +112,16 @@ def _write(pipeline: Any, recipe: Recipe, folder: Path) -> None:
     pipeline.vae.half()
     with whole_folder(folder) as partial:
         pipeline.save_pretrained(partial)
+        parts.new_tokenizer().save_pretrained(partial / "tokenizer")  # one in use has padding of its last prompts
+        for file in partial.rglob("*.json"):
+            _forget_where_it_was(file)
         index = partial / "model_index.json"  # the tokenizer's name in transformers 5 is unknown to transformers 4
         index.write_text(index.read_text().replace("TokenizersBackend", "PreTrainedTokenizerFast"))
         (partial / "recipe.json").write_text(json.dumps(asdict(recipe), indent=1) + "\n")
+
+
+def _forget_where_it_was(file: Path) -> None:
+    """A pipeline that was opened from a folder writes the folder into its files."""
+    told = json.loads(file.read_text())
+    if told.pop("_name_or_path", None) is not None:
+        file.write_text(json.dumps(told, indent=2, sort_keys=True) + "\n")
