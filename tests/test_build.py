@@ -2,6 +2,7 @@
 
 import copy
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -49,7 +50,7 @@ def test_the_decoders_own_training_leaves_the_latents_what_they_are():
 
 
 def test_a_build_from_a_pipeline_keeps_its_codecs_and_moves_its_transformer(tmp_path):
-    build_pipeline(tmp_path / "more", SMALL, FOLDER, Console(quiet=True))
+    build_pipeline(tmp_path / "more", SMALL, Path("scenes"), Console(quiet=True))
     old, new = load_backbone(FOLDER), load_backbone(tmp_path / "more")
     for part in ("vae", "text_encoder"):
         for first, second in zip(*(getattr(b.pipeline, part).parameters() for b in (old, new)), strict=True):

@@ -61,13 +61,14 @@ def parse_recipe(overrides: Sequence[str]) -> Recipe:
 def build_pipeline(folder: Path, overrides: Sequence[str], start: Path | None, console: Console) -> dict[str, Any]:
     """Train every part and write the pipeline folder, whole or not at all; returns its recipe.
 
-    start: a pipeline folder of the same parts; its autoencoder and text encoder are kept, its transformer goes on.
+    start: a pipeline folder of the same parts, or "scenes"; its autoencoder and text encoder are kept, its transformer
+    goes on.
     Raises ValueError when the target exists, or for a setting that is unknown or out of range.
     """
     recipe = parse_recipe(overrides)
     if folder.exists():
         raise ValueError(f"{folder} exists already; name another folder, or remove it")
-    begun = open_pipeline(find_folder(str(start))) if start else None
+    begun = open_pipeline(parts.FOLDER if str(start) == "scenes" else find_folder(str(start))) if start else None
     work = folder.with_name(f"{folder.name}-work")
     work.mkdir(parents=True, exist_ok=True)
     pipeline = begun or _untrained_transformer(recipe, work, console.print)
@@ -84,9 +85,7 @@ def _untrained_transformer(recipe: Recipe, work: Path, report: Report) -> Any:
         vae, text = parts.new_autoencoder(), parts.new_text_encoder(len(tokenizer))
         transformer = parts.new_transformer()
     _stage(work / "vae.pt", vae, lambda net: _train_codec(net, recipe, report))
-    _stage(
-        work / "text.pt", text, lambda net: train_text(net, tokenizer, recipe.text_steps, recipe.seed, report)
-    )
+    _stage(work / "text.pt", text, lambda net: train_text(net, tokenizer, recipe.text_steps, recipe.seed, report))
     return parts.assemble(vae, tokenizer, text, transformer)
 
 
