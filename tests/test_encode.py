@@ -120,6 +120,18 @@ def test_what_changed_is_encoded_and_nothing_else(pictures, tmp_path):
     assert encoded(data)[1:] == ([], 0)
 
 
+def test_runs_of_two_sizes_share_a_cache_and_each_has_its_own_records(pictures, tmp_path):
+    """So that neither reads the other's, whichever was written last."""
+    shapes = []
+    for size in (Size(32, 32), Size(64, 64)):
+        net = load_backbone(FOLDER)
+        net.size = size
+        corpus = encode(settings(pictures, aspect=1.0, cache=str(tmp_path / "cache")), net, pictures=True)
+        shapes.append((corpus.batch(0, 2, 0).x.shape[2:], net.latent_shape()[1:]))
+    assert all(found == wanted for found, wanted in shapes)
+    assert len(list((tmp_path / "cache").glob("records-*.safetensors"))) == 2
+
+
 @pytest.mark.parametrize(("part", "again"), [("vae", ([], 6)), ("text_encoder", (sorted(CAPTIONS), 0))])
 def test_a_changed_model_is_encoded_with_again(pictures, tmp_path, part, again):
     pipeline, data = tmp_path / "pipeline", settings(pictures, cache=str(tmp_path / "cache"))

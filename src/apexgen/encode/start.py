@@ -84,7 +84,8 @@ def fill_cache(source: Source, data: Data, backbone: Backbone, pictures: bool, c
     """
     stores = open_stores(data, backbone, pictures)
     shares = team.by_each(lambda: _fill(source, data, backbone, stores, console, team))
-    file = (Path(str(data.cache)) / f"records-{_digest(data, stores, pictures)}").with_suffix(".safetensors")
+    sizes = sizes_of(data, backbone) if pictures else []
+    file = (Path(str(data.cache)) / f"records-{_digest(data, stores, sizes)}").with_suffix(".safetensors")
 
     def conclude() -> tuple[Skipped, dict[str, Any]]:
         found, skipped = (reduce(add, each) for each in zip(*shares, strict=True))
@@ -190,7 +191,7 @@ def _corpus(table: Table, stores: Stores, data: Data, skipped: Skipped) -> Corpu
 
 
 def _digest(*what: Any) -> str:
-    """A short name for a run's records: another source, setting or model has another table."""
-    data, stores, pictures = what
-    told = data.model_dump(exclude={"cache", "drop_captions", "bad_limit"}), stores.names(), pictures
+    """A short name for a run's records: another source, setting, model or size has another table."""
+    data, stores, sizes = what
+    told = data.model_dump(exclude={"cache", "drop_captions", "bad_limit"}), stores.names(), sizes
     return hashlib.sha256(repr(told).encode()).hexdigest()[:16]
