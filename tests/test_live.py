@@ -11,7 +11,7 @@ from rich.console import Console
 from apexgen.backbones.diffusion import load_backbone
 from apexgen.config import Data, validate
 from apexgen.data.tables import TableSource
-from apexgen.distill import distill
+from apexgen.distill import distill, encode_run
 from apexgen.encode import encode, live
 from apexgen.scenes.pipeline import FOLDER
 from small import short_run
@@ -245,6 +245,21 @@ def test_a_run_lists_what_it_left_out(pictures, tmp_path, when):  # noqa: F811
     distill(run, Console(quiet=True))
     [line] = (tmp_path / "run" / "skipped.jsonl").read_text().splitlines()
     assert json.loads(line)["path"] == "2.png"
+
+
+@pytest.mark.parametrize("count", [10, 300])
+def test_a_run_that_too_many_bad_records_stop_lists_them_too(tmp_path, count):
+    """Found at the source's end, and long before it; and the same of `apexgen encode`, beside its cache."""
+    source, folder, cache = tmp_path / "p.jsonl", tmp_path / "run", tmp_path / "cache"
+    source.write_text("".join(json.dumps({"text": " " if n % 2 else f"prompt {n}"}) + "\n" for n in range(count)))
+    settings = (f"data.source={source}", f"data.limit={count}")
+    for act, given in ((distill, settings), (encode_run, (*settings, f"data.cache={cache}"))):
+        with pytest.raises(ValueError, match=r"records are bad; the first is p\.jsonl:1"):
+            act(short_run(folder, *given), Console(quiet=True))
+    assert [path.name for path in folder.iterdir()] == ["skipped.jsonl"]
+    for made in (folder, cache):
+        lines = [json.loads(line)["path"] for line in (made / "skipped.jsonl").read_text().splitlines()]
+        assert lines == [f"p.jsonl:{n}" for n in range(1, 2 * len(lines), 2)] and len(lines) == min(count // 2, 11)
 
 
 def test_where_captions_alone_are_read_nothing_that_encodes_pictures_is_held(tmp_path):

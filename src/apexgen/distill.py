@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import nn
 
 from apexgen import checkpoint, probe
@@ -21,6 +20,7 @@ from apexgen.backbones.two_times import give_second_time
 from apexgen.checkup import Checkup
 from apexgen.config import Run, dump_run, load_run
 from apexgen.data import Batches
+from apexgen.data.skipped import listed_in
 from apexgen.encode import encode, encode_cache
 from apexgen.files import write_whole
 from apexgen.interrupt import noted_signals
@@ -29,7 +29,7 @@ from apexgen.objectives import Objective
 from apexgen.objectives.apex import Apex
 from apexgen.parallel import Team, assembled, settle
 from apexgen.preview import Preview
-from apexgen.progress import working
+from apexgen.progress import training_bar, working
 from apexgen.refuse import check_run, refuse_together
 from apexgen.report import Record
 from apexgen.room import check_room, checkpoint_bytes
@@ -161,7 +161,8 @@ def _distill(
         with working("opening the model"):
             backbone = open_backbone(run, sharded, with_text, pictures, with_network)
         if corpus is None:
-            corpus = encode(run.data, backbone, pictures, console, team)
+            with listed_in(folder):
+                corpus = encode(run.data, backbone, pictures, console, team)
         with working("making the student"):  # also opens the network, where it came after the encoders
             bring_network(run, backbone, corpus)
             student = open_student(run, backbone, sharded)
@@ -199,7 +200,8 @@ def encode_run(run: Run, console: Console) -> dict[str, Any] | None:
         console = console if team.first else Console(quiet=True)
         with working("opening the model"):
             backbone = open_backbone(run, with_text=False, with_pictures=pictures, with_network=False)
-        told = encode_cache(run.data, backbone, pictures, console, team)
+        with listed_in(Path(run.data.cache)):
+            told = encode_cache(run.data, backbone, pictures, console, team)
         return told if team.first else None
 
 
@@ -226,26 +228,13 @@ def warn_of_shift(
     return [] if line is None else [line]
 
 
-def _bar(console: Console) -> Progress:
-    """Steps done, their speed, the time left, and every term of the loss."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[speed]}"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[losses]}"),
-        console=console,
-    )
-
-
 def _train_with_progress(
     trainer: Trainer, folder: Path, console: Console, watch: Watch | None, record: Record
 ) -> float:
     settings = trainer.run.train
     names = settings.track if trainer.team.first else ()
     tracked = closing(Trackers(names, trainer.run, folder, trainer.step, console.print))
-    with noted_signals() as asked_to_stop, _bar(console) as progress, tracked as trackers:
+    with noted_signals() as asked_to_stop, training_bar(console) as progress, tracked as trackers:
         task = progress.add_task("training", total=settings.steps, completed=trainer.step, speed="", losses="")
         preview = Preview(trainer, folder / "samples")
         evaluate = Checkup(trainer).take if settings.evaluate_every else dict

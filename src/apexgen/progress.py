@@ -1,4 +1,7 @@
-"""Signs of life, on standard error and only where that is a terminal: a bar for what can be counted, else a spinner."""
+"""Signs of life, on standard error and only where that is a terminal: a bar for what can be counted, else a spinner.
+
+And the bar of a run, which is where the run prints.
+"""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +20,19 @@ STDERR = Console(stderr=True, quiet=os.environ.get("RANK", "0") != "0")
 def columns() -> tuple[ProgressColumn, ...]:
     """What a bar shows: what is done, how much of it, and how long it will take."""
     return TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+
+
+def training_bar(console: Console) -> Progress:
+    """Steps done, their speed, the time left, and every term of the loss: what a run shows where it prints."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[speed]}"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[losses]}"),
+        console=console,
+    )
 
 
 def working(doing: str) -> AbstractContextManager[Any]:

@@ -1,7 +1,8 @@
 """Bad records: skipped, counted, listed with the reason, and too many of them stop the run."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -9,7 +10,25 @@ from apexgen.files import write_whole
 
 FIRST = 200  # records that are seen before their share of bad ones is judged, unless the source has ended
 
-FILE = "skipped.jsonl"  # in a run's folder
+FILE = "skipped.jsonl"  # in a run's folder, or a cache's
+
+
+class TooManyBad(ValueError):
+    """More records are bad than may be; it knows them all."""
+
+    def __init__(self, line: str, skipped: "Skipped") -> None:
+        super().__init__(line)
+        self.skipped = skipped
+
+
+@contextmanager
+def listed_in(folder: Path) -> Iterator[None]:
+    """Inside, where too many records are bad, a folder gets their list before all stops."""
+    try:
+        yield
+    except TooManyBad as error:
+        error.skipped.write(folder)
+        raise
 
 
 @dataclass
@@ -34,7 +53,7 @@ class Skipped:
         self.counts[reader] = max(number, self.counts.get(reader, 0))
 
     def add(self, path: str, why: str) -> None:
-        """Count a bad record. ValueError where there are too many."""
+        """Count a bad record. TooManyBad where there are too many."""
         if path not in self.why:
             self.why[path] = self._untold[path] = why
         self._judge(max(self.seen, FIRST))
@@ -54,17 +73,17 @@ class Skipped:
         return new
 
     def judge(self) -> None:
-        """ValueError where too many records are bad; before every one was tried, few of them are not judged."""
+        """TooManyBad where too many records are; before every one was tried, few of them are not judged."""
         if self.whole:
             self.finish()
         else:
             self._judge(max(self.seen, FIRST))
 
     def finish(self) -> None:
-        """Judge a source that was read to its end. ValueError where too many were bad, or nothing is left."""
+        """Judge a source that was read to its end. TooManyBad where too many were, or nothing is left."""
         self._judge(self.seen)
         if self.seen == len(self.why):
-            raise ValueError(f"{self.origin} has no records that can be used{self._first()}")
+            raise TooManyBad(f"{self.origin} has no records that can be used{self._first()}", self)
 
     def __add__(self, other: "Skipped") -> "Skipped":
         both = replace(self, why=dict(self.why), counts=dict(self.counts))
@@ -78,8 +97,9 @@ class Skipped:
             self.count(reader, number)
 
     def write(self, folder: Path) -> None:
-        """List what was skipped in a run's folder, a JSON object a line; nothing where nothing was."""
+        """List what was skipped in a folder, a JSON object a line; nothing where nothing was."""
         if self.why:
+            folder.mkdir(parents=True, exist_ok=True)
             lines = [json.dumps({"path": path, "why": why}, ensure_ascii=False) for path, why in self.why.items()]
             write_whole(folder / FILE, ("\n".join(lines) + "\n").encode())
 
@@ -88,9 +108,10 @@ class Skipped:
 
     def _judge(self, seen: int) -> None:
         if len(self.why) > self.limit * seen:
-            raise ValueError(
+            raise TooManyBad(
                 f"{self.origin}: {len(self.why):,} of {self.seen:,} records are bad{self._first()}; "
-                f"mend them, or raise data.bad_limit = {self.limit}"
+                f"mend them, or raise data.bad_limit = {self.limit}",
+                self,
             )
 
     def _first(self) -> str:
