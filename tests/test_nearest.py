@@ -8,10 +8,11 @@ import pytest
 import torch
 from rich.console import Console
 
+from apexgen.backbones.header import read_header
 from apexgen.config import load_run
 from apexgen.cost import memory_there
 from apexgen.distill import distill, open_backbone, open_student
-from apexgen.least import least_memory
+from apexgen.least import least_memory, read_outline
 from apexgen.nearest import check_memory, within_memory
 from apexgen.plan import make_plan, show_plan
 from pipelines import BUILDERS, SIZE
@@ -58,7 +59,7 @@ def test_the_arithmetic_on_headers_is_what_is_then_opened(folders, family, setti
     run = run_of(folders[family], *settings)
     backbone = open_backbone(run, with_text=False)
     backbone.forget_encoders()
-    student, least = open_student(run, backbone), least_memory(run, folders[family])
+    student, least = open_student(run, backbone), least_memory(run, read_outline(folders[family]))
     trained = sum(weight.nbytes for weight in student.trained.values())
     modules = (backbone.network, backbone.pipeline.vae)
     still = sum(weight.nbytes for one in modules for weight in one.parameters() if not weight.requires_grad)
@@ -99,6 +100,14 @@ def test_processes_that_are_there_share_the_weights_before_more_are_asked_for(la
     with pytest.raises(ValueError, match=r'; write train\.parallel = "fsdp", or write'):
         check_memory(run, folder)
     check_memory(run_of(folder, *there, "train.parallel=fsdp", "train.processes=6"), folder)
+
+
+def test_of_all_runs_that_are_weighed_the_headers_are_read_once(large, monkeypatch):
+    folder, read = large(int(memory_there() / 10)), []
+    monkeypatch.setattr("apexgen.least.read_header", lambda file: (read.append(file), read_header(file))[1])
+    with pytest.raises(ValueError, match="write "):
+        check_memory(run_of(folder, "model.tune=full", "train.batch=8"), folder)
+    assert len(read) == len(set(read)) > 1
 
 
 def test_where_whole_gradients_are_too_many_they_are_cut_at_every_term(large):

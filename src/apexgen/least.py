@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
@@ -27,21 +28,33 @@ BLOCK = re.compile(r"\w+\.\d+\.")  # how those of a network's repeated blocks do
 Shapes = dict[str, tuple[int, ...]]
 
 
-def least_memory(run: Run, folder: Path) -> dict[str, int]:
-    """The bytes of a training process, by part, without activations, text encoders and what trains beside the network.
+@dataclass(frozen=True)
+class Outline:
+    """What of a pipeline a run's memory depends on."""
 
-    ValueError for a folder that is no pipeline apexgen knows, or whose files have no readable header.
-    """
+    network: Shapes
+    decoder: Shapes  # of the autoencoder
+    targets: tuple[str, ...]  # the family's own, of a LoRA
+
+
+def read_outline(folder: Path) -> Outline:
+    """A pipeline's outline. ValueError for a folder that is none apexgen knows, or files without a readable header."""
     adapter, network = read_adapter(folder), _shapes(folder / "transformer")
     decoder = {name: shape for name, shape in _shapes(folder / "vae").items() if not name.startswith(ENCODING)}
+    return Outline(network, decoder, adapter.lora_targets)
+
+
+def least_memory(run: Run, outline: Outline) -> dict[str, int]:
+    """A training process's bytes, by part, without activations, text encoders and what trains beside the network."""
+    network = outline.network
     cut = (run.train.processes or 1) if run.train.parallel == "fsdp" else 1
-    weights, own = FULL * _numbers(decoder), FULL * _numbers(network)
+    weights, own = FULL * _numbers(outline.decoder), FULL * _numbers(network)
     parts: dict[str, int] = {}
     if run.model.tune == "full":
         parts["teacher's copy"] = own // cut
     else:
         weights += _held(network, run.model.weights)
-        own = FULL * _lora_numbers(run.model, network, adapter.lora_targets)
+        own = FULL * _lora_numbers(run.model, network, outline.targets)
     if cut > 1:
         parts["a block, gathered"] = 2 * FULL * _largest_block(network)
     trains = own * (2 if open_objective(run).needs_fake_network else 1)

@@ -16,7 +16,7 @@ import torch
 
 from apexgen.config import Run, validate
 from apexgen.cost import memory_there
-from apexgen.least import HELD, least_memory
+from apexgen.least import HELD, Outline, least_memory, read_outline
 from apexgen.refuse import refuse_together
 from apexgen.room import size
 from apexgen.train import open_objective
@@ -41,11 +41,12 @@ class Need:
 
 def check_memory(run: Run, folder: Path) -> None:
     """ValueError where the device can't even hold the weights and what trains, with the nearest run it can."""
-    need = Need(sum(least_memory(run, folder).values()), memory_there())
+    outline = read_outline(folder)
+    need = Need(sum(least_memory(run, outline).values()), memory_there())
     if need.memory > need.there and not run.train.offload:  # then the parts are in two memories
         raise ValueError(
             f"weights, gradients and optimizer need {size(need.memory)} of memory and the device has "
-            f"{size(need.there)}; {nearest(run, folder, need)}"
+            f"{size(need.there)}; {nearest(run, outline, need)}"
         )
 
 
@@ -68,19 +69,19 @@ def within_memory(run: Run, steps: bool = True) -> Iterator[None]:
         raise ValueError(f"{what} takes more memory than the device has, {size(memory_there())}; {way}") from error
 
 
-def nearest(run: Run, folder: Path, need: Need) -> str:
+def nearest(run: Run, outline: Outline, need: Need) -> str:
     """The nearest run whose memory there is, in words; beside one that trains other weights, one of more processes."""
-    alone = _first_that_fits(run, folder, need, _lighter(run))
+    alone = _first_that_fits(run, outline, need, _lighter(run))
     shared = None
     if alone is None or alone.model.tune != run.model.tune:
-        shared = _first_that_fits(run, folder, need, _shared(run))
+        shared = _first_that_fits(run, outline, need, _shared(run))
     return ", or ".join(_words(run, one) for one in (shared, alone) if one) or "take a device with more"
 
 
-def _first_that_fits(run: Run, folder: Path, need: Need, ways: Iterable[Run]) -> Run | None:
-    rest = need.memory - need.activations - sum(least_memory(run, folder).values())
+def _first_that_fits(run: Run, outline: Outline, need: Need, ways: Iterable[Run]) -> Run | None:
+    rest = need.memory - need.activations - sum(least_memory(run, outline).values())
     for way in ways:
-        left = need.there - rest - sum(least_memory(way, folder).values())
+        left = need.there - rest - sum(least_memory(way, outline).values())
         for changed in _steps(way):
             again = changed.model.checkpointing and not run.model.checkpointing
             held = need.checkpointed if again else need.activations

@@ -15,6 +15,7 @@ from apexgen.config.train import Train
 from apexgen.cost import bytes_of, memory_there, most_held, numbers_in
 from apexgen.distill import base_folder, bring_network, encodes_first, open_backbone, open_student
 from apexgen.encode import count_records, encode
+from apexgen.least import read_outline
 from apexgen.nearest import Need, check_memory, may_recompute, nearest, within_memory
 from apexgen.objectives import Objective
 from apexgen.parallel import settle, take_place
@@ -119,7 +120,7 @@ def refuse_impossible(run: Run, plan: Plan) -> None:
     if need.memory > need.there and not run.train.offload:  # then the parts are in two memories
         raise ValueError(
             f"a step needs {size(need.memory)} of memory and the device has {size(need.there)}; "
-            + nearest(run, base_folder(run), need)
+            + nearest(run, read_outline(base_folder(run)), need)
         )
     beside = check_cache(run, cache_needed(run, plan.encoded))
     check_room(run, plan.checkpoint, plan.disk_free - beside)
