@@ -28,7 +28,8 @@ from apexgen.objectives.apex import Apex
 from apexgen.parallel import Team, assembled, settle
 from apexgen.shard import repeated_blocks, whole
 from apexgen.train import Trainer, open_objective
-from small import perturb
+from pipelines import SIZE
+from small import inputs, perturb
 from together import JOIN, begin, command, end
 
 SHORT = (
@@ -183,6 +184,18 @@ def assert_close(one: dict, other: dict, start: dict) -> None:
     assert apart < 1e-3 * moved and moved > 0
 
 
+def command_that_tells(*arguments: str) -> None:
+    """A command that prints whether this process opens the network's weights."""
+    honest = distill.load_backbone
+
+    def told(*given):
+        print("opens the network:", given[-1])
+        return honest(*given)
+
+    distill.load_backbone = told
+    command(*arguments)
+
+
 @pytest.mark.parametrize("name", ["lora", "sharded"])
 def test_a_run_goes_on_at_another_number_of_processes(tmp_path, name):
     """Two processes take a step and one the rest, and the other way round: all end where one alone does.
@@ -194,7 +207,10 @@ def test_a_run_goes_on_at_another_number_of_processes(tmp_path, name):
     alone(tmp_path / "alone", *base, TWICE)
     last, start = saved(tmp_path / "alone", 2), initial(*base)
     there = tmp_path / "there"
-    assert end(begin(there.with_name("log"), command, *run_file(there, *base, *parallel))) == [0, 0], logs_of(tmp_path)
+    processes = begin(there.with_name("log"), command_that_tells, *run_file(there, *base, *parallel))
+    assert end(processes) == [0, 0], logs_of(tmp_path)
+    assert "opens the network: True" in (tmp_path / "log-0").read_text()
+    assert f"opens the network: {name == 'lora'}" in (tmp_path / "log-1").read_text()
     assert_close(saved(there, 2), last, start)
     assert_close(saved(there, 2, "average"), saved(tmp_path / "alone", 2, "average"), start)
     assert [line["fake"] for line in metrics(there)] == pytest.approx(
@@ -222,6 +238,36 @@ def forget_after(folder: Path, step: int) -> None:
     for path in checkpoint.checkpoints(folder / "run" / "checkpoints"):
         if int(path.name[5:]) > step:
             checkpoint._remove(path)
+
+
+def shard_opened_once(out: Path, folders: dict[str, Path]) -> None:
+    """Every family's network, opened by the first process alone; what each process then has of it, and draws."""
+    with assembled() as team:
+        for family, folder in folders.items():
+            run = load_run(None, [f"model.path={folder}", f"model.size={SIZE}", "model.tune=full", FSDP])
+            net = open_backbone(run, sharded=True, with_network=team.first)
+            empty = all(weight.is_meta for weight in net.network.parameters())
+            student = open_student(run, net, sharded=True)
+            weights = {name: whole(weight).detach() for name, weight in net.network.state_dict().items()}
+            x, t, c = inputs(net)
+            with torch.no_grad():
+                told = {"empty": empty, "weights": weights, "drawn": [net(x, t, t, c), student.teacher(x, t, t, c)]}
+            torch.save(told, out / f"{family}-{team.rank}.pt")
+
+
+def test_one_process_opens_the_weights_that_all_share(tmp_path, folders):
+    assert end(begin(tmp_path / "log", shard_opened_once, tmp_path, folders)) == [0, 0], logs_of(tmp_path)
+    for family, folder in folders.items():
+        net = open_backbone(load_run(None, [f"model.path={folder}", f"model.size={SIZE}"]))
+        x, t, c = inputs(net)
+        with torch.no_grad():
+            drawn = net(x, t, t, c)
+        for rank in (0, 1):
+            told = torch.load(tmp_path / f"{family}-{rank}.pt", weights_only=True)
+            assert told["empty"] == (rank == 1) and told["weights"].keys() == net.network.state_dict().keys()
+            assert all(torch.equal(told["weights"][name], own) for name, own in net.network.state_dict().items())
+            for other in told["drawn"]:
+                torch.testing.assert_close(other, drawn, atol=1e-5, rtol=1e-4)
 
 
 def train_sharded(folder: Path, *settings: str) -> None:

@@ -62,14 +62,15 @@ def open_backbone(
     sharded: its network, which a device may have no room for, waits in the processor's memory for `shard`.
     with_text: False leaves the text encoders on the disk until a text is to be encoded.
     with_pictures: False frees what encodes pictures at once.
-    with_network: False leaves the network on the disk until `bring_network`, so that a card holds one or the other.
+    with_network: False leaves the network on the disk until `bring_network`, so that a card holds one or the other;
+        of a sharded one, for good: the first process has it, and `shard` brings its weights.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     backbone = load_backbone(base_folder(run), "cpu" if sharded else device, run.model.weights, with_text, with_network)
     if not with_pictures:
         backbone.forget_picture_encoder()
     if sharded:
-        backbone.computes_on = torch.device(device)
+        backbone.computes_on, backbone.open_network = torch.device(device), None
         for part in backbone.pipeline.components.values():
             if isinstance(part, nn.Module) and part is not backbone.network:
                 part.to(device)
@@ -157,9 +158,12 @@ def _distill(
     objective, folder = open_objective(run), Path(run.folder)
     sharded, pictures = run.train.parallel == "fsdp", objective.needs_pictures
     with_text, with_network = corpus is None and run.data.cache is None, corpus is not None or not encodes_first(run)
+    with_network &= team.first or not sharded
+    opened: list[Backbone] = []
     with within_memory(run, steps=False):
-        with working("opening the model"):
-            backbone = open_backbone(run, sharded, with_text, pictures, with_network)
+        with working("opening the model"):  # by all, or all stop
+            team.by_each(lambda: opened.append(open_backbone(run, sharded, with_text, pictures, with_network)))
+        [backbone] = opened
         if corpus is None:
             with listed_in(folder):
                 corpus = encode(run.data, backbone, pictures, console, team)

@@ -25,6 +25,7 @@ def repeated_blocks(network: nn.Module) -> list[nn.Module]:
 def shard(network: nn.Module, device: torch.device, offload: bool = False) -> None:
     """Shard all weights, to be trained, over the processes, block by block; they move to the device as they are cut.
 
+    They are the first process's: the others' network may be empty, its weights on the meta device.
     offload: the shards, their gradients and the optimizer stay in the processor's memory.
     """
     from torch.distributed.device_mesh import init_device_mesh
@@ -34,10 +35,28 @@ def shard(network: nn.Module, device: torch.device, offload: bool = False) -> No
     warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view tensor")
     network.requires_grad_(True)
     mesh = init_device_mesh(device.type, (torch.distributed.get_world_size(),))
+    weights = network.state_dict()
     policy = CPUOffloadPolicy(pin_memory=device.type != "cpu") if offload else OffloadPolicy()
     for module in [*repeated_blocks(network), network]:
         # The root too lets go of its weights after a forward: the next may run under others.
         fully_shard(module, mesh=mesh, reshard_after_forward=True, offload_policy=policy)
+    network.load_state_dict(_sent(weights, network.state_dict(), device, offload), assign=True)
+
+
+def _sent(weights: dict[str, Tensor], cut: dict[str, Tensor], device: torch.device, offload: bool) -> dict[str, Tensor]:
+    """This process's part of the first one's weights, of which the others hold no more than one whole at a time."""
+    parts: dict[str, Tensor] = {}
+    for name, own in cut.items():
+        given = weights.pop(name)
+        if torch.distributed.get_rank() > 0:
+            given = torch.empty(own.shape, dtype=own.dtype)
+        if isinstance(own, DTensor):
+            part = distribute_tensor(given, own.device_mesh, own.placements)
+            parts[name] = part.cpu() if offload else part
+        else:  # a table that does not train
+            parts[name] = given.to(device)
+            torch.distributed.broadcast(parts[name], 0)
+    return parts
 
 
 @contextmanager

@@ -1,4 +1,7 @@
-"""A network whose weights stay on the disk while texts are encoded, so that a card holds one or the other."""
+"""A network whose weights stay on the disk, while texts are encoded or for good where another process has them.
+
+So a card holds encoders or network, and of processes that share the weights one alone opens them.
+"""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,11 +17,12 @@ if TYPE_CHECKING:
 
 
 def empty_network(folder: Path, kind: str, weights: Weights) -> Any:
-    """The network of a pipeline folder, its shape and its settings; its weights take no memory."""
+    """The network of a pipeline folder, its shape and its settings; its weights take no memory, its tables do."""
     import diffusers
+    from accelerate import init_empty_weights
 
     network = getattr(diffusers, kind)
-    with quiet(), torch.device("meta"):
+    with quiet(), init_empty_weights():
         empty = network.from_config(network.load_config(folder / "transformer", local_files_only=True))
         return empty.to(opened_type(weights))
 
