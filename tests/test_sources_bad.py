@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from apexgen.data import decode_picture
+from apexgen.data.sizes import picture_sides
 from stored import picture, stored, write_folder, write_tar
 from test_sources import opened
 
@@ -236,3 +237,23 @@ def test_what_can_not_be_read_is_a_value_error_of_one_line(content):
     with pytest.raises(ValueError) as caught:
         decode_picture(content, (8, 8))
     assert "\n" not in str(caught.value) and "picture" in str(caught.value)
+
+
+def test_a_damaged_picture_of_any_kind_is_a_value_error_of_one_line():
+    """Bytes of each kind's header changed at random: it is read, by its header or whole, or told of."""
+    random, told = np.random.default_rng(0), 0
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image = Image.fromarray(random.integers(0, 256, (12, 8, 3), dtype=np.uint8))
+    for kind in ("jpeg", "png", "gif", "webp", "bmp", "tiff", "avif"):
+        whole = np.frombuffer(stored(image, kind, exif=exif), dtype=np.uint8)
+        for _ in range(150):
+            content = whole.copy()
+            content[random.integers(0, min(len(whole), 200), 3)] = random.integers(0, 256, 3)
+            for read in (decode_picture, picture_sides):
+                try:
+                    read(content.tobytes())
+                except ValueError as error:
+                    told += 1
+                    assert "\n" not in str(error)
+    assert told > 300

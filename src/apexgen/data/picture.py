@@ -1,28 +1,34 @@
 """A stored picture's bytes to an array of the size that a model draws."""
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 from PIL import Image, ImageOps
 
-MOST_PIXELS = 1 << 28  # 16,384 x 16,384; more is refused before it is decoded
+
+@contextmanager
+def opened_picture(stored: bytes) -> Iterator[Image.Image]:
+    """A stored picture's header; what is wrong with it, or turns out inside to be, is a ValueError of one line."""
+    if not stored:
+        raise ValueError("the picture has no bytes")
+    try:
+        with Image.open(io.BytesIO(stored)) as opened:
+            yield opened
+    except Exception as error:  # whatever it is: each format's decoder has errors of its own
+        why = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"the picture can't be read: {why}") from None
 
 
 def decode_picture(stored: bytes, size: tuple[int, int] | None = None) -> np.ndarray:
     """The picture as (H, W, 3) float32 in [0, 1], upright; with a size (height, width), resized and centre-cropped.
 
     Alpha is laid over white; of an animation, the first frame. Raises ValueError for a file that is empty, cut short,
-    no picture, or of more than MOST_PIXELS.
+    no picture, or of more pixels than Pillow decodes, 179 million.
     """
-    if not stored:
-        raise ValueError("the picture has no bytes")
-    try:
-        with Image.open(io.BytesIO(stored)) as opened:
-            if opened.width * opened.height > MOST_PIXELS:
-                raise ValueError(f"the picture has {opened.width} x {opened.height} pixels, more than {MOST_PIXELS:,}")
-            image = _rgb(ImageOps.exif_transpose(opened))
-    except (OSError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-        raise ValueError(f"the picture can't be read: {error}") from None
+    with opened_picture(stored) as opened:
+        image = _rgb(ImageOps.exif_transpose(opened))
     if size is not None and image.size != size[::-1]:
         image = ImageOps.fit(image, size[::-1], Image.Resampling.LANCZOS)
     return np.asarray(image, dtype=np.float32) / 255

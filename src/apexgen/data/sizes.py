@@ -1,11 +1,9 @@
 """Aspect buckets: the sizes of about one area that a model draws, and the one nearest to a picture's shape."""
 
-import io
 import math
 from collections.abc import Sequence
 
-from PIL import Image
-
+from apexgen.data.picture import opened_picture
 from apexgen.size import Size
 
 ORIENTATION = 0x0112  # of EXIF; from 5 on the picture lies on its side
@@ -37,9 +35,6 @@ def _tallness(sides: Size) -> float:
 
 def picture_sides(stored: bytes) -> Size:
     """The height and width of a stored picture as it is looked at, by its header alone. ValueError for none."""
-    try:
-        with Image.open(io.BytesIO(stored)) as opened:
-            turned = opened.getexif().get(ORIENTATION, 1) >= 5
-            return Size(opened.width, opened.height) if turned else Size(opened.height, opened.width)
-    except (OSError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-        raise ValueError(f"the picture can't be read: {error}") from None
+    with opened_picture(stored) as opened:
+        turned = opened.getexif().get(ORIENTATION, 1) >= 5
+        return Size(opened.width, opened.height) if turned else Size(opened.height, opened.width)
