@@ -31,6 +31,19 @@ def test_turns_have_exact_shares_and_are_a_function_of_the_seed(weights):
         assert [turns[place] for place in range(TURNS, 2 * TURNS)] != first
 
 
+def test_a_source_that_would_never_be_drawn_from_is_refused():
+    with pytest.raises(ValueError, match=r"data\.mixture\.1\.weight = 0\.1: .* one in 10,000; write 1\.1, or remove"):
+        Turns([10_000.0, 0.1, 1_000.0], 0)
+    assert 1 in {Turns([10_000.0, 1.1, 1_000.0], 0)[place] for place in range(10_000)}
+
+
+def test_a_source_that_has_nothing_is_refused_and_does_not_end_the_others(tmp_path):
+    (tmp_path / "none.jsonl").write_text('{"text": "a", "score": 1}\n')
+    nothing = {"source": str(tmp_path / "none.jsonl"), "filter": {"score": {"minimum": 2}}}
+    with pytest.raises(ValueError, match=r"data\.mixture\.1: .*none\.jsonl, a table, has no records that can be used"):
+        list(mixed(prompts(tmp_path, "big.txt", 900), nothing))
+
+
 def test_a_mixture_keeps_its_shares_until_one_has_no_more(tmp_path):
     big, small = prompts(tmp_path, "big.txt", 900), prompts(tmp_path, "small.txt", 100)
     shares = ({**big, "weight": 3.0}, small)

@@ -13,9 +13,17 @@ class Turns:
     """Whose turn it is at a place: in every block of TURNS, each source in proportion to its weight, shuffled."""
 
     def __init__(self, weights: Sequence[float], seed: int) -> None:
+        """ValueError where a source would never have a turn."""
         total, self.seed = sum(weights), seed
         marks = torch.tensor([0.0, *weights], dtype=torch.float64).cumsum(0) / total * TURNS
-        self._sorted = torch.arange(len(weights)).repeat_interleave(marks.round().long().diff())
+        shares = marks.round().long().diff()
+        if 0 in shares:
+            number = shares.tolist().index(0)
+            raise ValueError(
+                f"data.mixture.{number}.weight = {weights[number]:g}: it would never be drawn from, the least share "
+                f"being one in {TURNS:,}; write {total / TURNS:.2g}, or remove the source"
+            )
+        self._sorted = torch.arange(len(weights)).repeat_interleave(shares)
         self._block: tuple[int, list[int]] = (-1, [])
 
     def __getitem__(self, place: int) -> int:
@@ -47,10 +55,13 @@ class Mixture(Source):
         return self._mixed([source.in_epoch(epoch) for source in self.sources])
 
     def _mixed(self, opened: Sequence[Iterator[Entry]]) -> Iterator[Entry]:
-        place = 0
-        while (entry := next(opened[self.turns[place]], None)) is not None:
+        place, given = 0, set[int]()
+        while (entry := next(opened[turn := self.turns[place]], None)) is not None:
             yield entry
+            given.add(turn)
             place += 1
+        if turn not in given:  # its first turn would end the epoch, whatever the others have
+            raise ValueError(f"data.mixture.{turn}: {self.sources[turn]}, has no records that can be used; remove it")
 
     def length(self) -> int | None:
         return None  # bad records, which only reading finds, decide which source ends first
