@@ -10,15 +10,17 @@ from rich.console import Console
 from apexgen import checkpoint
 from apexgen.config import dump_run
 from apexgen.distill import distill, encode_run
+from apexgen.least import least_memory, read_outline
 from apexgen.parallel import settle
 from apexgen.plan import Plan, describe, make_plan, refuse_impossible, show_plan
 from apexgen.room import cache_needed, check_room, checkpoints_held, size
+from apexgen.scenes.pipeline import FOLDER
 from small import short_run, trainer
 
 QUIET = Console(quiet=True)
 PLAN = Plan(
     parameters=10, trainable=2, memory={"weights": 40, "activations": 8}, records=12, seen=8, measured=2, seconds=0.5,
-    checkpoint=100, disk_needed=300, disk_free=10_000, memory_there=50,
+    checkpoint=100, disk_needed=300, disk_free=10_000, memory_there=50, evaluations=2.0,
 )  # fmt: skip
 
 
@@ -69,6 +71,25 @@ def test_each_of_several_processes_holds_its_part(tmp_path, monkeypatch):
     assert describe(run, sharded)["memory"].endswith("in each of 4 processes, a part of the trained weights each")
     copied = make_plan(settle(short_run(tmp_path)))
     assert copied.memory["gradients"] == 4 * copied.trainable and "a block, gathered" not in copied.memory
+
+
+def test_what_only_several_processes_hold_is_planned_without_a_step(tmp_path, monkeypatch):
+    """By the headers, and as a step would have it but for what only a step shows."""
+    monkeypatch.setenv("WORLD_SIZE", "8")
+    shared = ("model.tune=full", "train.parallel=fsdp", "train.reduce_gradients=term", "objective.anchor_share=1.0")
+    run = settle(short_run(tmp_path / "run", *shared))
+    stepped, there = show_plan(run, QUIET), sum(least_memory(run, read_outline(FOLDER)).values())
+    monkeypatch.setattr("apexgen.plan.memory_there", lambda: there)
+    monkeypatch.setattr("apexgen.plan.open_student", lambda *_: pytest.fail("it was opened"))
+    plan = show_plan(run, QUIET)
+    assert (plan.seconds, plan.evaluations, plan.measured) == (None, None, 0) and "activations" not in plan.memory
+    for name in ("parameters", "trainable", "records", "seen", "encoded"):
+        assert getattr(plan, name) == getattr(stepped, name), name
+    assert plan.checkpoint == pytest.approx(stepped.checkpoint, rel=1e-3)
+    for part, count in plan.memory.items():
+        assert part == "weights" or count == pytest.approx(stepped.memory[part], rel=0.01), part
+    said = describe(run, plan)
+    assert said["not known"].startswith("activations, seconds") and "seconds per step" not in said
 
 
 def test_what_the_disk_can_not_hold_is_refused_with_the_most_that_it_can(tmp_path):

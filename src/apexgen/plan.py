@@ -1,21 +1,26 @@
 """What a run would take, before it takes it: memory by part, time and disk. Nothing is written.
 
-Of several processes the small step is taken in one, whole, and divided as they would divide it.
+Of several processes the small step is taken in one, whole, and divided as they would divide it. Where one has no memory
+for what they share, none is taken, and the plan is by the headers of the pipeline's files.
 """
 
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import prod
+from typing import Any
 
 from rich.console import Console
 from torch import Tensor, nn
 
+from apexgen.backbones.base import Backbone
 from apexgen.config import Run
 from apexgen.config.train import Train
 from apexgen.cost import bytes_of, memory_there, most_held, numbers_in
+from apexgen.data import Batches
 from apexgen.distill import base_folder, bring_network, encodes_first, open_backbone, open_student
 from apexgen.encode import count_records, encode
-from apexgen.least import read_outline
+from apexgen.least import FULL, least_memory, read_outline
 from apexgen.nearest import Need, check_memory, may_recompute, nearest, within_memory
 from apexgen.objectives import Objective
 from apexgen.parallel import settle, take_place
@@ -23,6 +28,7 @@ from apexgen.refuse import check_run
 from apexgen.report import Record
 from apexgen.report.record import BACKWARD
 from apexgen.room import (
+    MOMENTS,
     cache_needed,
     check_cache,
     check_room,
@@ -51,15 +57,15 @@ class Plan:
     memory: dict[str, int]  # of one process, by part
     records: int  # samples in an epoch
     seen: int  # samples in the whole run
-    measured: int  # records of the step that was taken; activations and seconds are scaled from it
-    seconds: float  # of a step
+    measured: int  # records of the step that was taken; activations and seconds are scaled from it. 0: none was
+    seconds: float | None  # of a step, where one was taken
     checkpoint: int
     disk_needed: int  # at the moment when the oldest checkpoint is not yet removed, less what is there already
     disk_free: int
     memory_there: int  # of the device that trains
     checkpointed: int | None = None  # activations with model.checkpointing, where the memory wants it and it may be on
     encoded: int = 0  # texts and pictures of all records, in memory or in the run's cache; 0 where none is kept
-    evaluations: float = 0.0  # of the network, for each sample of a step: its cost, as run.json will have it
+    evaluations: float | None = None  # of the network, for each sample of a step: its cost, as run.json will have it
 
 
 def show_plan(run: Run, console: Console) -> Plan:
@@ -73,7 +79,7 @@ def show_plan(run: Run, console: Console) -> Plan:
     check_run(run)
     check_memory(run, base_folder(run))
     with console.status("taking a small step"):
-        plan = make_plan(run)
+        plan = make_plan(run) if _one_holds(run) else outline_plan(run)
     for name, value in describe(run, plan).items():
         console.print(f"{name:<24}{value}", highlight=False, soft_wrap=True)
     refuse_impossible(run, plan)
@@ -88,35 +94,64 @@ def make_plan(run: Run) -> Plan:
         trainer = _small_trainer(run, measured)
     with within_memory(run):
         held, seconds, evaluations = _measure(trainer)
-    student = trainer.student
-    checkpoint, there, records = checkpoint_bytes(trainer), memory_there(), count_records(run.data)
-    encoded = encoded_bytes(run, trainer.corpus, records)
+    student, common = trainer.student, _common(run, trainer.corpus, checkpoint_bytes(trainer))
     memory = _memory(trainer, held * settings.batch // measured, _parts(run))
     checkpointed = None
-    if sum(memory.values()) > there and may_recompute(run):
+    if sum(memory.values()) > common["memory_there"] and may_recompute(run):
         student.backbone.network.enable_gradient_checkpointing()
         checkpointed = _measure(trainer)[0] * settings.batch // measured
     return Plan(
         parameters=_own_parameters(student),
         trainable=sum(weight.numel() for weight in student.trained.values()),
         memory=memory,
-        records=records,
-        seen=settings.steps * settings.samples,
         measured=measured,
         seconds=seconds * settings.batch * settings.accumulate / measured,
-        checkpoint=checkpoint,
-        disk_needed=room_needed(run, checkpoint),
-        disk_free=room_free(run),
-        memory_there=there,
         checkpointed=checkpointed,
-        encoded=encoded,
         evaluations=evaluations,
+        **common,
     )
+
+
+def outline_plan(run: Run) -> Plan:
+    """The plan of a run whose network, whole, one process has no memory for: neither opened nor stepped."""
+    outline = read_outline(base_folder(run))
+    own = sum(map(prod, outline.network.values()))
+    held = 2 + MOMENTS[run.train.optimizer] + _takes_snapshots(open_objective(run))  # of a checkpoint: trained, average
+    few = _few_records(run, open_backbone(run, with_pictures=open_objective(run).needs_pictures, with_network=False))
+    return Plan(
+        parameters=own,
+        trainable=own,  # only what is tuned whole is shared
+        memory=least_memory(run, outline),
+        measured=0,
+        seconds=None,
+        **_common(run, few, int(held * FULL * own)),
+    )
+
+
+def _one_holds(run: Run) -> bool:
+    """Whether one process has the memory for a step of a run, also for what several would share."""
+    alone = run.model_copy(update={"train": run.train.model_copy(update={"parallel": None, "processes": None})})
+    least = least_memory(alone, read_outline(base_folder(run)))
+    return _parts(run) == 1 or sum(least.values()) <= memory_there()
+
+
+def _common(run: Run, few: Batches, checkpoint: int) -> dict[str, Any]:
+    """What of a plan no step is taken for."""
+    records = count_records(run.data)
+    return {
+        "records": records,
+        "seen": run.train.steps * run.train.samples,
+        "checkpoint": checkpoint,
+        "disk_needed": room_needed(run, checkpoint),
+        "disk_free": room_free(run),
+        "memory_there": memory_there(),
+        "encoded": encoded_bytes(run, few, records),
+    }
 
 
 def refuse_impossible(run: Run, plan: Plan) -> None:
     """ValueError where the memory can't hold a step, or a disk what is written, with the nearest run it can."""
-    need = Need(sum(plan.memory.values()), plan.memory_there, plan.memory["activations"], plan.checkpointed)
+    need = Need(sum(plan.memory.values()), plan.memory_there, plan.memory.get("activations", 0), plan.checkpointed)
     if need.memory > need.there and not run.train.offload:  # then the parts are in two memories
         raise ValueError(
             f"a step needs {size(need.memory)} of memory and the device has {size(need.there)}; "
@@ -144,12 +179,19 @@ def describe(run: Run, plan: Plan) -> dict[str, str]:
         lines["encoded"] = (
             f"{size(plan.encoded)} in {run.data.cache or 'memory'} (from {min(plan.records, FEW)} records)"
         )
-    return lines | {
+    lines |= {
         "samples per epoch": f"{plan.records:,}",
         "epochs": f"{plan.seen / plan.records:.2f}",
         "steps": f"{settings.steps:,} of {settings.samples} samples",
-        "seconds per step": f"{plan.seconds:.2f} ({scaled}), {plan.seconds * settings.steps / 3600:.2f} hours in all",
-        "cost of a step": f"{plan.evaluations:.2f} evaluations of the network a sample; a backward counts {BACKWARD}",
+    }
+    if plan.seconds is None:
+        lines["not known"] = "activations, seconds and cost of a step: one process has no memory to take one"
+    else:
+        hours = plan.seconds * settings.steps / 3600
+        lines["seconds per step"] = f"{plan.seconds:.2f} ({scaled}), {hours:.2f} hours in all"
+        counted = f"{plan.evaluations:.2f} evaluations of the network a sample"
+        lines["cost of a step"] = f"{counted}; a backward counts {BACKWARD}"
+    return lines | {
         "checkpoint": f"{size(plan.checkpoint)}, {_kept(run.train)}",
         "disk": f"{size(plan.disk_needed)} needed for checkpoints, {size(plan.disk_free)} free",
     }
@@ -164,18 +206,27 @@ def _small_trainer(run: Run, measured: int) -> Trainer:
     """The run before its last step, when every term is at work, with a few records."""
     changed = {"batch": measured, "accumulate": 1, "on_divergence": "stop", "parallel": None, "processes": None}
     small = run.model_copy(update={"train": run.train.model_copy(update=changed)})
-    few = run.data.model_copy(update={"limit": min(run.data.limit or FEW, FEW), "cache": None})
     pictures = open_objective(run).needs_pictures
     backbone = open_backbone(run, with_pictures=pictures, with_network=not encodes_first(run))
-    corpus = encode(few, backbone, pictures)
+    corpus = _few_records(run, backbone)
     bring_network(run, backbone, corpus)
     if run.data.encode != "step":
         backbone.forget_encoders()
     trainer = Trainer(small, open_student(run, backbone), corpus, backbone.latent_shape())
-    if type(trainer.objective).takes_snapshot is not Objective.takes_snapshot:  # it has one by the last step
+    if _takes_snapshots(trainer.objective):  # it has one by the last step
         trainer.student.take_snapshot()
     trainer.step = run.train.steps - 1
     return trainer
+
+
+def _few_records(run: Run, backbone: Backbone) -> Batches:
+    """A few of a run's records, encoded in memory."""
+    few = run.data.model_copy(update={"limit": min(run.data.limit or FEW, FEW), "cache": None})
+    return encode(few, backbone, open_objective(run).needs_pictures)
+
+
+def _takes_snapshots(objective: Objective) -> bool:
+    return type(objective).takes_snapshot is not Objective.takes_snapshot
 
 
 def _measure(trainer: Trainer) -> tuple[int, float, float]:
