@@ -262,6 +262,14 @@ def test_what_is_bad_is_left_out_listed_and_not_too_much_of_it(pictures, tmp_pat
     assert bad.keys() == {"2.png", "5.png"} and all("can't be read" in reason for reason in bad.values())
 
 
+def test_a_cache_tells_of_every_source_of_a_mixture(pictures, tmp_path):
+    shares = [{"source": str(pictures)}, {"source": str(pictures), "weight": 2.0}]
+    encoded(Data.model_validate({"mixture": shares, "cache": str(tmp_path)}))
+    [listed] = tmp_path.glob("records-*.json")
+    said = json.loads(listed.read_text())["source"]
+    assert said.startswith(f"a mixture: 33.3% of {pictures}, a folder") and f"; 66.7% of {pictures}" in said
+
+
 def test_a_bad_picture_takes_no_record_of_a_like_name_with_it(tmp_path):
     """Parquet files of one name in two folders, and a table that names a good picture twice."""
     for folder in ("x", "y"):

@@ -1,6 +1,7 @@
 """Records encoded at the step: the batch of a step whenever it is asked for, and every record once an epoch."""
 
 import json
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as parquet
@@ -245,6 +246,29 @@ def test_a_run_lists_what_it_left_out(pictures, tmp_path, when):  # noqa: F811
     distill(run, Console(quiet=True))
     [line] = (tmp_path / "run" / "skipped.jsonl").read_text().splitlines()
     assert json.loads(line)["path"] == "2.png"
+
+
+@pytest.mark.parametrize("when", ["start", "step"])
+def test_a_picture_that_may_not_be_read_is_a_bad_one(net, tmp_path, monkeypatch, when):
+    """Of a folder, and of a table beside pictures, in a mixture."""
+    for name in ("folder", "table"):
+        write_folder(tmp_path / name, {str(n): f"a ring {n}" for n in range(4)})
+    rows = [{"file_name": f"{n}.png", "text": f"a ring {n}"} for n in range(4)]
+    (tmp_path / "table" / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    read = Path.read_bytes
+
+    def refused(file):
+        if file.name == "1.png":
+            raise PermissionError(13, "Permission denied")
+        return read(file)
+
+    monkeypatch.setattr(Path, "read_bytes", refused)
+    shares = [{"source": str(tmp_path / name)} for name in ("folder", "table")]
+    corpus = encode(validate({"data": {"mixture": shares, "bad_limit": 0.5, "encode": when}}).data, net, pictures=True)
+    for step in range(2):
+        assert corpus.batch(step, 4, 0).x.isfinite().all()
+    assert set(corpus.skipped.why) == {"0/1.png", "1/1.png"}
+    assert set(corpus.skipped.why.values()) == {"the picture can't be read: Permission denied"}
 
 
 @pytest.mark.parametrize("count", [10, 300])

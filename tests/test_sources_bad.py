@@ -247,7 +247,7 @@ def test_a_damaged_picture_of_any_kind_is_a_value_error_of_one_line():
     image = Image.fromarray(random.integers(0, 256, (12, 8, 3), dtype=np.uint8))
     for kind in ("jpeg", "png", "gif", "webp", "bmp", "tiff", "avif"):
         whole = np.frombuffer(stored(image, kind, exif=exif), dtype=np.uint8)
-        for _ in range(150):
+        for _ in range(60):
             content = whole.copy()
             content[random.integers(0, min(len(whole), 200), 3)] = random.integers(0, 256, 3)
             for read in (decode_picture, picture_sides):
@@ -256,4 +256,4 @@ def test_a_damaged_picture_of_any_kind_is_a_value_error_of_one_line():
                 except ValueError as error:
                     told += 1
                     assert "\n" not in str(error)
-    assert told > 300
+    assert told > 100

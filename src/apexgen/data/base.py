@@ -11,20 +11,27 @@ from apexgen.data.record import Record
 from apexgen.data.skipped import Skipped
 
 
+class Unreadable(Exception):
+    """A picture's file can't be read, and why."""
+
+
 @dataclass(frozen=True)
 class Entry:
     """What a source finds before anything is checked, and before a picture is read."""
 
     key: str
     captions: Sequence[tuple[str, float]]  # text, and how often it is drawn, relative to the others
-    load: Callable[[], bytes | None]  # reads the picture's bytes; of one part, in the order of its entries
+    load: Callable[[], bytes | None]  # reads the picture, or raises Unreadable; of one part, in its entries' order
     fault: str | None = None  # why it can't be used
 
     def record(self) -> Record:
         """The record, its picture read."""
         total = sum(weight for _, weight in self.captions)
         texts, weights = zip(*((text, weight / total) for text, weight in self.captions), strict=True)
-        return Record(self.key, texts, weights, self.load())
+        try:
+            return Record(self.key, texts, weights, self.load())
+        except Unreadable as error:
+            return Record(self.key, texts, weights, None, str(error))
 
 
 class Source(ABC):

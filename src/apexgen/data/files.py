@@ -2,9 +2,10 @@
 
 import io
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
-from apexgen.data.base import Entry, Reader
+from apexgen.data.base import Entry, Reader, Unreadable
 from apexgen.data.skipped import Skipped
 
 PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
@@ -25,7 +26,7 @@ class FolderSource(Reader):
     def found(self) -> Iterator[Entry]:
         for file in self.files:
             key, captions = file.relative_to(self.folder).as_posix(), file.with_suffix(".txt")
-            load = file.read_bytes if self.pictures else nothing
+            load = partial(read_picture, file) if self.pictures else nothing
             if not captions.is_file():
                 yield Entry(key, [], load, f"it has no caption; write it to {captions.name}")
                 continue
@@ -33,6 +34,8 @@ class FolderSource(Reader):
                 yield Entry(key, caption_lines(captions.read_bytes()), load)
             except UnicodeDecodeError:
                 yield Entry(key, [], load, f"{captions.name} is no UTF-8 text")
+            except OSError as error:
+                yield Entry(key, [], load, f"{captions.name} can't be read: {error.strerror}")
 
 
 class PromptsSource(Reader):
@@ -82,6 +85,14 @@ class ScenesSource(Reader):
             scene = draw_scene(caption, random) if self.pictures else None
             load = nothing if scene is None else lambda scene=scene: stored(scene)
             yield Entry(f"scene {number}", [(caption.text, 1.0)], load)
+
+
+def read_picture(file: Path) -> bytes:
+    """A picture's file. Unreadable where it is gone since it was found, or may not be read."""
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise Unreadable(f"the picture can't be read: {error.strerror}") from None
 
 
 def nothing() -> None:

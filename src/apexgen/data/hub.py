@@ -11,6 +11,7 @@ from apexgen.config import Origin
 from apexgen.data.base import Chain, Entry, Reader, Source
 from apexgen.data.columns import Columns, find_columns
 from apexgen.data.extra import need_data_extra
+from apexgen.data.files import read_picture
 from apexgen.data.skipped import Skipped
 from apexgen.data.tars import PEEKED
 
@@ -78,7 +79,7 @@ def _stored(picture: Any) -> bytes | None:
     """The bytes of a column of pictures, which may hold a local file's path instead."""
     if isinstance(picture, dict):
         stored, path = picture.get("bytes"), picture.get("path")
-        return stored if stored is not None or path is None else Path(path).read_bytes()
+        return stored if stored is not None or path is None else read_picture(Path(path))
     return picture if isinstance(picture, bytes) else None
 
 

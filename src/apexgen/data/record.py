@@ -11,3 +11,4 @@ class Record:
     captions: tuple[str, ...]  # one or several
     weights: tuple[float, ...]  # how often each caption is drawn; same length, sum 1
     picture: bytes | None  # the stored file's bytes; None: a prompt alone
+    fault: str | None = None  # why the picture could not be read

@@ -10,7 +10,7 @@ from apexgen.config import Origin
 from apexgen.data.base import Entry, Reader
 from apexgen.data.columns import file_fault, find_columns
 from apexgen.data.extra import arrow_errors, need_data_extra
-from apexgen.data.files import nothing
+from apexgen.data.files import nothing, read_picture
 from apexgen.data.skipped import Skipped
 
 ENDINGS = (".parquet", ".jsonl", ".ndjson", ".csv", ".tsv", ".json")
@@ -53,7 +53,7 @@ class TableSource(Reader):
         captions, folder = self.columns.texts(row), self.file.parent
         if path is None or not self.pictures:
             return Entry(key, captions, load)
-        return Entry(key, captions, (folder / path).read_bytes, file_fault(folder, path))
+        return Entry(key, captions, partial(read_picture, folder / path), file_fault(folder, path))
 
 
 class _Ahead:

@@ -130,8 +130,8 @@ class Live:
             try:
                 return record, decode((record.picture, self.size, False))
             except ValueError as error:
-                self.skipped.add(record.key, str(error))
-        raise ValueError(f"data.source = {self.data.source!r}: no picture of {len(block)} records in a row can be read")
+                self.skipped.add(record.key, record.fault or str(error))
+        raise ValueError(f"{self.skipped.origin}: no picture of {len(block)} records in a row can be read")
 
 
 def pick(record: Record, chance: float) -> str:

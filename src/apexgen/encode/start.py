@@ -92,7 +92,7 @@ def fill_cache(source: Source, data: Data, backbone: Backbone, pictures: bool, c
         _keep_null(stores.texts, backbone)
         table = _table(found, skipped, console)
         table.save(file)
-        told = {"source": data.source, "records": len(table.rows), "captions": len(table.ends), "bad": skipped.why}
+        told = {"source": str(source), "records": len(table.rows), "captions": len(table.ends), "bad": skipped.why}
         write_whole(file.with_suffix(".json"), json.dumps(told | stores.names(), indent=1).encode())
         told |= {"texts": found.texts.told(), "pictures": found.pictures.told()}
         console.print(f"captions: {found.texts}; pictures: {found.pictures}", highlight=False, soft_wrap=True)
@@ -148,7 +148,7 @@ def _fill(
             try:
                 builder.take(record, part)
             except ValueError as error:
-                source.skipped.add(record.key, str(error))
+                source.skipped.add(record.key, record.fault or str(error))
     found = builder.finish()
     if not shared and not team.first:
         found = Found(texts=found.texts, pictures=found.pictures)  # the first found the same
