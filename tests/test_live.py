@@ -176,6 +176,24 @@ def test_what_was_read_is_known_of_the_same_source_alone(net, tmp_path):
     assert "\n" not in str(caught.value)
 
 
+def test_a_run_encoded_before_goes_on_with_the_records_it_began_with(tmp_path):
+    """A caption may be mended; one more record would change the order of all."""
+    file, folder = write_prompts(tmp_path / "p.jsonl", 6), tmp_path / "run"
+    settings = (f"data.source={file}", "train.preview_every=1000")
+
+    def stop(made):
+        if made.step == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        distill(short_run(folder, *settings), Console(quiet=True), stop)
+    write_prompts(file, 7)
+    with pytest.raises(ValueError, match=r"has 7 records that can be used and had 6, or not the same; put it back"):
+        distill(short_run(folder, *settings), Console(quiet=True))
+    file.write_text(write_prompts(file, 6).read_text().replace("prompt 3", "a prompt"))
+    assert distill(short_run(folder, *settings), Console(quiet=True))[0].step == 4
+
+
 def test_a_mixture_takes_other_files_every_epoch_and_no_record_twice(net, tmp_path):
     """What the shares leave unread of a source is another part of it every epoch."""
     for number in range(4):

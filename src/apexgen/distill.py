@@ -177,7 +177,7 @@ def _distill(
     newest = team.by_first(lambda: checkpoint.find_latest(folder / "checkpoints", console.print))
     if newest is not None:
         trainer.restore(checkpoint.read(newest))
-        corpus.restore(folder)
+        team.by_each(lambda: corpus.restore(folder))
         console.print(f"going on from step {trainer.step}")
     elif checkpoint.checkpoints(folder / "checkpoints"):
         console.print("no checkpoint is whole; beginning again at step 0")

@@ -1,5 +1,6 @@
 """Encoded records in, batches out: which record comes at which step is a function of the seed alone."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,9 +13,11 @@ from torch import Tensor
 from apexgen.condition import Condition
 from apexgen.data.order import Order
 from apexgen.data.skipped import Skipped
+from apexgen.files import write_whole
 from apexgen.objectives.base import Batch
 
 WHOLE = slice(None)
+SOURCE = "source.json"  # in a run's folder
 
 
 class Batches(Protocol):
@@ -89,6 +92,7 @@ class Corpus:
     flip: bool = False  # half of the pictures are mirrored
     skipped: Skipped | None = None  # what the source left out
     keys: Sequence[str] | None = None  # each record's, of its source; None: their numbers
+    identity: str | None = None  # of these records in this order; None: not told
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -125,12 +129,24 @@ class Corpus:
         return [self.prompts[row] for row in rows.tolist()], self.conditions.select(rows)
 
     def save(self, folder: Path) -> None:
-        """List what was left out in a run's folder."""
+        """List what was left out in a run's folder, and note which records it is of."""
         if self.skipped is not None:
             self.skipped.write(folder)
+        if self.identity is not None:
+            write_whole(folder / SOURCE, json.dumps(self._told()).encode())
 
     def restore(self, folder: Path) -> None:
-        """Nothing: all is here."""
+        """See to it that the records are those that the run began with. ValueError where they are others."""
+        file = folder / SOURCE
+        before = json.loads(file.read_text()) if file.is_file() else self._told()
+        if self.identity is not None and before != self._told():
+            raise ValueError(
+                f"the source has {len(self):,} records that can be used and had {before['records']:,}, or not the "
+                "same; put it back as it was, or begin in another folder"
+            )
+
+    def _told(self) -> dict[str, int | str | None]:
+        return {"records": len(self), "identity": self.identity}
 
     @cached_property
     def _order(self) -> Order:

@@ -14,7 +14,7 @@ from apexgen.backbones.base import Backbone
 from apexgen.condition import Condition
 from apexgen.config import Data
 from apexgen.data.base import Source
-from apexgen.data.corpus import WHOLE, chances
+from apexgen.data.corpus import SOURCE, WHOLE, chances
 from apexgen.data.record import Record
 from apexgen.data.skipped import Skipped
 from apexgen.data.stream import Stream
@@ -23,7 +23,6 @@ from apexgen.files import write_whole
 from apexgen.objectives.base import Batch
 from apexgen.size import Size
 
-SOURCE = "source.json"  # in a run's folder
 BLOCK = 1024  # records that are shuffled together, and held as they are stored
 
 

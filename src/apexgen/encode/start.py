@@ -187,6 +187,7 @@ def _corpus(table: Table, stores: Stores, data: Data, skipped: Skipped) -> Corpu
         data.flip,
         skipped,
         table.keys,
+        table.identity,
     )
 
 

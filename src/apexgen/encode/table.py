@@ -1,5 +1,6 @@
 """Which captions and pictures a source's records have, by key: the part of a corpus that is not encoded."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -47,6 +48,14 @@ class Table:
     def keys(self) -> "Words":
         """Each record's, of its source."""
         return Words(self.named, self.name_ends)
+
+    @property
+    def identity(self) -> str:
+        """A digest of which records there are, in which order and buckets: what decides when each of them comes."""
+        digest = hashlib.sha256()
+        for column in (self.named, self.name_ends, self.buckets):
+            digest.update(column.numpy().tobytes())
+        return digest.hexdigest()[:16]
 
 
 @dataclass(frozen=True)
