@@ -405,6 +405,19 @@ def test_what_would_be_computed_again_with_other_weights_is_refused_before_any_w
         distill.check_run(run)
 
 
+def test_what_the_remedy_of_a_stopped_run_names_may_change_when_it_goes_on(tmp_path):
+    """Too many bad records, a disk too small, a step that is not finite."""
+    (tmp_path / "config.toml").write_text("")
+    for changed in (
+        "data.bad_limit=0.5", "train.keep=1", "train.save_every=1000", "train.on_divergence=skip",
+        "train.preview_every=1", "train.preview_prompts=1", "train.evaluate_every=3",
+    ):  # fmt: skip
+        distill.check_run(load_run(None, [f"folder={tmp_path}", changed]))
+    for changed in ("train.steps=700", "train.learning_rate=1", "data.limit=5", "model.rank=3"):
+        with pytest.raises(ValueError, match=rf"begun with {changed.partition('=')[0]} = "):
+            distill.check_run(load_run(None, [f"folder={tmp_path}", changed]))
+
+
 def test_a_run_may_be_cut_anew_and_not_grow(tmp_path):
     (tmp_path / "config.toml").write_text('[train]\nbatch = 2\nprocesses = 4\nparallel = "ddp"\n')
     distill.check_run(load_run(None, [f"folder={tmp_path}", "train.batch=4", "train.accumulate=2"]))

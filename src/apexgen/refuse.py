@@ -12,12 +12,14 @@ from apexgen.objectives.apex import Apex
 from apexgen.trackers import check_trackers
 from apexgen.train import open_objective
 
-# What may change between two starts of a run: how steps are taken, and what is watched.
+# What may change between two starts of a run: how steps are taken, what is watched and kept, and what stops it.
 HOW = (
     "batch", "accumulate", "redraw", "cache", "parallel", "processes", "reduce_gradients", "offload", "checkpointing",
     "compile",
 )  # fmt: skip
-WATCHED = ("evaluate_every", "evaluate_prompts", "keep_best", "track")
+WATCHED = ("evaluate_every", "evaluate_prompts", "keep_best", "track", "preview_every", "preview_prompts")
+KEPT = ("save_every", "keep")
+STOPS = ("bad_limit", "on_divergence")
 
 
 def check_run(run: Run) -> None:
@@ -47,7 +49,7 @@ def check_run(run: Run) -> None:
     for table in ("objective", "model", "data", "train"):
         before, now = (dict(getattr(one, table)) for one in (old, new))
         for key in before.keys() | now.keys():
-            if before.get(key) != now.get(key) and key not in HOW + WATCHED:
+            if before.get(key) != now.get(key) and key not in HOW + WATCHED + KEPT + STOPS:
                 raise ValueError(
                     f"{folder} was begun with {table}.{key} = {before.get(key)!r}, not {now.get(key)!r}; write folder "
                     "= another one, or remove it to begin again"
