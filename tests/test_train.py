@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from apexgen import checkpoint
-from apexgen.train import MOST_SKIPPED, rate, train
+from apexgen.train import MOST_SKIPPED, _keep_until, rate, train
 from small import perturb, trainer, trainer_of
 
 
@@ -82,6 +82,13 @@ def test_a_line_cut_short_by_a_kill_is_taken_again(tmp_path):
     assert again.seconds_before == json.loads(whole.splitlines()[1])["seconds"]
 
 
+def test_lines_that_a_power_cut_left_as_zeros_do_not_stop_a_run(tmp_path):
+    metrics = tmp_path / "metrics.jsonl"
+    metrics.write_bytes(b'{"step": 1, "seconds": 2.0}\n' + bytes(40) + b'\n{"step": 3, "seconds": 4.0}\n{"step')
+    assert _keep_until(metrics, 3) == 4.0
+    assert [json.loads(line)["step"] for line in metrics.read_text().splitlines()] == [1, 3]
+
+
 def test_what_is_not_finite_stops_the_run_and_changes_nothing(tmp_path):
     made = trainer(tmp_path)
     perturb(made.student)
@@ -91,8 +98,9 @@ def test_what_is_not_finite_stops_the_run_and_changes_nothing(tmp_path):
     before = {key: value.detach().clone() for key, value in made.student.weights.items()}
     with pytest.raises(
         FloatingPointError, match=r"step 0: .*not finite \(seed 0, records \['scene \d+', 'scene \d+'\]\)"
-    ):
+    ) as stopped:
         made.advance()
+    assert str(stopped.value).endswith('or write train.on_divergence = "skip" and go on in this one')
     for key, value in made.student.weights.items():
         assert torch.equal(value.nan_to_num(), before[key].nan_to_num())
 

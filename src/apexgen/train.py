@@ -4,8 +4,8 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -130,9 +130,10 @@ class Trainer:
         settings = self.run.train
         records = self.corpus.names(self.step, self.samples, settings.seed)
         found = f"step {self.step}: {', '.join(bad)} not finite (seed {settings.seed}, records {records})"
-        advice = "Lower train.learning_rate, or lengthen objective.warmup"
+        advice = "Lower train.learning_rate, or lengthen objective.warmup, in another folder"
         if settings.on_divergence == "stop":
-            raise self.team.agreed(FloatingPointError(f"{found}; nothing was changed by this step. {advice}"))
+            skip = '; or write train.on_divergence = "skip" and go on in this one'
+            raise self.team.agreed(FloatingPointError(f"{found}; nothing was changed by this step. {advice}{skip}"))
         if self.skipped_in_a_row + 1 == MOST_SKIPPED:
             before = f"like the {MOST_SKIPPED - 1} steps before it, skipped"
             raise self.team.agreed(FloatingPointError(f"{found}, {before}. {advice}"))
@@ -277,8 +278,13 @@ def _keep_until(metrics: Path, step: int) -> float:
     metrics.parent.mkdir(parents=True, exist_ok=True)
     if not metrics.is_file():
         return 0.0
-    *whole, _torn = metrics.read_text().split("\n")  # a kill may cut the last line short
-    records = [json.loads(line) for line in whole]
-    kept = [record for record in records if record["step"] <= step]
+    kept = [record for record in _whole_lines(metrics) if record["step"] <= step]
     write_whole(metrics, "".join(json.dumps(record) + "\n" for record in kept).encode())
     return kept[-1]["seconds"] if kept else 0.0
+
+
+def _whole_lines(metrics: Path) -> Iterator[dict[str, Any]]:
+    """The lines that were written whole: a kill may cut the last one short, a power cut leave others as zeros."""
+    for line in metrics.read_bytes().split(b"\n"):
+        with suppress(ValueError):
+            yield json.loads(line)
