@@ -28,8 +28,8 @@ def chart(
 ) -> Markup:
     """The chart of curves x -> y, from 0 to the largest value, or logarithmic where the values span much.
 
-    unit: what x counts, said below the axis. levels: values of no x, each a dashed line that says its name; with them
-    the values start at 0.
+    unit: what x counts, said below the axis. levels: values of no x, each a dashed line that the key names, for a
+    curve may run anywhere; with them the values start at 0.
     """
     pages = Environment(loader=PackageLoader("apexgen", "report"), autoescape=True, undefined=StrictUndefined)
     page = pages.get_template("curves.html.jinja")
