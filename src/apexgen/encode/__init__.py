@@ -38,7 +38,10 @@ def encode(
 
 
 def encode_cache(data: Data, backbone: Backbone, pictures: bool, console: Console, team: Team) -> dict[str, Any]:
-    """Fill a source's cache; how many records and captions it has, and what became of texts and pictures now."""
+    """Fill a source's cache; how many records and captions it has, and what became of texts and pictures now.
+
+    ValueError for settings of pictures where none are read.
+    """
     _check(data, pictures)
     return fill_cache(open_source(data, pictures), data, backbone, pictures, console, team).told
 

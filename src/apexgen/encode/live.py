@@ -63,7 +63,10 @@ class Live:
         return [self._good(self._block(number)).key for number in self.records(step, size, seed).tolist()]
 
     def batch(self, step: int, size: int, seed: int, rows: slice = WHOLE) -> Batch:
-        """The batch of a step, or some rows of it, encoded now."""
+        """The batch of a step, or some rows of it, encoded now.
+
+        ValueError where no picture of a whole block of records can be read.
+        """
         numbers = self.records(step, size, seed)[rows].tolist()
         caption, dropped, flipped = chances(step, size, seed)[:, rows]
         if self.size is None:

@@ -36,7 +36,7 @@ PARTS = 4  # of a source for each process, so that none waits long for another
 
 
 def encode_in_memory(source: Source, data: Data, backbone: Backbone, pictures: bool, console: Console) -> Corpus:
-    """Encode all of a source and hold it."""
+    """Encode all of a source and hold it. Raises Stopped where it is asked to stop: nothing is kept."""
     stores = Stores(Memory(), Memory() if pictures else None)
     found, skipped = _fill(source, data, backbone, stores, console, ALONE)
     table = _table(found, skipped, console)
@@ -80,7 +80,8 @@ class Cached:
 def fill_cache(source: Source, data: Data, backbone: Backbone, pictures: bool, console: Console, team: Team) -> Cached:
     """Encode what the cache lacks, each process its share.
 
-    Beside the shards, the run's records: a table, and a list of what was left out.
+    Beside the shards, the run's records: a table, and a list of what was left out. Raises Stopped where it is asked to
+    stop: what is encoded is kept.
     """
     stores = open_stores(data, backbone, pictures)
     shares = team.by_each(lambda: _fill(source, data, backbone, stores, console, team))

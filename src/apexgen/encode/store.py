@@ -63,7 +63,7 @@ class Folder:
         self.reopen()
 
     def reopen(self) -> None:
-        """Look again at what the folder holds."""
+        """Look again at what the folder holds. ValueError for a shard that can't be read."""
         # What begins with a dot is another process's, half written.
         self._files = [file for file in sorted(self.path.glob("*.safetensors")) if not file.name.startswith(".")]
         self._map.cache_clear()

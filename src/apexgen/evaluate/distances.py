@@ -36,7 +36,7 @@ def fid(real: Tensor, drawn: Tensor) -> float:
     """The Frechet distance of the Gaussians of two sets of features (n, width), in float64.
 
     |m - m'|^2 + tr(S + S' - 2 (S S')^(1/2)). Heusel et al., https://arxiv.org/abs/1706.08500, Eq. 6. Biased: the fewer
-    the pictures, the larger.
+    the pictures, the larger. ValueError for a set of less than two.
     """
     return float(_compared(torchmetrics("image.fid").FrechetInceptionDistance, real, drawn).compute())
 
@@ -45,7 +45,7 @@ def kid(real: Tensor, drawn: Tensor, seed: int) -> Kernel:
     """The squared MMD of two sets of features (n, width) under the kernel (x y / width + 1)^3, unbiased.
 
     Binkowski et al., https://arxiv.org/abs/1801.01401, Eq. 3. Subsets of 1,000 pictures, or of all where there are
-    fewer, which are then one subset; the seed chooses them.
+    fewer, which are then one subset; the seed chooses them. ValueError for a set of less than two.
     """
     subset = min(SUBSET, len(real), len(drawn))
     subsets = SUBSETS if subset < max(len(real), len(drawn)) else 1

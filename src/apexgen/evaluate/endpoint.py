@@ -69,7 +69,11 @@ class Endpoint:
         return THINKING if self.thinking else TOKENS
 
     def ask(self, picture: Image.Image, question: str, system: str, text_first: bool = False) -> str:
-        """The answer's text. NoAnswer for a refusal, an empty answer, or a server that fails after all."""
+        """The answer's text.
+
+        NoAnswer for a refusal, an empty answer, or a server that fails after all; ValueError where it knows neither
+        key nor model, or httpx is missing.
+        """
         content = _content(picture, question)
         if text_first:
             content.reverse()
@@ -85,7 +89,11 @@ class Endpoint:
         return self._without_key(said)
 
     def chance(self, picture: Image.Image, question: str, answers: tuple[str, ...]) -> float:
-        """The summed probability of the answers among the 20 likeliest first tokens."""
+        """The summed probability, in [0, 1], of the answers among the 20 likeliest first tokens.
+
+        NoAnswer and ValueError as of `ask`, NoAnswer also where a thought comes first, and NoProbabilities where the
+        server tells none.
+        """
         asked = {"max_tokens": 1, "logprobs": True, "top_logprobs": ALTERNATIVES}
         choice = self._complete(_content(picture, question), "", asked)
         try:

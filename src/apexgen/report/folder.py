@@ -60,7 +60,10 @@ def read_folder(folder: Path) -> Told:
 
 
 def read_all(folders: list[Path]) -> list[Told]:
-    """Several runs; those of one name are told apart by their paths."""
+    """Several runs; those of one name are told apart by their paths.
+
+    ValueError as of `read_folder`, or for a run given twice.
+    """
     runs = [read_folder(folder) for folder in folders]
     names = [run.name for run in runs]
     for run in runs:

@@ -65,7 +65,7 @@ class Api:
             yield
 
     async def generations(self, request: Request) -> Response:
-        """Draw pictures of a prompt."""
+        """Draw pictures of a prompt; what is refused or late is told in OpenAI's shape, as Refusal has it."""
         began, status = time.perf_counter(), 500
         try:
             answer = await self._answer(request)
@@ -123,7 +123,7 @@ class Api:
         return {"object": "list", "data": [self._told(name) for name in self.offer.steps]}
 
     async def model(self, name: str) -> Response:
-        """One of them."""
+        """One of them; a Refusal, answered as 404, where there is no such one."""
         try:
             return JSONResponse(self._told(self._known(name)))
         except Refusal as refusal:

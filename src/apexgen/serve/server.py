@@ -15,7 +15,10 @@ from apexgen.serve.api import Api, Item, Kind, Offer
 
 
 def make_offer(model: Model, teacher_steps: int, guidance: float, batch: int, queue: int, timeout: float) -> Offer:
-    """What an opened model offers: its student, and its teacher in guided steps."""
+    """What an opened model offers: its student, where it has one, in one step, and its teacher in guided steps.
+
+    batch and queue are numbers of pictures, timeout is in seconds, as of Offer.
+    """
     student = {"student": 1} if model.distilled is not None else {}
 
     def draw(kind: Kind, items: Sequence[Item]) -> np.ndarray:
