@@ -34,7 +34,7 @@ class Block:
     def commands(self) -> Iterator[list[str]]:
         """The words of each line, lines that go on joined, comments left out."""
         for line in self.text.replace("\\\n", " ").splitlines():
-            if words := shlex.split(line, comments=True):
+            if words := shlex.split(re.sub(r"(^|\s)#.*", "", line)):  # a # within a word is a part of it
                 yield words
 
 
