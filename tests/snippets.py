@@ -28,7 +28,7 @@ class Block:
     @property
     def file(self) -> str | None:
         """The name in a first line that is a comment: what the page calls this file."""
-        named = re.match(r"# (\w+\.(toml|py))$", self.text.partition("\n")[0])
+        named = re.match(r"# (\w+\.(toml|py))(;|$)", self.text.partition("\n")[0])
         return named[1] if named else None
 
     def commands(self) -> Iterator[list[str]]:

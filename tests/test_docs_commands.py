@@ -8,36 +8,40 @@ from pathlib import Path
 import pytest
 
 import snippets
+from apexgen.app.studio import Studio
 from apexgen.cli import main
+from apexgen.config import load_run
 from apexgen.export.diffusers import LORA_FILE
 from apexgen.export.run import export_run
+from apexgen.serve.server import warm_up
 from pipelines import SIZE
 from runs import finished_run
 from snippets import ROOT, SHELL, without_launcher
+from stored import write_folder
 
 PAGES = (
     "README", "docs/cli", "docs/start", "docs/encode", "docs/training", "docs/report", "docs/evaluation",
-    "docs/troubleshooting", "docs/backbones", "docs/numbers",
+    "docs/troubleshooting", "docs/backbones", "docs/numbers", "docs/app", "docs/serving",
 )  # fmt: skip
 FAMILIES = {
     "flux": "flux", "lumina2": "lumina2", "qwen-image": "qwen", "sana": "sana", "stable-diffusion-3": "sd3",
     "z-image": "zimage",
 }  # fmt: skip
+ELSEWHERE = {  # pages whose commands are run in their order by other tests
+    "docs/quickstart", "docs/export", "docs/add-an-objective", "docs/evaluation-statistics", "docs/evaluation-vlm",
+}  # fmt: skip
 NOT_RUN = {  # the beginning of a line's own words: why
     "demo": "minutes; test_cli.py goes the whole way",
-    "app": "waits for a browser; test_app.py",
-    "serve": "waits for requests; test_serve.py",
     "scenes build": "hours; test_build.py",
     "compare --world (ring --seeds 3|scenes)": "all objectives' minutes, and hours; test_compare.py",
     "evaluate (geneval|dpg|wise|geneval2|import-judged)": "asks for a judge's weights or files; tests of their names",
     "evaluate (mjhq|fid|clip|diversity)": "asks for weights of features; test_statistics.py",
     "evaluate (timing|sweep)": "many calls of 50 steps; test_timing.py, test_sweep.py",
-    ".* --checkpoint": "checkpoints that no run of four steps has; test_keep_best.py",
 }
 TINY = (
     "model.path=path/to/a/pipeline", f"model.size={SIZE}", "model.rank=1", "model.weights=float32", "data.limit=3",
     "train.steps=4", "train.batch=2", "train.accumulate=1", "train.save_every=4", "train.preview_every=4",
-    "train.preview_prompts=1", "objective.warmup=1",
+    "train.preview_prompts=1",
 )  # fmt: skip
 CUT = {
     "train": TINY,
@@ -76,9 +80,31 @@ def world(folders, tmp_path_factory):
     demo = finished_run(place / "apexgen-demo", "scenes")
     export_run(demo, "diffusers", demo / "export")
     finished_run(place / "runs/other", "scenes")
-    mine = finished_run(place / "runs/mine", folders["sd3"])
+    mine = finished_run(place / "runs/mine", folders["sd3"], step=400)
+    (mine / "checkpoints/best.json").write_text('{"step": 400}')
     shutil.copy(export_run(mine, "diffusers", place / "exported").folder / LORA_FILE, place / "lora.safetensors")
     return place
+
+
+@pytest.fixture(autouse=True)
+def unseen(monkeypatch):
+    """Pages and servers open their model and draw, but wait for nobody: test_app.py and test_serve.py do."""
+
+    def show(model, guidance, *_):
+        Studio(model, guidance, Path()).draw(["a red ring"], 0, 1, 1)
+
+    monkeypatch.setattr("apexgen.app.launch.run_app", show)
+    monkeypatch.setattr("apexgen.serve.server.serve", lambda offer, *_: warm_up(offer))
+
+
+def cut(words):
+    """What makes a command short; a run goes into a folder of its own."""
+    added = CUT.get(words[0], CUT.get(" ".join(words[:2]), ()))
+    if added is not TINY:
+        return added
+    apex = load_run(Path("run.toml")).objective["name"] == "apex"
+    folder = any(word.startswith("folder=") for word in words)
+    return (*TINY, *["objective.warmup=1"] * apex, *["folder=runs/short"] * (not folder))
 
 
 @pytest.mark.parametrize("page", FAMILIES)
@@ -89,7 +115,7 @@ def test_the_run_file_of_a_familys_page_is_planned(page, folders, monkeypatch, t
     Path("run.toml").write_text(file.text)
     Path("prompts.txt").write_text("a red circle\ntwo blue rings\nthree white squares\n")
     for words in commands(f"docs/backbones/{page}"):
-        monkeypatch.setattr(sys, "argv", ["apexgen", *words, *TINY, f"model.path={folders[FAMILIES[page]]}"])
+        monkeypatch.setattr(sys, "argv", ["apexgen", *words, *cut(words), f"model.path={folders[FAMILIES[page]]}"])
         main()
         assert "trainable parameters" in capsys.readouterr().out
 
@@ -98,6 +124,11 @@ def test_the_run_file_of_a_familys_page_is_planned(page, folders, monkeypatch, t
 def test_the_commands_of_a_page_run(page, world, monkeypatch, tmp_path):
     shutil.copytree(world, tmp_path / "here", symlinks=True)
     monkeypatch.chdir(tmp_path / "here")
+    for block in snippets.blocks(ROOT / f"{page}.md"):
+        if block.file == "run.toml":
+            Path("run.toml").write_text(block.text)
+            if 'source = "pictures"' in block.text:
+                write_folder(Path("pictures"), {str(number): "a red circle" for number in range(3)})
     ran = 0
     for words in filter(is_run, commands(page)):
         if words[0] == "init":
@@ -106,8 +137,7 @@ def test_the_commands_of_a_page_run(page, world, monkeypatch, tmp_path):
             monkeypatch.setattr(sys, "argv", "apexgen evaluate scenes scenes --per-task 1 --out eval/before".split())
             main()
         given = [str(file) for word in words for file in (sorted(Path().glob(word)) if "*" in word else [word])]
-        cut = CUT.get(words[0], CUT.get(" ".join(words[:2]), ()))
-        monkeypatch.setattr(sys, "argv", ["apexgen", *given, *cut])
+        monkeypatch.setattr(sys, "argv", ["apexgen", *given, *cut(words)])
         main()  # a mistake would exit
         ran += 1
     assert ran
@@ -117,3 +147,9 @@ def test_each_exception_is_one_of_some_page():
     every = [" ".join(words) for page in PAGES for words in commands(page)]
     for start in NOT_RUN:
         assert any(re.match(rf"{start}\b", words) for words in every), start
+
+
+def test_every_page_that_has_commands_is_run():
+    of_families = {f"docs/backbones/{page}" for page in FAMILIES}
+    pages = {str(page.relative_to(ROOT).with_suffix("")) for page in snippets.PAGES} - {"docs/design"}  # a tree
+    assert {page for page in pages if any(commands(page))} == {*PAGES, *of_families, *ELSEWHERE}
