@@ -21,7 +21,7 @@ from PIL import Image
 
 from apexgen.drawer import open_model
 from runs import finished_run
-from snippets import in_language
+from snippets import in_language, without_launcher
 
 pytest.importorskip("ray.serve", exc_type=ImportError)
 ADDRESS = "http://127.0.0.1:8000"  # Ray Serve's own
@@ -113,6 +113,19 @@ def test_one_replica_killed_every_picture_is_drawn_and_another_takes_its_place(c
     assert np.abs(np.stack(pictures) - 255 * drawn).max() <= 1
     wait(lambda: len(replicas(cluster)) == 2 and healthy())
     assert victim not in replicas(cluster)
+
+
+def test_what_the_page_says_to_several_machines_ray_takes():
+    """Two machines are not here: each line is parsed by Ray's own command."""
+    from ray.scripts.scripts import cli as ray
+    from ray.serve.scripts import cli as serve
+
+    blocks = [block for block in in_language("") if block.page.name == "serving.md"]
+    said = [without_launcher(words) for block in blocks for words in block.commands()]
+    several = [words for words in said if words[1:2] == ["start"]]
+    assert len(several) == 3
+    for program, command, *options in several:
+        {"ray": ray, "serve": serve}[program].commands[command].make_context(command, options)
 
 
 def test_a_setting_that_is_none_is_refused():

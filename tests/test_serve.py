@@ -5,7 +5,10 @@ import base64
 import io
 import json
 import re
+import shlex
+import shutil
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -18,11 +21,13 @@ import pytest
 from kills import start
 from PIL import Image
 
+import snippets
 from apexgen.drawer import open_model
 from apexgen.serve.api import Api, Offer
 from apexgen.serve.ask import Refusal, read_ask
 from apexgen.serve.server import make_offer
 from runs import finished_run
+from snippets import ROOT
 
 PATH = "/v1/images/generations"
 
@@ -70,6 +75,15 @@ def test_what_is_drawn_is_what_the_run_draws_and_says_how(server, folder):
     file = Image.open(io.BytesIO(base64.b64decode(answer.json()["data"][1]["b64_json"])))
     assert file.text == {"prompt": "a red ring", "seed": "6", "steps": "2", "model": "student"}
     assert [one["seed"] for one in answer.json()["data"]] == [5, 6]
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl")
+def test_the_request_of_the_page_is_answered(server):
+    lines = [line for block in snippets.blocks(ROOT / "docs/serving.md") for line in block.text.splitlines()]
+    [words] = [shlex.split(line) for line in lines if line.startswith("curl ")]
+    asked = [word.replace("http://127.0.0.1:8000", server) for word in words]
+    said = subprocess.run([*asked, "--silent", "--fail-with-body"], capture_output=True, check=True, timeout=60).stdout
+    assert [one["seed"] for one in json.loads(said)["data"]] == [0, 1]
 
 
 def test_requests_at_once_share_batches_and_each_gets_the_picture_of_its_seed(server):
