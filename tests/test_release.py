@@ -1,11 +1,13 @@
 """What is released: a wheel that holds all and draws by itself, its changelog, and the licences of what it wants."""
 
+import configparser
 import os
 import re
 import subprocess
 import sys
 import tomllib
 import zipfile
+from importlib import import_module
 from importlib.metadata import metadata
 from pathlib import Path
 
@@ -58,6 +60,15 @@ def test_the_wheel_draws_with_the_model_inside_it_and_asks_no_network(wheel, tmp
     where = [sys.executable, "-c", "import apexgen; print(apexgen.__file__)"]
     told = subprocess.run(where, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True).stdout
     assert told.strip() == str(tmp_path / "installed" / "apexgen" / "__init__.py")
+
+
+def test_pipx_run_and_uvx_find_a_command_of_the_wheels_own_name(wheel):
+    with zipfile.ZipFile(wheel) as held:
+        (file,) = [name for name in held.namelist() if name.endswith(".dist-info/entry_points.txt")]
+        said = configparser.ConfigParser()
+        said.read_string(held.read(file).decode())
+    module, _, function = said["console_scripts"][PROJECT["name"]].partition(":")
+    assert list(said) == ["DEFAULT", "console_scripts"] and callable(getattr(import_module(module), function))
 
 
 def test_the_package_and_the_project_are_of_one_version():
