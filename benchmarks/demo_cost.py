@@ -5,7 +5,6 @@
 The two ratios are taken inside one run, so they hold when the machine's speed drifts; the seconds are this machine's.
 """
 
-import argparse
 import json
 import resource
 import subprocess
@@ -14,9 +13,11 @@ import tempfile
 import time
 from pathlib import Path
 
+from told import new_parser, tell
+
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument("--folder", type=Path, default=None)
     parser.add_argument("overrides", nargs="*")
     arguments = parser.parse_args()
@@ -37,7 +38,7 @@ def main() -> None:
         "student_1_over_teacher_score": round(student["score"]["overall"] / teacher["score"]["overall"], 4),
         "teacher_over_student_1_seconds": round(teacher["seconds_per_image"] / student["seconds_per_image"], 1),
     }
-    print(json.dumps(figures, indent=1))
+    tell(figures, arguments.out)
 
 
 if __name__ == "__main__":

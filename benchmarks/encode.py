@@ -5,15 +5,14 @@
 The embedded pipeline, pictures of its own world written to a folder first. The ratios are within one run.
 """
 
-import argparse
 import gc
-import json
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from told import new_parser, tell
 
 from apexgen.backbones.diffusion import load_backbone
 from apexgen.config import Data
@@ -68,11 +67,11 @@ def measure(folder: Path, records: int) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument("--records", type=int, default=2000)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
-        print(json.dumps(measure(Path(temporary), arguments.records), indent=1))
+        tell(measure(Path(temporary), arguments.records), arguments.out)
 
 
 if __name__ == "__main__":

@@ -7,9 +7,7 @@ its newest checkpoint, and its last weights, their average and the optimizer's m
 alone, bitwise. Processes are forked from one that has imported everything, so that a kill costs no import.
 """
 
-import argparse
 import gc
-import json
 import multiprocessing
 import os
 import random
@@ -22,6 +20,8 @@ from collections import Counter
 from contextlib import suppress
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+
+from told import new_parser, tell
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["apexgen.cli", "apexgen.distill", "peft", "diffusers.pipelines.sana.pipeline_sana"])
@@ -145,12 +145,12 @@ def endure(folder: Path, kills: int, seed: int) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
-        print(json.dumps(endure(Path(temporary), arguments.kills, arguments.seed), indent=1))
+        tell(endure(Path(temporary), arguments.kills, arguments.seed), arguments.out)
 
 
 if __name__ == "__main__":

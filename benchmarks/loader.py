@@ -3,7 +3,6 @@
 python benchmarks/loader.py [--records 1200]
 """
 
-import argparse
 import io
 import json
 import tarfile
@@ -11,6 +10,9 @@ import tempfile
 import time
 from itertools import islice
 from pathlib import Path
+from typing import Any
+
+from told import new_parser, tell
 
 from apexgen.backbones.diffusion import load_backbone
 from apexgen.config import Data, load_run
@@ -70,15 +72,16 @@ def trained_a_second() -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument("--records", type=int, default=1200)
-    records = parser.parse_args().records
+    arguments = parser.parse_args()
     taken = trained_a_second()
-    print(f"training: {taken:,.0f} records a second")
+    figures: dict[str, Any] = {"training, records a second": round(taken, 1)}
     with tempfile.TemporaryDirectory() as folder:
-        for name, source in write_sources(Path(folder), records).items():
-            rate = records_a_second(source, records)
-            print(f"{name}: {rate:,.0f} records a second, {rate / taken:.1f} times what training takes")
+        for name, source in write_sources(Path(folder), arguments.records).items():
+            rate = records_a_second(source, arguments.records)
+            figures[name] = {"records a second": round(rate), "times what training takes": round(rate / taken, 1)}
+    tell(figures, arguments.out)
 
 
 if __name__ == "__main__":

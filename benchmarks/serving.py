@@ -7,8 +7,6 @@ then four times as many requests as may wait, each of which must be answered by 
 under way, each of which must be answered. Ratios hold when the machine's speed drifts; the seconds are this machine's.
 """
 
-import argparse
-import json
 import os
 import re
 import signal
@@ -22,6 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+from told import new_parser, tell
 
 QUEUE = 16  # pictures that may wait, under overload
 TIMEOUT = 120  # seconds a request, at most
@@ -96,7 +95,7 @@ def stop(address: str, process: subprocess.Popen[str]) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument("--folder", type=Path, default=Path("apexgen-demo"), help="a run's folder")
     parser.add_argument("--requests", type=int, default=96)
     parser.add_argument("--limits", type=int, nargs="+", default=[1, 4, 16])
@@ -114,7 +113,7 @@ def main() -> None:
     with server(folder, 4, QUEUE) as (address, process):
         figures["overload"] = overload(address)
         figures["stop"] = stop(address, process)
-    print(json.dumps(figures, indent=1))
+    tell(figures, arguments.out)
 
 
 if __name__ == "__main__":

@@ -6,10 +6,11 @@ Each is a new process; the least of the repeats is told, since what else the mac
 calm machine: the import below 1 s, the help below 0.5 s.
 """
 
-import argparse
 import subprocess
 import sys
 import time
+
+from told import new_parser, tell
 
 COMMANDS = {
     "python": ["-c", "pass"],
@@ -27,12 +28,15 @@ def seconds(arguments: list[str]) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument("--repeats", type=int, default=10)
-    repeats = parser.parse_args().repeats
-    taken = {name: min(seconds(arguments) for _ in range(repeats)) for name, arguments in COMMANDS.items()}
-    for name, least in taken.items():
-        print(f"{name:<24}{least:.3f} s   {least / taken['python']:.1f} x python")
+    given = parser.parse_args()
+    taken = {name: min(seconds(arguments) for _ in range(given.repeats)) for name, arguments in COMMANDS.items()}
+    figures = {
+        name: {"seconds": round(least, 3), "times as long as python": round(least / taken["python"], 1)}
+        for name, least in taken.items()
+    }
+    tell(figures, given.out)
 
 
 if __name__ == "__main__":

@@ -9,14 +9,13 @@ the median of the rounds and the interval that holds it with 95 % (of order stat
 not matter).
 """
 
-import argparse
-import json
 import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
+from told import new_parser, tell
 
 from apexgen.config import load_run
 from apexgen.cost import most_held
@@ -83,7 +82,7 @@ def sampling_calls(trainer: Trainer) -> dict[str, Callable[[], Any]]:
 
 
 def main() -> None:
-    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    out = new_parser(__doc__).parse_args().out
     trainers = {name: open_trainer(*settings) for name, settings in OBJECTIVES.items()}
     took = seconds({name: trainer.advance for name, trainer in trainers.items()}, ROUNDS)
     bytes_held = {name: held(trainer) for name, trainer in trainers.items()}
@@ -95,7 +94,7 @@ def main() -> None:
     compiled = open_trainer(*OBJECTIVES["apex"], "train.compile=true")
     both = seconds({"compiled": compiled.advance, "plain": trainers["apex"].advance}, ROUNDS)
     report["compiled over plain"] = ratio(both["compiled"], both["plain"])
-    print(json.dumps(report, indent=1))
+    tell(report, out)
 
 
 if __name__ == "__main__":
