@@ -48,13 +48,12 @@ def load_task_lora(pipeline: Any, file: Path) -> None:
         source = file.parent if (scale := peft_scale(file)) is None else _from_peft(file, scale)
         weights = pipeline.lora_state_dict(source, weight_name=file.name)
         _check_names(weights, pipeline.transformer)
+        _check_pairs(weights)
         if not all(weight.isfinite().all() for weight in weights.values() if isinstance(weight, torch.Tensor)):
             raise ValueError("it holds weights that are not finite")
         pipeline.load_lora_weights(source, weight_name=file.name, adapter_name=TASK)
-        named = sum(name.endswith("lora_A.weight") for name in weights)
-        loaded = count_adapted(pipeline.transformer, TASK)
-        if not loaded or loaded != named:
-            raise ValueError(f"{loaded} of {named} modules took effect; is it for another model?")
+        if left := {name.removesuffix(".weight") for name in weights} ^ _loaded(pipeline.transformer):
+            raise ValueError(f"{min(left)} took no effect; is it for another model?")
 
 
 def peft_scale(file: Path) -> float | None:
@@ -91,6 +90,27 @@ def _check_names(weights: dict[str, Any], network: nn.Module) -> None:
         place, _, factor = name.removeprefix("transformer.").rpartition(".lora_")
         if factor in ("A.weight", "B.weight") and not _fits(modules.get(place), factor, weight.shape):
             raise ValueError(f"it is for another model: {name} {tuple(weight.shape)} has no place in this one")
+
+
+def _check_pairs(weights: dict[str, Any]) -> None:
+    """ValueError for a factor that is alone, of another rank than its other one, or of whole numbers."""
+    for name, weight in weights.items():
+        place, found, factor = name.rpartition(".lora_")
+        if not found or factor not in ("A.weight", "B.weight"):
+            continue
+        down, up = (f"{place}.lora_{side}.weight" for side in "AB")
+        if missing := {down, up} - weights.keys():
+            raise ValueError(f"{min(missing)} is missing; ask for the whole file")
+        if weights[down].shape[0] != weights[up].shape[1]:
+            raise ValueError(f"{down} and {up} are of different ranks; ask for the file again")
+        if not weight.is_floating_point():
+            raise ValueError(f"{name} is of whole numbers; give weights of 16 or 32 bits")
+
+
+def _loaded(network: nn.Module) -> set[str]:
+    """What of a file is in the network, by its names there, less ".weight"."""
+    names = (f"transformer.{name}" for name in network.state_dict() if f".{TASK}." in name)
+    return {name.replace(f".{TASK}.", ".").removesuffix("weight").removesuffix(".") for name in names}
 
 
 def _fits(module: Any, factor: str, shape: Sequence[int]) -> bool:
