@@ -444,9 +444,18 @@ def test_a_norm_in_half_precision_says_nothing_that_no_user_can_act_on():
         assert ("Mismatch dtype" in ended.stderr) == said
 
 
-def test_stable_diffusion_3_has_places_up_to_a_size(folders):
-    with pytest.raises(ValueError, match=r"size = '160x128': .* multiples of 16 up to 128; use 128"):
-        opened(folders["sd3"]).latent_shape(128, 160)
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("family", "largest"), [("sd3", 128), ("lumina2", 8192), ("zimage", 1024)], indirect=["family"]
+)
+def test_some_families_have_places_up_to_a_size(net, largest):
+    """Which they draw, and beyond which there is a line in place of an index that is out of bounds."""
+    x = torch.randn(1, *net.latent_shape(32, largest))
+    t = torch.ones(1, 1, 1, 1)
+    assert net(x, t, t, net.encode_text([SHORT])).shape == x.shape
+    for height, width in ((32, largest + 16), (largest + 16, 32)):
+        with pytest.raises(ValueError, match=rf"size = '{width}x{height}': .* of 16 up to {largest}; use '.*{largest}"):
+            net.latent_shape(height, width)
 
 
 def test_a_models_own_size_must_be_one_that_the_family_allows(folders):
