@@ -163,7 +163,7 @@ def test_one_prompt_is_no_scale():
         probe(backbone(), ["a ring", "a ring"])
 
 
-@pytest.mark.parametrize("text", ["", "a", "1", "1,2,3", "-1;0"])
+@pytest.mark.parametrize("text", ["", "a", "1", "1,2,3", "-1;0", "nan,0", "1,inf"])
 def test_a_shift_that_is_no_pair_is_refused(text):
     with pytest.raises(ValueError, match=r"--shift .*: write two numbers, such as --shift -1,0"):
         parse_shift(text)

@@ -8,7 +8,7 @@ where APEX learns its fake field, beside what another prompt does there.
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
-from math import isnan, nan
+from math import isfinite, isnan, nan
 from typing import Any, NamedTuple, get_args
 
 import torch
@@ -214,11 +214,13 @@ def warning(backbone: Backbone, conditions: Sequence[Condition], null: Condition
 
 
 def parse_shift(text: str) -> tuple[float, float]:
-    """ "a,b" as two numbers; ValueError for anything else."""
+    """ "a,b" as two finite numbers; ValueError for anything else."""
     try:
         a, b = map(float, text.split(","))
     except ValueError:
-        raise ValueError(f"--shift {text}: write two numbers, such as --shift -1,0") from None
+        a = b = nan
+    if not isfinite(a) or not isfinite(b):
+        raise ValueError(f"--shift {text}: write two numbers, such as --shift -1,0")
     return a, b
 
 
