@@ -73,6 +73,15 @@ def test_a_second_time_is_trained_itself_and_adapted_by_no_preset():
     assert names and not any("lora_" in name for name in names)
 
 
+@pytest.mark.parametrize("name", ["sd3", "qwen"], indirect=True)
+def test_a_name_that_fits_just_what_gets_no_gradient_is_refused(net):
+    for unread in net.lora_excluded:
+        for targets in ((unread,), ("to_k", unread)):
+            with pytest.raises(ValueError, match=rf'model\.targets: "{unread}" gets no gradient: {net.family} reads'):
+                Student(net, "lora", 2, targets)
+    assert Student(net, "lora", 2, ("add_q_proj",)).weights
+
+
 def test_a_name_that_fits_nothing_is_refused_with_the_nearest():
     with pytest.raises(ValueError, match=r'model\.targets: "to_qq" fits no linear module of SANA; write "to_q"'):
         Student(backbone(), "lora", 2, ("to_k", "to_qq"))

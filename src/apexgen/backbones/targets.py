@@ -15,7 +15,7 @@ from apexgen.backbones.base import ATTENTION, TEXT_ATTENTION, Backbone
 def lora_names(backbone: Backbone, targets: str | tuple[str, ...]) -> tuple[str, ...]:
     """Names of modules, whole or their ends, for a preset, explicit names or, empty, the family's own.
 
-    ValueError for a name that fits no module.
+    ValueError for a name that fits no module, or just such as get no gradient.
     """
     if not targets:
         return backbone.lora_targets
@@ -25,7 +25,7 @@ def lora_names(backbone: Backbone, targets: str | tuple[str, ...]) -> tuple[str,
         if isinstance(module, nn.Linear | nn.Conv2d) and ".lora_" not in name and not name.startswith("second_time.")
     }
     if not isinstance(targets, str):
-        _check_each_fits(targets, list(modules), backbone.family)
+        _check_each_fits(targets, list(modules), backbone)
         return targets
     own = [name for name in modules if fits(name, backbone.lora_targets)]
     if targets == "all-linear":
@@ -48,9 +48,13 @@ def _blocks(network: nn.Module) -> Iterator[str]:
     return (f"{name}." for name, module in network.named_children() if isinstance(module, nn.ModuleList))
 
 
-def _check_each_fits(targets: tuple[str, ...], modules: list[str], family: str) -> None:
+def _check_each_fits(targets: tuple[str, ...], modules: list[str], backbone: Backbone) -> None:
+    family = backbone.family
     for target in targets:
-        if any(fits(name, (target,)) for name in modules):
+        found = [name for name in modules if fits(name, (target,))]
+        if found and all(fits(name, backbone.lora_excluded) for name in found):
+            raise ValueError(f'model.targets: "{target}" gets no gradient: {family} reads nothing of it; leave it out')
+        if found:
             continue
         parts = target.count(".") + 1
         ends = sorted({".".join(name.split(".")[-count:]) for name in modules for count in (parts, parts + 1)})
