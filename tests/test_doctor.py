@@ -170,6 +170,18 @@ def test_what_is_left_out_is_named(tmp_path, bases):
     assert said(diagnosis, "text").endswith("mlp_fc1.lora_up.weight: of a text encoder, not examined")
 
 
+def test_a_tensor_that_every_loader_leaves_out_is_not_well(tmp_path, bases):
+    folder, shapes = bases["qwen"]
+    whole = weights(shapes, *TRAINERS["diffusers"])
+    key = min(whole).replace("lora_A.weight", "lora_magnitude_vector")
+    told = {"transformer.r": RANK, "transformer.lora_alpha": RANK, "transformer.target_modules": sorted(shapes)}
+    metadata = {"lora_adapter_metadata": json.dumps(told)}
+    assert examine(written(tmp_path, whole, metadata), folder).loads
+    diagnosis = examine(written(tmp_path, whole | {key: torch.ones(32)}, metadata), folder)
+    assert not diagnosis.loads and said(diagnosis, "wrong") == f"{key}: no LoRA known here, left out"
+    assert said(diagnosis, "diffusers").startswith("no") and said(diagnosis, "ComfyUI").startswith("no")
+
+
 def test_the_transformers_part_is_examined_alone(tmp_path, bases):
     """The text encoder's is what the loader would put in an encoder that an empty pipeline lacks."""
     folder, shapes = bases["flux"]

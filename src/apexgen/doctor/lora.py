@@ -47,8 +47,8 @@ class Case:
 
     @property
     def is_whole(self) -> bool:
-        """Whether every pair has its place in the base."""
-        return len(self.fits) == len(self.names.pairs) and not self.names.half
+        """Whether every pair has its place in the base, and there is nothing else."""
+        return len(self.fits) == len(self.names.pairs) and not self.names.half and not self.names.strange
 
 
 def examine(file: Path, folder: Path) -> Diagnosis:
