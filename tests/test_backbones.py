@@ -31,6 +31,10 @@ def broken(tmp_path, how):
     return folder
 
 
+def scheduler(folder):
+    return folder / "scheduler" / "scheduler_config.json"
+
+
 def write_json(path, **changes):
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
@@ -55,6 +59,19 @@ FAULTS = {
     "is cut short: its header has 992 of": lambda folder: (folder / WEIGHTS).write_bytes(
         (folder / WEIGHTS).read_bytes()[:1000]
     ),
+    r"model_index\.json is broken: 'utf-8' codec": lambda folder: (folder / "model_index.json").write_bytes(b"\xff"),
+    r"scheduler_config\.json is broken: Expecting": lambda folder: scheduler(folder).write_text("{"),
+    r"scheduler_config\.json is broken: it is no table": lambda folder: scheduler(folder).write_text("[]"),
+    "model_index.json names no text_encoder, which this pipeline needs": lambda folder: write_json(
+        folder / "model_index.json", text_encoder=[None, None]
+    ),
+    "model_index.json: its transformer is .*Nope.*, which diffusers has not": lambda folder: write_json(
+        folder / "model_index.json", transformer=["diffusers", "Nope"]
+    ),
+    "text_encoder has no config.json; fetch it again": lambda folder: (folder / "text_encoder/config.json").unlink(),
+    "has no scheduler/scheduler_config": lambda folder: scheduler(folder).unlink(),
+    # Of none transformers would make an empty one, to which all prompts are alike.
+    r"tokenizer has no tokenizer\.json or .*; fetch it again": lambda folder: shutil.rmtree(folder / "tokenizer"),
     r"to_q\.weight is I8, quantised; give weights of 16 or 32 bits": lambda folder: retype(folder, torch.int8),
     r"to_q\.weight is F8_E5M2, quantised; give": lambda folder: retype(folder, torch.float8_e5m2),
 }
@@ -62,9 +79,11 @@ FAULTS = {
 
 @pytest.mark.parametrize("message", FAULTS)
 def test_a_folder_that_cannot_work_costs_one_line(tmp_path, message):
-    with pytest.raises(ValueError, match=message) as caught:
-        load_backbone(broken(tmp_path, FAULTS[message]))
-    assert "\n" not in str(caught.value)
+    folder = broken(tmp_path, FAULTS[message])
+    for later in ({}, {"weights": "bfloat16", "with_text": False, "with_network": False}):
+        with pytest.raises(ValueError, match=message) as caught:
+            load_backbone(folder, **later)
+        assert str(caught.value).startswith(str(folder)) and "\n" not in str(caught.value)
 
 
 def test_a_missing_weight_file_costs_one_line(tmp_path):

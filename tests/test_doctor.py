@@ -1,6 +1,7 @@
 """The doctor's verdicts are what the loaders do: diffusers' own, and ComfyUI's key map."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -231,6 +232,29 @@ def test_a_file_that_is_no_lora_is_refused_in_a_line(tmp_path, bases):
         assert "\n" not in str(caught.value) and str(file) in str(caught.value)
     with pytest.raises(ValueError, match="no such file"):
         read_header(tmp_path / "missing.safetensors")
+
+
+@pytest.mark.parametrize("kind", [None, [None, None], "transformer", ["diffusers", "Nope"]])
+def test_a_base_without_its_network_is_refused_in_a_line(tmp_path, bases, kind):
+    folder, shapes = bases["sana"]
+    file, base = written(tmp_path, weights(shapes, *TRAINERS["diffusers"])), tmp_path / "base"
+    index = json.loads((folder / "model_index.json").read_text()) | {"transformer": kind}
+    base.mkdir()
+    (base / "model_index.json").write_text(json.dumps(index))
+    with pytest.raises(ValueError, match=r"base/model_index\.json: its transformer is .*, which diffusers has not$"):
+        examine(file, base)
+
+
+def test_a_base_that_is_its_networks_configuration_alone_will_do(tmp_path, bases):
+    folder, shapes = bases["sana"]
+    file, base = written(tmp_path, weights(shapes, *TRAINERS["diffusers"])), tmp_path / "base"
+    index = {key: kind for key, kind in json.loads((folder / "model_index.json").read_text()).items() if key != "vae"}
+    (base / "transformer").mkdir(parents=True)
+    (base / "model_index.json").write_text(json.dumps(index))
+    with pytest.raises(ValueError, match=r"base/transformer has no config\.json; fetch it again"):
+        examine(file, base)
+    shutil.copy(folder / "transformer" / "config.json", base / "transformer")
+    assert examine(file, base).loads
 
 
 def test_the_environment_names_every_family():

@@ -65,6 +65,7 @@ class Backbone(ABC):
     family: ClassVar[str]  # its name in messages
     lora_targets: ClassVar[tuple[str, ...]]  # names of the linear modules that a LoRA adapts
     oldest_diffusers: ClassVar[tuple[int, int]] = (0, 36)  # in which the family works as it should
+    may_lack: ClassVar[tuple[str, ...]] = ()  # parts that a folder of the family may name as none
     time_embedder: ClassVar[str]  # the network's module that makes a vector of its time
     text_embedder: ClassVar[str]  # the module whose output is what attention is given of the text
     pooled_embedder: ClassVar[str | None] = None  # the one that projects the pooled vector

@@ -1,6 +1,5 @@
 """Open a diffusers pipeline folder safely: check it first, then load it, so that a mistake costs one clear line."""
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -14,6 +13,7 @@ from torch import nn
 
 from apexgen.backbones.header import read_header, refuse_quantised
 from apexgen.backbones.held import Weights, check_package, loading_options, opened_type, quantise
+from apexgen.backbones.index import check_flow, check_parts, network_class, read_index
 from apexgen.backbones.later import empty_network, leave_network
 from apexgen.backbones.quiet import quiet
 
@@ -34,37 +34,6 @@ WEIGHTS = tuple(
     for name in ("diffusion_pytorch_model", "model")
     for ending in (".safetensors", "-*-of-*.safetensors")
 )
-FLOW_SCHEDULERS = ("FlowMatch", "SCM")  # how names of flow-matching schedulers begin
-
-
-def read_index(folder: Path) -> dict[str, Any]:
-    """The folder's model_index.json. ValueError when the folder is missing or is no diffusers pipeline."""
-    if not folder.is_dir():
-        raise ValueError(f"{folder}: no such folder; give a diffusers pipeline folder")
-    index = folder / "model_index.json"
-    if not index.is_file():
-        raise ValueError(f"{folder} is not a diffusers pipeline: it has no model_index.json")
-    try:
-        content = json.loads(index.read_text())
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{index} is broken: {error}") from None
-    if not isinstance(content, dict) or "_class_name" not in content:
-        raise ValueError(f"{index} is broken: it names no pipeline class (_class_name)")
-    return content
-
-
-def check_flow(folder: Path) -> None:
-    """ValueError when the folder's scheduler is not a flow-matching one."""
-    path = folder / "scheduler" / "scheduler_config.json"
-    if not path.is_file():
-        raise ValueError(f"{folder} has no scheduler/scheduler_config.json")
-    config = json.loads(path.read_text())
-    name = str(config.get("_class_name", ""))
-    if not name.startswith(FLOW_SCHEDULERS) and not config.get("use_flow_sigmas", False):
-        raise ValueError(
-            f"{folder} is no flow-matching model: its scheduler is {name}; apexgen distils models whose scheduler is "
-            "FlowMatchEulerDiscreteScheduler or another with flow sigmas"
-        )
 
 
 def read_adapter(folder: Path) -> "type[Backbone]":
@@ -89,14 +58,16 @@ def load_backbone(
     with_text: False leaves the text encoders for when a text is encoded.
     with_network: False leaves the network's weights, and their checks, for `fetch_network`.
 
-    Raises ValueError, one line, when the folder is missing, is not a diffusers pipeline, is of a family without an
-    adapter, is not a flow-matching model, has a broken or missing weight file, or weights that are missing, not finite
-    or quantised by others.
+    Raises ValueError, one line, when the folder is missing, is not a diffusers pipeline, lacks a part, is of a family
+    without an adapter, is not a flow-matching model, has a broken or missing weight file, or weights that are missing,
+    not finite or quantised by others.
     """
     path = Path(folder)
     adapter, index = read_adapter(path), read_index(path)
     check_diffusers(adapter)
     check_package(weights)
+    check_parts(path, index, adapter.may_lack)
+    network_class(path, index)
     parts = ("transformer", "vae", *(name for name in index if name.startswith("text_encoder")))
     for file in [file for part in parts for name in WEIGHTS for file in (path / part).glob(name)]:
         refuse_quantised(file, read_header(file))
@@ -118,7 +89,7 @@ def _open(
     left = (*(absent if with_text else text_parts), *(() if with_network else ("transformer",)))
     pipeline = open_pipeline(path, weights, left)
     if not with_network:
-        pipeline.register_modules(transformer=empty_network(path, index["transformer"][1], weights))
+        pipeline.register_modules(transformer=empty_network(path, network_class(path, index), weights))
     backbone = adapter(pipeline)
     backbone.weights = weights
     backbone.text_parts = [name for name in text_parts if name not in absent]

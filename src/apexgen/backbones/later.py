@@ -16,12 +16,10 @@ if TYPE_CHECKING:
     from apexgen.backbones.base import Backbone
 
 
-def empty_network(folder: Path, kind: str, weights: Weights) -> Any:
-    """The network of a pipeline folder, its shape and its settings; its weights take no memory, its tables do."""
-    import diffusers
+def empty_network(folder: Path, network: Any, weights: Weights) -> Any:
+    """The network of a pipeline folder, of this class; its weights take no memory, its tables do."""
     from accelerate import init_empty_weights
 
-    network = getattr(diffusers, kind)
     with quiet(), init_empty_weights():
         empty = network.from_config(network.load_config(folder / "transformer", local_files_only=True))
         return empty.to(opened_type(weights))

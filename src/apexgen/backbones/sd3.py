@@ -18,6 +18,7 @@ class StableDiffusion3(Backbone):
     """StableDiffusion3Pipeline: the network wants 1000 t and predicts z - x, which is ours."""
 
     family = "Stable Diffusion 3"
+    may_lack = ("text_encoder_3", "tokenizer_3")
     time_embedder = "time_text_embed.timestep_embedder"
     text_embedder = "context_embedder"
     pooled_embedder = "time_text_embed.text_embedder"

@@ -14,8 +14,9 @@ import torch
 from safetensors.torch import safe_open, save_file
 from torch import nn
 
-from apexgen.backbones.diffusion import BACKBONES, read_index
+from apexgen.backbones.diffusion import BACKBONES
 from apexgen.backbones.header import Header
+from apexgen.backbones.index import needed_parts, network_class, read_index
 from apexgen.doctor.names import TEXT
 from apexgen.export.native import native_places
 
@@ -45,7 +46,7 @@ class Base:
 def open_empty(folder: Path) -> Any:
     """The stock pipeline of a folder with nothing but its transformer, its weights zero.
 
-    ValueError when the folder is missing, is no pipeline, or of a family without an adapter.
+    ValueError when the folder is missing, is no pipeline, of a family without an adapter, or says of no transformer.
     """
     import diffusers
 
@@ -53,14 +54,13 @@ def open_empty(folder: Path) -> Any:
     name = index["_class_name"]
     if name not in BACKBONES:
         raise ValueError(f"{folder} is a {name}: apexgen knows {', '.join(sorted(BACKBONES))}")
-    network = getattr(diffusers, index["transformer"][1])
+    network, pipeline = network_class(folder, index), getattr(diffusers, name)
     with torch.device("meta"):
         transformer = network.from_config(network.load_config(folder, subfolder="transformer"))
     # Zeros that take no memory: the loader puts an adapter where the weight beside it is, and meta would swallow it.
     zeros = {key: torch.zeros(()).expand(tensor.shape) for key, tensor in transformer.state_dict().items()}
     transformer.load_state_dict(zeros, assign=True)
-    empty = {part: None for part, kind in index.items() if isinstance(kind, list)}
-    return getattr(diffusers, name)(**empty | {"transformer": transformer})
+    return pipeline(**dict.fromkeys(needed_parts(pipeline)) | {"transformer": transformer})
 
 
 def describe(pipeline: Any) -> Base:

@@ -13,7 +13,8 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from apexgen.backbones.diffusion import BACKBONES, find_adapter, open_pipeline, quiet, read_index
+from apexgen.backbones.diffusion import BACKBONES, find_adapter, open_pipeline, quiet
+from apexgen.backbones.index import read_index
 from apexgen.backbones.task_lora import load_task_lora
 from apexgen.distill import choose_precision, pipeline_folder
 from apexgen.drawer import Drawer, Model, open_model
