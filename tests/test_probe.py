@@ -10,7 +10,7 @@ from rich.console import Console
 from apexgen.backbones.diffusion import load_backbone
 from apexgen.condition import Condition
 from apexgen.distill import warn_of_shift
-from apexgen.encode import encode
+from apexgen.encode import encode, probe_prompts
 from apexgen.flow import endpoint, interpolate, normal
 from apexgen.objectives import build_objective
 from apexgen.probe import (
@@ -161,6 +161,12 @@ def test_other_runs_are_not_warned():
 def test_one_prompt_is_no_scale():
     with pytest.raises(ValueError, match=r"--prompts: .* at least two different ones"):
         probe(backbone(), ["a ring", "a ring"])
+
+
+def test_a_file_of_prompts_that_is_no_text_is_named(tmp_path):
+    (tmp_path / "prompts.txt").write_bytes(b"\xff\xfe")
+    with pytest.raises(ValueError, match=r"^--prompts .*prompts\.txt: it is no text of UTF-8; save it as such$"):
+        probe_prompts("scenes", tmp_path / "prompts.txt")
 
 
 @pytest.mark.parametrize("text", ["", "a", "1", "1,2,3", "-1;0", "nan,0", "1,inf"])

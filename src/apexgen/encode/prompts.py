@@ -16,7 +16,11 @@ def prompts_in(file: Path, origin: str) -> list[str]:
     """The prompts of a file, one a line; blank ones are passed over. ValueError where it is missing or has none."""
     if not file.is_file():
         raise ValueError(f"{origin}: no such file; write one prompt a line into it")
-    return check_prompts([line for line in file.read_text(encoding="utf-8").splitlines() if line.strip()], origin)
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError:
+        raise ValueError(f"{origin}: it is no text of UTF-8; save it as such") from None
+    return check_prompts([line for line in lines if line.strip()], origin)
 
 
 def probe_prompts(path: str, file: Path | None) -> list[str]:
