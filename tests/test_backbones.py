@@ -104,17 +104,18 @@ def test_weights_of_several_types_are_all_cast_to_the_one_asked_for(tmp_path, dt
         assert torch.equal(found[name], expected.to(getattr(torch, weights))), name
 
 
-def test_a_diffusers_that_can_not_be_imported_costs_one_line(monkeypatch):
+@pytest.mark.parametrize("broken", ["DiffusionPipeline", "SanaPipeline", "SanaTransformer2DModel"])
+def test_a_diffusers_that_can_not_be_imported_costs_one_line(monkeypatch, broken):
     import diffusers
 
     real = type(diffusers).__getattr__
 
     def fail(self, name):
-        if name != "DiffusionPipeline":
+        if name != broken:
             return real(self, name)
         raise RuntimeError("Failed to import diffusers.pipelines (look up to see its traceback):\nno 'logger'")
 
-    monkeypatch.delattr(diffusers, "DiffusionPipeline", raising=False)
+    monkeypatch.delattr(diffusers, broken, raising=False)
     monkeypatch.setattr(type(diffusers), "__getattr__", fail)
     with pytest.raises(ValueError, match=r"can't be imported \(no 'logger'\); write: pip install -U diffusers"):
         load_backbone(FOLDER)

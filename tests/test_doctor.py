@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -255,6 +257,20 @@ def test_a_base_that_is_its_networks_configuration_alone_will_do(tmp_path, bases
         examine(file, base)
     shutil.copy(folder / "transformer" / "config.json", base / "transformer")
     assert examine(file, base).loads
+
+
+def test_a_command_on_a_pipeline_that_would_import_picture_processors_has_no_word_of_them(tmp_path, bases):
+    """Which transformers has for those who have torchvision."""
+    folder, shapes = bases["sd3"]
+    file = written(tmp_path, weights(shapes, *TRAINERS["kohya"]))
+    for arguments, code in (
+        (("sample", folder, "-p", "a ring", "--size", 50), 2),
+        (("doctor", file, "--base", folder), 1),
+    ):
+        command = [sys.executable, "-m", "apexgen", *map(str, arguments)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == code
+        assert len(done.stderr.splitlines()) == (code == 2) and "torchvision" not in done.stdout
 
 
 def test_the_environment_names_every_family():

@@ -13,7 +13,7 @@ from torch import nn
 
 from apexgen.backbones.header import read_header, refuse_quantised
 from apexgen.backbones.held import Weights, check_package, loading_options, opened_type, quantise
-from apexgen.backbones.index import check_flow, check_parts, network_class, read_index
+from apexgen.backbones.index import check_flow, check_parts, network_class, read_index, stock_class
 from apexgen.backbones.later import empty_network, leave_network
 from apexgen.backbones.quiet import quiet
 
@@ -128,18 +128,13 @@ def open_pipeline(path: Path, weights: Weights = "float32", without: Sequence[st
 
     ValueError when it can't be opened, or holds weights that are missing or not finite.
     """
-    try:
-        from diffusers import DiffusionPipeline
-    except RuntimeError as error:  # how its lazy modules say that one of theirs failed: 0.36 beside a newer torchao
-        why = str(error).strip().splitlines()[-1]
-        raise ValueError(f"diffusers can't be imported ({why}); write: pip install -U diffusers") from error
-
     options = {"use_safetensors": True, "local_files_only": True} | loading_options(weights) | dict.fromkeys(without)
     for name, kind in read_index(path).items():
         if name.startswith("text_encoder") and name not in without and kind[0] == "transformers":
             options[name] = open_text_encoder(path / name, kind[1], weights)
+    stock = stock_class("DiffusionPipeline")
     with _in_one_line(path):
-        pipeline = DiffusionPipeline.from_pretrained(path, **options)
+        pipeline = stock.from_pretrained(path, **options)
     for name, part in pipeline.components.items():
         if isinstance(part, nn.Module):
             check_weights(path / name, part)

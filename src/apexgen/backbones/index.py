@@ -6,6 +6,8 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
+from apexgen.backbones.quiet import quiet
+
 FLOW_SCHEDULERS = ("FlowMatch", "SCM")  # how names of flow-matching schedulers begin
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json")  # one of these holds the tokens
 
@@ -47,13 +49,26 @@ def check_flow(folder: Path) -> None:
         )
 
 
-def network_class(folder: Path, index: dict[str, Any]) -> Any:
-    """The class in diffusers of a pipeline's transformer; ValueError where its index names none, or it is not there."""
+def stock_class(name: str) -> Any:
+    """The class of diffusers of that name, or None, imported now, with all that it imports.
+
+    ValueError where diffusers does not go with what is installed beside it.
+    """
     import diffusers
 
+    try:
+        with quiet():
+            return getattr(diffusers, name, None)
+    except RuntimeError as error:  # how its lazy modules say that one of theirs failed: 0.36 beside a newer torchao
+        why = str(error).strip().splitlines()[-1]
+        raise ValueError(f"diffusers can't be imported ({why}); write: pip install -U diffusers") from error
+
+
+def network_class(folder: Path, index: dict[str, Any]) -> Any:
+    """The class in diffusers of a pipeline's transformer; ValueError where its index names none, or it is not there."""
     kind = index.get("transformer")
     name = kind[1] if isinstance(kind, list) and len(kind) == 2 else None
-    found = getattr(diffusers, name, None) if isinstance(name, str) else None
+    found = stock_class(name) if isinstance(name, str) else None
     if found is None:
         raise ValueError(f"{folder / 'model_index.json'}: its transformer is {kind}, which diffusers has not")
     if not (folder / "transformer" / "config.json").is_file():
@@ -72,9 +87,7 @@ def check_parts(folder: Path, index: dict[str, Any], may_lack: Sequence[str]) ->
     may_lack: parts that the family's index may name as none. Of a tokenizer that is not there transformers makes an
     empty one, which reads every prompt alike.
     """
-    import diffusers
-
-    for name in needed_parts(getattr(diffusers, index["_class_name"])):
+    for name in needed_parts(stock_class(index["_class_name"])):
         kind = index.get(name)
         if kind == [None, None] and name in may_lack:
             continue

@@ -16,7 +16,7 @@ from torch import nn
 
 from apexgen.backbones.diffusion import BACKBONES
 from apexgen.backbones.header import Header
-from apexgen.backbones.index import needed_parts, network_class, read_index
+from apexgen.backbones.index import needed_parts, network_class, read_index, stock_class
 from apexgen.doctor.names import TEXT
 from apexgen.export.native import native_places
 
@@ -48,13 +48,11 @@ def open_empty(folder: Path) -> Any:
 
     ValueError when the folder is missing, is no pipeline, of a family without an adapter, or says of no transformer.
     """
-    import diffusers
-
     index = read_index(folder)
     name = index["_class_name"]
     if name not in BACKBONES:
         raise ValueError(f"{folder} is a {name}: apexgen knows {', '.join(sorted(BACKBONES))}")
-    network, pipeline = network_class(folder, index), getattr(diffusers, name)
+    network, pipeline = network_class(folder, index), stock_class(name)
     with torch.device("meta"):
         transformer = network.from_config(network.load_config(folder, subfolder="transformer"))
     # Zeros that take no memory: the loader puts an adapter where the weight beside it is, and meta would swallow it.
