@@ -98,6 +98,12 @@ def test_pictures_are_asked_for_where_they_are_needed(objective):
         ("apex", {"warm_up": 3}, "write warmup = 3"),
         ("flow_matching", {"logit_men": 0.5}, "write logit_mean = 0.5"),
         ("apex", {"warmup": "150"}, "warmup must be of type int.*write warmup = 150"),
+        (
+            "apex",
+            {"shift_scale": float("nan")},
+            r"shift_scale must be a finite number, got nan; write shift_scale = -1\.0",
+        ),
+        ("apex", {"shift_bias": float("-inf")}, "shift_bias must be a finite number, got -inf; write shift_bias = 0"),
         ("apex", {"redraw": 1}, "write redraw = true"),
         ("apex", {"form": "kll"}, 'write form = "kl"'),
         ("apex", {"anchor": "techer"}, 'write anchor = "teacher"'),

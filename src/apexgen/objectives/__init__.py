@@ -1,6 +1,7 @@
 """The objectives, one paper each: to add one, write its file and add a line to OBJECTIVES."""
 
 from collections.abc import Mapping
+from math import isfinite
 
 from apexgen.objectives.apex import Apex
 from apexgen.objectives.base import Batch, Draw, Loss, Nets, Objective
@@ -54,6 +55,8 @@ def build_objective(name: str, fields: Mapping[str, object]) -> Objective:
             raise ValueError(
                 f"{key} must be of type {type(usual[key]).__name__}, got {value!r}; write {line(key, usual[key])}"
             )
+        if isinstance(value, float) and not isfinite(value):
+            raise ValueError(f"{key} must be a finite number, got {value}; write {line(key, usual[key])}")
     return OBJECTIVES[name](**fields)
 
 
