@@ -245,6 +245,9 @@ def test_a_workflow_is_of_nodes_that_are_there_and_takes_our_steps(exports, fami
     shifts = [value for name, value in grid["inputs"].items() if "shift" in name]
     assert shifts == ([0, 0] if grid["class_type"] == "ModelSamplingFlux" else [1])
     assert ("told" in graph) == (family == "flux")
+    if family in ("flux", "schnell"):
+        which = {"flux": "dev", "schnell": "schnell"}[family]
+        assert graph["model"]["inputs"]["unet_name"] == f"flux1-{which}.safetensors"
 
 
 @pytest.fixture(scope="module")

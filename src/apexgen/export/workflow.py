@@ -56,8 +56,9 @@ def workflow(backbone: Backbone, loras: Sequence[str], renoises: bool) -> dict[s
     """The graph, node's name -> class and inputs; loras: files, one on another; renoises: fresh noise between."""
     pipeline = type(backbone.pipeline).__name__
     height, width = backbone.sides
+    guided = getattr(backbone.network.config, "guidance_embeds", False)
     nodes = (
-        LOADERS[pipeline]
+        _loaders(pipeline, guided)
         | _loras(loras)
         | {
             "grid": _grid(pipeline, width, height),
@@ -80,7 +81,7 @@ def workflow(backbone: Backbone, loras: Sequence[str], renoises: bool) -> dict[s
             "saved": {"class_type": "SaveImage", "images": ["decoded", 0], "filename_prefix": "apexgen"},
         }
     )
-    if getattr(backbone.network.config, "guidance_embeds", False):
+    if guided:
         told = backbone.pipeline_arguments(1, guidance=1.0)["guidance_scale"]
         nodes["told"] = {"class_type": "FluxGuidance", "conditioning": ["prompt", 0], "guidance": told}
         nodes["sampler"]["positive"] = ["told", 0]
@@ -88,6 +89,14 @@ def workflow(backbone: Backbone, loras: Sequence[str], renoises: bool) -> dict[s
         name: {"class_type": node["class_type"], "inputs": {key: node[key] for key in node if key != "class_type"}}
         for name, node in nodes.items()
     }
+
+
+def _loaders(pipeline: str, guided: bool) -> dict[str, Node]:
+    """The family's; of FLUX.1 the one that reads no guidance is schnell."""
+    nodes = LOADERS[pipeline]
+    if pipeline == "FluxPipeline" and not guided:
+        return nodes | {"model": nodes["model"] | {"unet_name": "flux1-schnell.safetensors"}}
+    return nodes
 
 
 def _loras(files: Sequence[str]) -> dict[str, Node]:
