@@ -9,7 +9,7 @@ from apexgen.backbones.task_lora import add_task_lora
 from apexgen.export.diffusers import LORA_FILE, export_student
 from apexgen.scenes.pipeline import FOLDER
 from apexgen.student import Student
-from small import backbone, perturb
+from small import backbone, inputs, perturb
 
 
 @pytest.fixture(scope="module")
@@ -47,3 +47,16 @@ def test_a_file_of_which_a_part_would_be_lost_is_one_line_that_names_it(task, tm
     text = str(caught.value)
     assert text.startswith(f"{file}: transformer.") and message in text and "\n" not in text
     assert not caplog.records  # the loader's own many lines
+
+
+def test_the_names_that_diffusers_once_gave_the_factors_are_taken_too(task, tmp_path):
+    found = []
+    for down, up in (("lora_A", "lora_B"), ("lora.down", "lora.up")):
+        renamed = {name.replace("lora_A", down).replace("lora_B", up): w for name, w in load_file(task).items()}
+        save_file(renamed, tmp_path / "task.safetensors")
+        net = backbone()
+        add_task_lora(net, tmp_path / "task.safetensors", "stack")
+        x, t, c = inputs(net)
+        with torch.no_grad():
+            found.append(net(x, t, t, c))
+    assert torch.equal(*found)

@@ -19,6 +19,7 @@ from apexgen.backbones.header import read_header, refuse_quantised
 from apexgen.backbones.quiet import quiet
 
 TASK = "task"  # the adapter's name
+FORMER = {".lora.down.": ".lora_A.", ".lora.up.": ".lora_B."}  # what diffusers once called the two factors
 PEFT = "base_model.model."  # how the names begin in a file that PEFT itself has saved
 
 
@@ -47,6 +48,8 @@ def load_task_lora(pipeline: Any, file: Path) -> None:
     with _in_one_line(file):
         source = file.parent if (scale := peft_scale(file)) is None else _from_peft(file, scale)
         weights = pipeline.lora_state_dict(source, weight_name=file.name)
+        for former, factor in FORMER.items():  # the loader renames them too, later
+            weights = {name.replace(former, factor): weight for name, weight in weights.items()}
         _check_names(weights, pipeline.transformer)
         _check_pairs(weights)
         if not all(weight.isfinite().all() for weight in weights.values() if isinstance(weight, torch.Tensor)):
