@@ -1,7 +1,7 @@
 """What a shift is to each family: exactly nothing, erased by a norm of the text, or seen, and by which part."""
 
 from io import StringIO
-from math import isnan
+from math import isnan, nan
 
 import pytest
 import torch
@@ -20,6 +20,7 @@ from apexgen.probe import (
     TIMES,
     USUAL,
     Numbers,
+    Row,
     in_both_places,
     measure,
     parse_shift,
@@ -94,6 +95,12 @@ def test_the_pooled_vector_alone_is_seen_where_there_is_one(rows, net):
     has_one = net.encode_text(PROMPTS).pooled is not None
     for shift in [*SHIFTS[:4], *SHIFTS[5:9]]:
         assert rows[shift].pooled > 1e-3 if has_one else isnan(rows[shift].pooled)
+
+
+@pytest.mark.parametrize("share, advice", [(0.05, "normalised away: make a negative"), (0.8, "use it")])
+def test_what_is_visible_is_not_called_normalised_away(share, advice):
+    """SANA's biases, before its norm, may leave enough of a scale that the norm takes much of."""
+    assert Row("", Numbers(0.5, 0.0), (share,), share, nan, 0.1, 0.1).advice == advice
 
 
 def test_other_prompts_are_the_scale(rows):

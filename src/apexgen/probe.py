@@ -73,7 +73,8 @@ class Row:
         a, b, place = self.shift
         if (a, b) == (1, 0):
             return "no shift: a control"
-        if a > 0 and b == 0 and place == "condition" and self.text < NORMALISED * abs(a - 1):
+        normalised = place == "condition" and self.text < NORMALISED * abs(a - 1)
+        if a > 0 and b == 0 and normalised and self.verdict != "visible":
             return "normalised away: make a negative"
         if self.attention < EVEN * self.text:
             return "not seen by attention: change a"
