@@ -112,6 +112,7 @@ def test_codes_differ_by_picture_and_question(tmp_path):
         (429, b"slow down", {"Retry-After": "0"}),
         (500, b"oh", {}),
         (503, b"", {"Retry-After": "nonsense"}),
+        (503, b"", {"Retry-After": f"Mon, 01 Jan {'9' * 20} 00:00:00 GMT"}),
         (200, b"{not json", {}),
         (200, b'{"choices": []}', {}),
         (200, b'{"choices": ["x"]}', {}),
@@ -158,7 +159,8 @@ def test_a_wait_the_server_asks_for_is_kept_and_bounded():
     assert time.perf_counter() - began >= 0.3
     soon = format_datetime(datetime.now(UTC) + timedelta(seconds=30), usegmt=True)
     assert 25 < seconds_to_wait(soon) <= 30
-    assert seconds_to_wait("") == seconds_to_wait("nan") == seconds_to_wait("-3") == seconds_to_wait("x") == 0
+    for odd in ("", "nan", "-3", "x", f"Mon, 01 Jan 2024 00:00:00 +{'9' * 20}"):
+        assert seconds_to_wait(odd) == 0
 
 
 @pytest.mark.parametrize(
@@ -182,6 +184,9 @@ def test_a_request_that_is_wrong_is_not_repeated_and_a_key_that_is_wrong_stops()
         with pytest.raises(NoAnswer, match="400: bad picture"):
             ask(address)
         assert len(stub.requests) == 1
+        stub.troubles = [(400, b"\x1b[2J\x1b]0;mine\x07 no\r\n picture", {})]
+        with pytest.raises(NoAnswer, match=r"^status 400: \[2J\]0;mine no picture$"):
+            ask(address)  # nothing that a terminal would obey
         stub.troubles = [(401, b"who are you", {})]
         with pytest.raises(ValueError, match=f"401: who are you; check --judge, --judge-model and {KEY}"):
             ask(address)

@@ -161,8 +161,7 @@ class Endpoint:
             return None, f"no answer from {urlsplit(self.url).hostname} ({type(error).__name__})", 0.0
         if response.status_code == 200:
             return _first_choice(content), "an answer that is no chat completion", 0.0
-        said = content.decode(errors="replace").split()
-        why = self._without_key(f"status {response.status_code}: {' '.join(said)[:200]}")
+        why = self._without_key(f"status {response.status_code}: {in_a_line(content)[:200]}")
         if response.status_code in (401, 403, 404):
             raise ValueError(f"{self.name}: {why}; check --judge, --judge-model and {KEY}")
         if response.status_code == 400 and not self.thinking:
@@ -197,6 +196,12 @@ def _content(picture: Image.Image, question: str) -> list[dict[str, Any]]:
     return [{"type": "image_url", "image_url": {"url": data_url(picture)}}, {"type": "text", "text": question}]
 
 
+def in_a_line(content: bytes) -> str:
+    """What a server said as one line of text, without what a terminal would obey."""
+    line = " ".join(content.decode(errors="replace").split())
+    return "".join(letter for letter in line if letter.isprintable())
+
+
 def seconds_to_wait(header: str) -> float:
     """Retry-After: seconds, or a date; 0 where it says nothing."""
     try:
@@ -205,7 +210,7 @@ def seconds_to_wait(header: str) -> float:
         pass
     try:
         date = parsedate_to_datetime(header)
-    except ValueError:
+    except (ValueError, OverflowError):  # the latter for a year or a zone of many digits
         return 0.0
     return max(0.0, (date.replace(tzinfo=date.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
 
