@@ -1,61 +1,21 @@
-"""DPG-Bench: dependencies, categories and quirks worked out by hand; the official files; oracle and liar."""
-
-import csv
+"""DPG-Bench: dependencies, categories and quirks worked out by hand; oracle and liar; from the command line."""
 
 import pytest
 from PIL import Image
-from rich.console import Console
 
 from apexgen.cli import main
 from apexgen.evaluate import dpg
-from apexgen.evaluate.dpg_files import detail_of, read_detail, read_scores, write_scores
+from apexgen.evaluate.dpg_files import read_scores
 from apexgen.evaluate.dpg_run import find_sheets, read_official, run
 from apexgen.evaluate.result import load_result
 from apexgen.evaluate.source import Judging, Source
+from dense import CONSOLE, ITEMS, grids, judge_with, rows, write_data
 from stub_server import COLORS, Stub, color_of, fill_in, liar, oracle, serving, write_picture
-
-CONSOLE = Console(quiet=True)
-COLUMNS = (
-    "item_id,text,keywords,proposition_id,dependency,category_broad,category_detailed,tuple,question_natural_language"
-)
-ITEMS = {"0": "red", "COCOval2014000000010363": "green", "whoops34": "blue"}
-
-
-def rows(item, color):
-    """Three questions of an item: the third depends on the second, that on the first."""
-    for number, (parents, kind) in enumerate(
-        [("0", "entity - whole"), ("1", "attribute - color"), ("2, 1", "global")], 1
-    ):
-        question = f"Is it {color}, quite, {number}?"
-        yield [item, f"a {color} field, wide", "", number, parents, "", "", f"{kind} (field, {number})", question]
-
-
-def write_data(folder, table=None):
-    (folder / "prompts").mkdir(parents=True)
-    for item, color in ITEMS.items():
-        (folder / "prompts" / f"{item}.txt").write_text(f"a {color} field, wide\n")
-    with (folder / "dpg_bench.csv").open("w", newline="") as opened:
-        writer = csv.writer(opened)
-        writer.writerow(COLUMNS.split(","))
-        writer.writerows(table or [row for item, color in ITEMS.items() for row in rows(item, color)])
-    return folder
 
 
 @pytest.fixture
 def data(tmp_path):
     return write_data(tmp_path / "dpg_bench")
-
-
-def grids(folder, **changed):
-    for item, color in ITEMS.items():
-        write_picture(folder / f"{item}.png", *changed.get(item, [color] * 4))
-    return folder
-
-
-def judge_with(says, data, out, pictures, strict=False, crops=4):
-    with serving(Stub(says)) as address:
-        source = Source(out, pictures=pictures, name="x")
-        return run(data, source, Judging(address, "stub"), 0, crops, strict, CONSOLE)
 
 
 def graph_of(*parents, kinds=None):
@@ -169,54 +129,6 @@ def test_each_crop_is_judged_as_itself(data, tmp_path):
     assert read_scores(tmp_path / "out" / "results.txt").pictures["whoops34"] == [1, 0, 1, 0]
     single = judge_with(oracle, data, tmp_path / "one", pictures, crops=1)  # a whole picture: blue on the average
     assert single.n == 3 and single.scores["DPG"] == 100
-
-
-def test_official_files_go_out_and_come_in_again(data, tmp_path):
-    pictures, out = grids(tmp_path / "grids", **{"0": ["red", "red", "red", "blue"]}), tmp_path / "out"
-    result = judge_with(oracle, data, out, pictures)
-    file = out / "results.txt"
-    told, n = read_official(file, data, strict=False)
-    assert n == result.n and told == pytest.approx(result.scores)
-    assert read_official(detail_of(file), data, strict=False) == (pytest.approx(result.scores), 12)
-    first = detail_of(file).read_text().splitlines()[0]
-    assert first == f"{pictures / '0.png'}, (0, 0, 16, 16), Is it red, quite, 1?, yes"
-    assert file.read_text().splitlines()[0] == f"{pictures / '0.png'}, 1.0, 1.0, 1.0, 0.0, 0.75"
-    again = tmp_path / "again.txt"
-    write_scores(again, "grids", pictures, read_scores(file))
-    assert read_scores(again) == read_scores(file)
-    with pytest.raises(ValueError, match="its DPG-Bench score is 90"):
-        again.write_text(file.read_text().replace("DPG-Bench score: 91.6", "DPG-Bench score: 90.0000"))
-        read_scores(again)
-    with pytest.raises(ValueError, match="line 1, is no answer"):
-        read_detail(file, dpg.read_graphs(data))
-
-
-def test_a_file_of_the_published_script_lacks_the_first_row_and_comes_in_with_its_quirks(tmp_path, monkeypatch, capsys):
-    plain = [(1, "0"), (2, "1"), (3, "0")]
-    table = [[item, "", "", n, "0" if item == "0" else parents, "", "", "entity - whole (x)", f"Is it {item} {n}?"]
-             for item in ITEMS for n, parents in plain]  # fmt: skip
-    data = write_data(tmp_path / "data", table)
-    lines = [f"grids/{item}.png, (0, 0, 8, 8), Is it {item} {n}?, {'no' if n == 3 else 'yes'}"
-             for item in ITEMS for n, _ in plain]  # fmt: skip
-    file = tmp_path / "res_detail.txt"
-    file.write_text("\n".join(lines[1:]) + "\n")
-
-    def bring(*options):
-        told = ["--name", "sd3", "--judge", "mplug", "--out", str(tmp_path / "r.json")]
-        monkeypatch.setattr("sys.argv", ["apexgen", "evaluate", "import-judged", "dpg", *map(str, options), *told])
-        main()
-        return load_result(tmp_path / "r.json")
-
-    with pytest.raises(SystemExit) as stop:
-        bring(file, "--data", data)
-    said = capsys.readouterr().err
-    assert stop.value.code == 2 and said.count("\n") == 1 and "item 0" in said and "add --strict-official" in said
-    result = bring(file, "--data", data, "--strict-official")
-    assert result.scores["DPG"] == pytest.approx(100 * (1 / 2 + 2 / 3 + 2 / 3) / 3) and result.scores["dropped"] == 0
-    assert result.settings["strict"] is True
-    scores = dpg.Scores({"0": [1.0, 0.0]}, {"entity": 0.5}, {"entity - whole": 0.5})
-    write_scores(tmp_path / "res.txt", "sd3", tmp_path, scores)
-    assert bring(tmp_path / "res.txt").settings["strict"] is None  # who can tell
 
 
 def test_strict_drops_what_the_published_script_fails_at(data, tmp_path):
