@@ -62,3 +62,18 @@ def test_a_file_of_the_published_script_lacks_the_first_row_and_comes_in_with_it
     scores = dpg.Scores({"0": [1.0, 0.0]}, {"entity": 0.5}, {"entity - whole": 0.5})
     write_scores(tmp_path / "res.txt", "sd3", tmp_path, scores)
     assert bring(tmp_path / "res.txt").settings["strict"] is None  # who can tell
+
+
+def test_an_answer_is_all_that_follows_its_question_and_strict_takes_yes_alone(tmp_path):
+    asked = ("Is it red", "Is it red, quite?", "Is it wide?")  # one begins with another
+    table = [["0", "", "", n, "0", "", "", "global (x)", text] for n, text in enumerate(asked, 1)]
+    data = write_data(tmp_path / "data", [["lost", "", "", 1, "0", "", "", "global (x)", "?"], *table])
+    file = tmp_path / "res_detail.txt"
+    for said, plain, strict in (("yes", 1, 1), ("Yes", 1, 0), ("yes, it is", 0, 0), ("red, quite?, yes", 0, 0)):
+        answers = ("yes", said, "no")
+        lines = [f"a, b/0.png, (0, 0, 8, 8), {text}, {word}" for text, word in zip(asked, answers, strict=True)]
+        file.write_text("\n".join(lines) + "\n")
+        for official, right in ((False, plain), (True, strict)):
+            told, n = read_official(file, data, official)
+            assert told["DPG"] == pytest.approx(100 * (1 + right) / 3) and n == 1
+            assert told["unanswered"] == (said.lower() != "yes")

@@ -8,7 +8,7 @@ from statistics import fmean
 from apexgen.evaluate.dpg import Crop, Graph, Scores, item_of
 from apexgen.files import write_whole
 
-DETAIL = re.compile(r"(?P<path>.*?), (?P<box>\(\d+, \d+, \d+, \d+\)), (?P<question>.*), (?P<answer>[^,]*)")
+DETAIL = re.compile(r"(?P<path>.*?), (?P<box>\(\d+, \d+, \d+, \d+\)), (?P<said>.*,.*)")  # question, answer
 TOTAL, BROAD, DETAILED = "DPG-Bench score", "L1 category scores", "L2 category scores"
 Box = tuple[int, int, int, int]
 
@@ -72,30 +72,41 @@ def write_detail(
     write_whole(file, ("\n".join(lines) + "\n").encode())
 
 
-def read_detail(file: Path, graphs: Mapping[str, Graph]) -> tuple[dict[str, list[Crop]], int]:
+def read_detail(file: Path, graphs: Mapping[str, Graph], strict: bool = False) -> tuple[dict[str, list[Crop]], int]:
     """Each crop's answers by item, and how many are neither yes nor no, which count as no.
 
-    Questions are found by their text, in their order where a text comes twice. ValueError for other files.
+    Questions are found by their text, in their order where a text comes twice; an answer may have commas of its own.
+    strict: nothing but "yes", letter by letter, is one. ValueError for other files.
     """
-    said: dict[str, dict[str, list[tuple[str, str]]]] = {}
+    said: dict[str, dict[str, list[str]]] = {}
     for number, line in enumerate(_lines(file), 1):
         match = DETAIL.fullmatch(line)
         if match is None:
             raise ValueError(f"{file}, line {number}, is no answer: path, (box), question, answer")
-        crops = said.setdefault(item_of(match["path"]), {})
-        crops.setdefault(match["box"], []).append((match["question"], match["answer"].strip().lower()))
-    answers = {item: [_numbered(graphs.get(item, {}), crop) for crop in crops.values()] for item, crops in said.items()}
-    other = sum(word not in ("yes", "no") for crops in said.values() for crop in crops.values() for _, word in crop)
-    return answers, other
+        said.setdefault(item_of(match["path"]), {}).setdefault(match["box"], []).append(match["said"])
+    told = {item: [_numbered(graphs.get(item, {}), crop) for crop in crops.values()] for item, crops in said.items()}
+    words = [word for crops in told.values() for crop in crops for word in crop.values()]
+    answers: dict[str, list[Crop]] = {
+        item: [{n: (word if strict else word.lower()) == "yes" for n, word in crop.items()} for crop in crops]
+        for item, crops in told.items()
+    }
+    return answers, sum(word.lower() not in ("yes", "no") for word in words)
 
 
-def _numbered(graph: Graph, crop: Sequence[tuple[str, str]]) -> dict[int, bool]:
-    left = list(crop)
+def _numbered(graph: Graph, said: Sequence[str]) -> dict[int, str]:
+    """The answer to each question of a crop's lines, "question, answer"."""
+    longest = sorted({question.text for question in graph.values()}, key=len, reverse=True)
+    by_question: dict[str, list[str]] = {text: [] for text in longest}
+    for line in said:
+        for text in longest:  # one question may begin with another
+            rest = line.strip().removeprefix(text).lstrip()
+            if line.strip().startswith(text) and rest.startswith(","):
+                by_question[text].append(rest[1:].strip())
+                break
     found = {}
     for number, question in graph.items():
-        place = next((place for place, (text, _) in enumerate(left) if text.strip() == question.text), None)
-        if place is not None:
-            found[number] = left.pop(place)[1] == "yes"
+        if by_question[question.text]:
+            found[number] = by_question[question.text].pop(0)
     return found
 
 

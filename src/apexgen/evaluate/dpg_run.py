@@ -178,7 +178,7 @@ def read_official(file: Path, data: Path, strict: bool) -> tuple[dict[str, float
         scores, other = read_scores(file), 0
     else:
         graphs = dpg.read_graphs(data, strict)
-        answers, other = read_detail(file, graphs)
+        answers, other = read_detail(file, graphs, strict)
         scores = _score_anew(graphs, answers, strict)
     told = scores.told() | {"unanswered": other} | ({"dropped": len(scores.dropped)} if strict else {})
     return told, sum(map(len, scores.pictures.values()))
