@@ -12,7 +12,7 @@ from apexgen.evaluate.interview import Answer
 from apexgen.evaluate.wise import FILES, LEGACY, MARKS, Prompt, Protocol
 from apexgen.files import write_whole
 
-UNMARKED = 999  # what the legacy script writes for marks that it could not read
+UNMARKED = {999, 9.9}  # what the legacy script writes, and wrote, for marks that it could not read
 
 
 def write_files(
@@ -80,7 +80,7 @@ def _read_marks(file: Path, protocol: Protocol) -> Mapping[int, list[int] | None
             raise ValueError(f"{file}, line {number}, has no marks of {protocol.name}") from None
         protocol.category(prompt_id)
         known = all(isinstance(mark, int | float) and 0 <= mark <= highest and mark == int(mark) for mark in own)
-        if not known and UNMARKED not in own:
+        if not known and not any(mark in UNMARKED for mark in own if isinstance(mark, int | float)):
             raise ValueError(f"{file}, line {number}: marks {own} are not whole ones from 0 to {highest}")
         marks[prompt_id] = [int(mark) for mark in own] if known else None
     return marks
