@@ -9,7 +9,10 @@ import typer
 from apexgen.cli.app import MODEL, Checkpoint, Json, Sides, answer, app, busy, console
 
 if TYPE_CHECKING:
+    from apexgen.drawer import Drawer
+    from apexgen.evaluate.geneval.judge import Line
     from apexgen.evaluate.result import Result
+    from apexgen.size import Size
 
 evaluate = typer.Typer(
     no_args_is_help=True,
@@ -36,6 +39,16 @@ def show(results: "list[Result] | Result | None", as_json: bool) -> None:
     results = results if isinstance(results, list) else [results]
     groups = [[result.model_dump(mode="json") for result in group] for group in by_protocol(results)]
     answer(as_json, groups, table(results))
+
+
+def drawer_of(
+    folder: str, lora: Path | None, checkpoint: str, steps: int, guidance: float, size: "Size | None" = None
+) -> "Drawer":
+    """What draws, of the options that say so. ValueError, one line, where it can't be opened."""
+    with busy("opening the model"):
+        from apexgen.drawer import open_model
+
+        return open_model(folder, lora, size, checkpoint=checkpoint).drawer(steps, guidance)
 
 
 def refuse_given(context: typer.Context, names: Sequence[str], beside: str) -> None:
@@ -93,11 +106,9 @@ def scenes(
     Example: apexgen evaluate scenes apexgen-demo --steps 1 --out eval/demo
     """
     with busy("starting"):
-        from apexgen.drawer import open_model
         from apexgen.evaluate.scenes import evaluate_scenes
 
-    with busy("opening the model"):
-        drawer = open_model(folder, lora, checkpoint=checkpoint).drawer(steps, guidance)
+    drawer = drawer_of(folder, lora, checkpoint, steps, guidance)
     show(evaluate_scenes(drawer, out, per_task, seed, console), json)
 
 
@@ -129,8 +140,6 @@ def geneval(
     Example: apexgen evaluate geneval runs/mine --steps 1 --out eval/mine
     """
     with busy("starting"):
-        from apexgen.drawer import open_model
-        from apexgen.evaluate.geneval.judge import official_summary
         from apexgen.evaluate.geneval.records import read_records
         from apexgen.evaluate.geneval.run import Choice, draw_geneval, judge_geneval
 
@@ -139,24 +148,25 @@ def geneval(
     choice.find()  # what is missing is told before hours of drawing
     jobs = None
     if folder is not None:
-        records = read_records(metadata)
-        with busy("opening the model"):
-            drawer = open_model(folder, lora, size, checkpoint=checkpoint).drawer(steps, guidance)
+        records, drawer = read_records(metadata), drawer_of(folder, lora, checkpoint, steps, guidance, size)
         jobs = draw_geneval(out / "pictures", records, drawer, console, samples, seed)
         if jobs is None:
             return show(None, json)
-    judged = judge_geneval(choice, pictures or out / "pictures", out / kind, model, console, jobs)
+    _show_judged(judge_geneval(choice, pictures or out / "pictures", out / kind, model, console, jobs), json)
+
+
+def _show_judged(judged: "tuple[Result, list[Line]] | None", as_json: bool) -> None:
+    """Tell a judged folder by GenEval's summary; nothing where other ranks are still at it."""
+    from apexgen.evaluate.geneval.judge import official_summary
+
     if judged is None:
-        return show(None, json)
+        return show(None, as_json)
     result, lines = judged
-    answer(
-        json, result.model_dump(mode="json"), f"{official_summary(lines)}{_within(result)}\njudged by {result.judge}"
-    )
-
-
-def _within(result: "Result") -> str:
     found = result.scores.get("within")
-    return "" if found is None else f"\nTwo pictures of a prompt are apart by: {found:.4f}"
+    apart = "" if found is None else f"\nTwo pictures of a prompt are apart by: {found:.4f}"
+    return answer(
+        as_json, result.model_dump(mode="json"), f"{official_summary(lines)}{apart}\njudged by {result.judge}"
+    )
 
 
 def _check_source(context: typer.Context, folder: str | None, pictures: Path | None) -> None:

@@ -1,12 +1,15 @@
 """The commands that judge by statistics of many pictures, time, and sweep: each is a thin call."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from apexgen.cli.app import Checkpoint, Json, Sides, answer, busy, console
-from apexgen.cli.evaluate import Guidance, Lora, Model, Out, Steps, evaluate, refuse_given, show
+from apexgen.cli.evaluate import Guidance, Lora, Model, Out, Steps, drawer_of, evaluate, refuse_given, show
+
+if TYPE_CHECKING:
+    from apexgen.evaluate.sweep import Protocol
 
 Features = Annotated[
     Path | None, typer.Option(help="FID's Inception, .pth or .safetensors; or the folder of a CLIP or DINOv2 model.")
@@ -46,14 +49,12 @@ def mjhq(
     Example: apexgen evaluate mjhq runs/mine --data MJHQ-30K --features pt_inception-2015-12-05-6726825d.pth --clip CLIP
     """
     with busy("starting"):
-        from apexgen.drawer import open_model
         from apexgen.evaluate.collection import CACHE
         from apexgen.evaluate.protocols import Judges, judge_mjhq
 
     with busy("opening the judges"):
         judges = Judges.open(features, resize, clip, cache or CACHE, seed)
-    with busy("opening the model"):
-        drawer = open_model(model, lora, size, checkpoint=checkpoint).drawer(steps, guidance)
+    drawer = drawer_of(model, lora, checkpoint, steps, guidance, size)
     show(judge_mjhq(drawer, data, judges, limit, out, console), json)
 
 
@@ -131,7 +132,6 @@ def diversity(
     Example: apexgen evaluate diversity runs/mine --prompts prompts.txt --seeds 8 --features dinov2-base
     """
     with busy("starting"):
-        from apexgen.drawer import open_model
         from apexgen.encode import given_prompts
         from apexgen.evaluate.collection import CACHE
         from apexgen.evaluate.features import open_extractor, pixels
@@ -141,8 +141,7 @@ def diversity(
     texts = given_prompts([], prompts)
     with busy("opening the judge"):
         extractor = pixels() if features is None else open_extractor(features, device=best_device())
-    with busy("opening the model"):
-        drawer = open_model(model, lora, size, checkpoint=checkpoint).drawer(steps, guidance)
+    drawer = drawer_of(model, lora, checkpoint, steps, guidance, size)
     show(judge_diversity(drawer, texts, seeds, extractor, cache or CACHE, out, console), json)
 
 
@@ -203,22 +202,38 @@ def sweep(
     Example: apexgen evaluate sweep scenes:3 runs/mine --steps 1-4,8,16
     """
     with busy("starting"):
-        from apexgen.encode import given_prompts
         from apexgen.evaluate.collection import CACHE
-        from apexgen.evaluate.geneval.records import read_records
-        from apexgen.evaluate.geneval.run import CLIP, Choice
         from apexgen.evaluate.subject import read_subject
-        from apexgen.evaluate.sweep import geneval_protocol, protocol_of, read_steps
+        from apexgen.evaluate.sweep import read_steps
         from apexgen.evaluate.sweep import sweep as run_sweep
 
     if geneval is None:
         refuse_given(context, ("detector", "metadata"), "a sweep without --geneval")
-        texts = None if prompts is None else given_prompts([], prompts)
-        protocol = protocol_of(texts, seeds, per_task, clip, cache or CACHE)
+        protocol = _own_protocol(prompts, seeds, per_task, clip, cache or CACHE)
     else:
         refuse_given(context, ("prompts", "per_task"), "--geneval")
-        choice = Choice(geneval, detector, CLIP if clip is None else str(clip))
-        protocol = geneval_protocol(read_records(metadata), seeds, choice, cache or CACHE)
+        protocol = _geneval_protocol(geneval, detector, clip, metadata, seeds, cache or CACHE)
     subjects = [read_subject(text) for text in models]
     show(run_sweep(subjects, read_steps(steps), protocol, size, out, console), json)
     console.print(f"page: {out / 'sweep.html'}", soft_wrap=True)
+
+
+def _own_protocol(prompts: Path | None, seeds: int, per_task: int, clip: Path | None, cache: Path) -> "Protocol":
+    """One's own prompts, or the embedded world's."""
+    from apexgen.encode import given_prompts
+    from apexgen.evaluate.sweep import protocol_of
+
+    return protocol_of(None if prompts is None else given_prompts([], prompts), seeds, per_task, clip, cache)
+
+
+def _geneval_protocol(
+    kind: str, detector: str | None, clip: Path | None, metadata: Path | None, seeds: int, cache: Path
+) -> "Protocol":
+    """GenEval's prompts and its judge."""
+    from apexgen.evaluate.geneval.records import read_records
+    from apexgen.evaluate.geneval.run import CLIP, Choice
+    from apexgen.evaluate.sweep import geneval_protocol
+
+    return geneval_protocol(
+        read_records(metadata), seeds, Choice(kind, detector, CLIP if clip is None else str(clip)), cache
+    )

@@ -3,6 +3,7 @@
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -18,6 +19,7 @@ from apexgen.files import write_whole
 
 NAME = "DPG-Bench"
 Sheets = dict[str, tuple[Path, list[Box]]]  # each item's picture and its crops
+Said = dict[str, list[dict[int, str]]]  # of each item's crops: yes, no or unanswered, by the question's number
 
 
 def run(
@@ -51,18 +53,30 @@ def run(
     if answers is None:
         return None
     said = by_crop(sheets, inquiries, answers)
-    yes = {item: [{n: word == "yes" for n, word in crop.items()} for crop in own] for item, own in said.items()}
-    scores = dpg.score(graphs, yes, strict)
+    scores = dpg.score(graphs, _yes(said), strict)
     write_official(source.out / "results.txt", folder, graphs, scores, said, sheets)
     told = scores.told() | {"unanswered": count_unanswered(answers, console)}
     if strict:
         told["dropped"] = dropped + len(scores.dropped)
     settings = {"strict": strict, "crops": crops, "data": data_digest([prompts, graphs]), "within": BY_PIXELS}
     judged = {"scores": told, "n": crops * len(scores.pictures), "settings": settings | judge.settings()}
-    if not source.pictures:  # in others' grids nobody can tell what was drawn for which seed
-        varied, error = apart([source.folder / job.path for job in jobs], [job.prompt for job in jobs])
-        judged |= {"scores": told | varied, "spread": error, "seeds": tuple(range(seed, seed + crops))}
-    return source.conclude({"benchmark": NAME, "judge": judge.name} | judged)
+    return source.conclude({"benchmark": NAME, "judge": judge.name} | judged | _known(source, jobs, told))
+
+
+def _yes(said: Said) -> dict[str, list[dict[int, bool]]]:
+    """Which questions were answered yes."""
+    return {item: [{n: word == "yes" for n, word in crop.items()} for crop in own] for item, own in said.items()}
+
+
+def _known(source: Source, jobs: Sequence[Job], told: dict[str, float]) -> dict[str, Any]:
+    """What a result says of pictures drawn here: seeds, and beside `told` how far those of a prompt are apart.
+
+    Nothing of others' grids, of which nobody can tell what was drawn for which seed.
+    """
+    if source.pictures:
+        return {}
+    varied, error = apart([source.folder / job.path for job in jobs], [job.prompt for job in jobs])
+    return {"scores": told | varied, "spread": error, "seeds": tuple(sorted({job.seed for job in jobs}))}
 
 
 def _check(source: Source, crops: int, resolution: int | None) -> None:
@@ -138,9 +152,9 @@ def _check_size(file: Path, size: tuple[int, int], crops: int, resolution: int |
         )
 
 
-def by_crop(sheets: Sheets, inquiries: Sequence[Inquiry], answers: Sequence[Answer]) -> dict[str, list[dict[int, str]]]:
-    """What was said of each crop: yes, no or unanswered, by the question's number."""
-    said: dict[str, list[dict[int, str]]] = {item: [{} for _ in own] for item, (_, own) in sheets.items()}
+def by_crop(sheets: Sheets, inquiries: Sequence[Inquiry], answers: Sequence[Answer]) -> Said:
+    """What was said of each crop."""
+    said: Said = {item: [{} for _ in own] for item, (_, own) in sheets.items()}
     for inquiry, answer in zip(inquiries, answers, strict=True):
         item, place, number = inquiry.id.rsplit("/", 2)
         said[item][int(place)][int(number)] = "unanswered" if answer.value is None else answer.value[0]
@@ -152,7 +166,7 @@ def write_official(
     folder: Path,
     graphs: dict[str, dpg.Graph],
     scores: dpg.Scores,
-    said: dict[str, list[dict[int, str]]],
+    said: Said,
     sheets: Sheets,
 ) -> None:
     """Write both official files."""

@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image, ImageOps
 from rich.console import Console
 
-from apexgen.drawer import Drawer
+from apexgen.drawer import Drawer, Model
 from apexgen.evaluate.clip import open_clip
 from apexgen.evaluate.collection import Collection
 from apexgen.evaluate.features import pixels
@@ -108,12 +108,7 @@ def sweep(
         if subject.steps is not None:
             raise ValueError(f"{subject.text}: a sweep is over steps; leave @{subject.steps} out, and write --steps")
     for subject in subjects:
-        with working(f"opening {subject.folder}"):
-            model = open_subject(subject, size)
-        if protocol.captions and FOLDER not in model.files:
-            raise ValueError(
-                f"{subject.text} is not the embedded model, whose captions it has no use for: add --prompts FILE"
-            )
+        model = _open(subject, size, protocol)
         for count in steps:
             drawer = model.drawer(count, subject.guidance)
             pictures = folder / "pictures" / subject.file_name / f"{count:02d}"
@@ -129,6 +124,17 @@ def sweep(
         return None
     write_page(folder, results, shown, protocol)
     return list(results.values())
+
+
+def _open(subject: Subject, size: Size | None, protocol: Protocol) -> Model:
+    """The subject's model; ValueError where it can't be opened, or knows nothing of the world it is asked about."""
+    with working(f"opening {subject.folder}"):
+        model = open_subject(subject, size)
+    if protocol.captions and FOLDER not in model.files:
+        raise ValueError(
+            f"{subject.text} is not the embedded model, whose captions it has no use for: add --prompts FILE"
+        )
+    return model
 
 
 def score(

@@ -1,14 +1,15 @@
 """WISE from end to end: a picture a prompt, judged by the protocol's marks, written as the official files."""
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 
 from apexgen.evaluate import wise
 from apexgen.evaluate.gallery import Job
-from apexgen.evaluate.interview import count_unanswered, interview
-from apexgen.evaluate.judge import Inquiry, View
+from apexgen.evaluate.interview import Answer, count_unanswered, interview
+from apexgen.evaluate.judge import Form, Inquiry, View
 from apexgen.evaluate.result import Result, data_digest
 from apexgen.evaluate.source import Judging, Source
 from apexgen.evaluate.wise_files import read_marks, write_files
@@ -45,21 +46,13 @@ def run(
     judging.check()
     if not source.draw([Job(f"{prompt.id}.png", prompt.text, seed) for prompt in prompts], console):
         return None
-    form = protocol.form(guarded=instruction is None)
-    inquiries = [
-        Inquiry(str(prompt.id), View(source.folder / f"{prompt.id}.png"), told.word(prompt), form, told.system)
-        for prompt in prompts
-    ]
+    inquiries = _ask_about(source.folder, prompts, told, protocol.form(guarded=instruction is None))
     judge = judging.open()
     answers = interview(judge, inquiries, source.out / "answers.jsonl", console)
     if answers is None:
         return None
-    marks = {
-        prompt.id: None if answer.value is None else [int(mark) for mark in answer.value]
-        for prompt, answer in zip(prompts, answers, strict=True)
-    }
     write_files(source.out / "results", protocol, prompts, answers, source.folder)
-    scores = wise.score(protocol, marks) | {"unanswered": count_unanswered(answers, console)}
+    scores = wise.score(protocol, _marks(prompts, answers)) | {"unanswered": count_unanswered(answers, console)}
     judged = {
         "scores": scores,
         "n": len(prompts),
@@ -68,6 +61,22 @@ def run(
         "notes": () if instruction is None else (UNGUARDED,),
     }
     return source.conclude({"benchmark": protocol.name, "judge": judge.name} | judged)
+
+
+def _ask_about(folder: Path, prompts: Sequence[wise.Prompt], told: Instruction, form: Form) -> list[Inquiry]:
+    """The one question about every picture."""
+    return [
+        Inquiry(str(prompt.id), View(folder / f"{prompt.id}.png"), told.word(prompt), form, told.system)
+        for prompt in prompts
+    ]
+
+
+def _marks(prompts: Sequence[wise.Prompt], answers: Sequence[Answer]) -> dict[int, list[int] | None]:
+    """The marks of each prompt, None where it is unanswered."""
+    return {
+        prompt.id: None if answer.value is None else [int(mark) for mark in answer.value]
+        for prompt, answer in zip(prompts, answers, strict=True)
+    }
 
 
 def _told(instruction: Path | None, told: Instruction) -> dict[str, str]:
