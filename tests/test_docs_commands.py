@@ -35,7 +35,7 @@ NOT_RUN = {  # the beginning of a line's own words: why
     "scenes build": "hours; test_build.py",
     "compare --world (ring --seeds 3|scenes)": "all objectives' minutes, and hours; test_compare.py",
     "evaluate (geneval|dpg|wise|geneval2|import-judged)": "asks for a judge's weights or files; tests of their names",
-    "evaluate (mjhq|fid|clip|diversity)": "asks for weights of features; test_statistics.py",
+    "evaluate (mjhq|fid|clip|diversity)": "asks for weights of features; test_statistics.py, test_clip.py",
     "evaluate (timing|sweep)": "many calls of 50 steps; test_timing.py, test_sweep.py",
 }
 TINY = (

@@ -1,4 +1,4 @@
-"""Results of folders of pictures: the cache, categories, CLIP score by hand, diversity, MJHQ-30K from end to end."""
+"""Results of folders of pictures: the cache, categories, diversity, MJHQ-30K from end to end."""
 
 import json
 import sys
@@ -13,12 +13,11 @@ from safetensors.torch import load_file
 from apexgen.cli import main
 from apexgen.drawer import open_model
 from apexgen.evaluate import collection
-from apexgen.evaluate.clip import clip_scores, encode_texts, open_clip
 from apexgen.evaluate.collection import features_of, find_pictures, prompts_of
 from apexgen.evaluate.features import Extractor, pixels
 from apexgen.evaluate.mjhq import jobs, read_mjhq
 from apexgen.evaluate.protocols import Judges, judge_diversity, judge_mjhq
-from apexgen.evaluate.result import by_protocol, load_result, table
+from apexgen.evaluate.result import load_result, table
 from apexgen.evaluate.statistics import distances, prompt_fit
 from apexgen.evaluate.variety import variety
 from vision import clip_folder, dino_folder, pictures
@@ -138,55 +137,6 @@ def test_the_reference_is_known_by_its_contents(tmp_path):
     assert before[0].scores["food"] == after[0].scores["food"] and before[0].scores["art"] != after[0].scores["art"]
 
 
-def test_clip_score_is_a_hundred_cosines_by_hand(tmp_path):
-    from transformers import AutoImageProcessor, AutoTokenizer, CLIPModel
-
-    folder = clip_folder(tmp_path / "clip")
-    files = find_pictures(pictures(tmp_path / "a", 3)).files
-    prompts = ["a red ring", "a photo of two circles", "a " * 40 + "cut"]
-    scores, cut = clip_scores(files, prompts, folder, tmp_path / "cache", QUIET)
-    network, tokenizer = CLIPModel.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
-    processor = AutoImageProcessor.from_pretrained(folder)
-    for file, prompt, score in zip(files, prompts, scores, strict=True):
-        ids = tokenizer(prompt).input_ids
-        ids = [*ids[:23], ids[-1]] if len(ids) > 24 else ids  # the end-of-text token stays
-        given = processor(images=Image.open(file), return_tensors="pt")["pixel_values"]
-        with torch.no_grad():
-            said = network(input_ids=torch.tensor([ids]), pixel_values=given)
-        cosine = float(said.image_embeds @ said.text_embeds.T)
-        assert float(score) == pytest.approx(max(100 * cosine, 0), abs=1e-3)
-    assert cut == 1
-
-
-def test_a_clip_without_its_words_is_refused_and_a_vocabulary_with_merges_is_one(tmp_path):
-    folder = clip_folder(tmp_path / "clip")
-    vocabulary = json.loads((folder / "tokenizer.json").read_text())["model"]
-    (folder / "tokenizer.json").unlink()
-    with pytest.raises(ValueError, match=r"--clip .* lacks tokenizer\.json; put all of it there"):
-        open_clip(folder)
-    (folder / "vocab.json").write_text(json.dumps(vocabulary["vocab"]))
-    with pytest.raises(ValueError, match=r"lacks tokenizer\.json"):
-        open_clip(folder)
-    (folder / "merges.txt").write_text("#version: 0.2\n")
-    texts, _ = encode_texts(["a dog", "a cat"], folder)
-    assert not torch.equal(texts[0], texts[1])
-
-
-def test_clip_knows_the_prompts_from_their_contrary(tmp_path):
-    """Prompts that a picture was drawn from, as this CLIP sees it, score what they can; others less, none below 0."""
-    folder = clip_folder(tmp_path / "clip")
-    files = find_pictures(pictures(tmp_path / "a", 12)).files
-    words = [f"a {color} {thing}" for color in ("red", "blue", "green") for thing in ("ring", "circle", "square")]
-    asked = [(file, word) for file in files for word in words]
-    scores, _ = clip_scores(*zip(*asked, strict=True), folder, tmp_path / "cache", QUIET)
-    table = scores.view(len(files), len(words))
-    truth, lie = ([words[index] for index in chosen] for chosen in (table.argmax(1), table.argmin(1)))
-    oracle, liar = (clip_scores(files, prompts, folder, tmp_path / "cache", QUIET)[0] for prompts in (truth, lie))
-    torch.testing.assert_close(oracle, table.max(1).values)
-    torch.testing.assert_close(liar, table.min(1).values)
-    assert (oracle >= liar).all() and (scores >= 0).all() and (scores == 0).any()
-
-
 def test_the_reference_itself_has_no_distance_and_other_pictures_have(tmp_path):
     true = find_pictures(pictures(tmp_path / "true", 40, seed=1))
     copied, far = pictures(tmp_path / "copy", 40, seed=1), pictures(tmp_path / "far", 40, seed=2, shade=0.9)
@@ -219,29 +169,6 @@ def test_diversity_is_told_by_pixels_without_weights_and_prompts_are_in_the_pict
     assert 0 < result.scores["within"] and result.evaluations == 1
     assert load_result(tmp_path / "out" / "diversity.json") == result
     assert prompts_of(find_pictures(tmp_path / "out")) == [prompt for prompt in prompts for _ in range(3)]
-
-
-def test_clip_scores_of_the_same_prompts_share_a_table_and_others_do_not(tmp_path, monkeypatch, capsys):
-    clip, results = clip_folder(tmp_path / "clip"), []
-    for name, steps, prompts in (("a", 1, ["a red ring"]), ("b", 2, ["a red ring"]), ("c", 1, ["two blue circles"])):
-        out, drawer = tmp_path / name, open_model("scenes").drawer(steps)
-        [varied] = judge_diversity(drawer, prompts, 2, pixels(), tmp_path / "cache", out, QUIET)
-        command = [
-            "evaluate",
-            "clip",
-            out,
-            "--clip",
-            clip,
-            "--cache",
-            tmp_path / "cache",
-            "--out",
-            tmp_path / f"{name}-r",
-        ]
-        monkeypatch.setattr("sys.argv", ["apexgen", *map(str, command)])
-        main()
-        results.append((load_result(tmp_path / f"{name}-r" / "clip-score.json"), varied))
-    for judged in zip(*results, strict=True):
-        assert [len(group) for group in by_protocol(judged)] == [2, 1]
 
 
 def mjhq_folder(folder):
