@@ -10,10 +10,12 @@ TURNS = 10_000  # in every block of as many draws each source has its exact shar
 
 
 class Turns:
-    """Whose turn it is at a place: in every block of TURNS, each source in proportion to its weight, shuffled."""
+    """Whose turn it is at a place: in every block of TURNS, each source in proportion to its weight, shuffled.
+
+    ValueError where a source would never have a turn.
+    """
 
     def __init__(self, weights: Sequence[float], seed: int) -> None:
-        """ValueError where a source would never have a turn."""
         total, self.seed = sum(weights), seed
         marks = torch.tensor([0.0, *weights], dtype=torch.float64).cumsum(0) / total * TURNS
         shares = marks.round().long().diff()
@@ -48,10 +50,14 @@ class Mixture(Source):
         return "a mixture: " + "; ".join(f"{weight / total:.1%} of {source}" for source, weight in shares)
 
     def entries(self) -> Iterator[Entry]:
+        """Each source in the order of its file. ValueError for one without records."""
         return self._mixed([source.entries() for source in self.sources])
 
     def in_epoch(self, epoch: int) -> Iterator[Entry]:
-        """Each source in its order of an epoch; the turns stay, so that every epoch has as many entries."""
+        """Each source in its order of an epoch; the turns stay, so that every epoch has as many entries.
+
+        ValueError for a source without records.
+        """
         return self._mixed([source.in_epoch(epoch) for source in self.sources])
 
     def _mixed(self, opened: Sequence[Iterator[Entry]]) -> Iterator[Entry]:
