@@ -11,7 +11,7 @@ from rich.console import Console
 
 from apexgen.backbones.diffusion import load_backbone
 from apexgen.generate import draw_noise, make_pictures
-from apexgen.scenes.build import Recipe, build_pipeline, parse_recipe
+from apexgen.scenes.build import Recipe, _untrained_transformer, build_pipeline, parse_recipe
 from apexgen.scenes.pipeline import FOLDER, new_autoencoder, new_text_encoder, new_tokenizer
 from apexgen.scenes.prompts import captions
 from apexgen.scenes.train_autoencoder import train_decoder, training_pictures
@@ -37,6 +37,17 @@ def test_every_stage_leaves_a_pipeline_that_draws(tmp_path):
     assert picture.shape == (1, 64, 64, 3) and np.isfinite(picture).all()
     with pytest.raises(ValueError, match="exists already"):
         build_pipeline(tmp_path / "tiny", SMALL, None, Console(quiet=True))
+
+
+def test_a_pipeline_from_nothing_starts_from_its_seed_whatever_was_drawn_before(tmp_path):
+    made = []
+    for place in ("one", "other"):
+        (tmp_path / place).mkdir()
+        pipeline = _untrained_transformer(parse_recipe(SMALL), tmp_path / place, lambda line: None)
+        parts = pipeline.vae, pipeline.text_encoder, pipeline.transformer
+        made.append(torch.cat([weight.flatten() for part in parts for weight in part.parameters()]))
+        torch.randn(3)
+    assert torch.equal(*made)
 
 
 def test_the_decoders_own_training_leaves_the_latents_what_they_are():
