@@ -13,7 +13,6 @@ from torch import nn
 from apexgen import checkpoint, probe
 from apexgen.backbones.base import Backbone, cpu_multiplies_in_bfloat16
 from apexgen.backbones.diffusion import load_backbone
-from apexgen.backbones.hub import find_folder
 from apexgen.backbones.later import fetch_network
 from apexgen.backbones.task_lora import add_task_lora
 from apexgen.backbones.two_times import give_second_time
@@ -33,7 +32,7 @@ from apexgen.progress import training_bar, working
 from apexgen.refuse import check_run, refuse_together
 from apexgen.report import Record
 from apexgen.room import check_room, checkpoint_bytes
-from apexgen.scenes.pipeline import FOLDER
+from apexgen.scenes.pipeline import pipeline_folder
 from apexgen.shard import repeated_blocks, shard
 from apexgen.shift import Shift
 from apexgen.student import Student
@@ -47,11 +46,6 @@ SHOWN = ("fake", "anchor", "kl", "mix", "gap")  # of what a step logs, beside th
 def base_folder(run: Run) -> Path:
     """The pipeline folder a run starts from; "scenes" is the one shipped with the package."""
     return pipeline_folder(run.model.path)
-
-
-def pipeline_folder(path: str) -> Path:
-    """The folder of "scenes", of "hub:owner/name", or of a path; ValueError where the hub or its cache lacks it."""
-    return FOLDER if path == "scenes" else find_folder(path)
 
 
 def open_backbone(

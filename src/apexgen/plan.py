@@ -130,9 +130,11 @@ def outline_plan(run: Run) -> Plan:
 
 def _one_holds(run: Run) -> bool:
     """Whether one process has the memory for a step of a run, also for what several would share."""
+    if _parts(run) == 1:
+        return True
     alone = run.model_copy(update={"train": run.train.model_copy(update={"parallel": None, "processes": None})})
     least = least_memory(alone, read_outline(base_folder(run)))
-    return _parts(run) == 1 or sum(least.values()) <= memory_there()
+    return sum(least.values()) <= memory_there()
 
 
 def _common(run: Run, few: Batches, checkpoint: int) -> dict[str, Any]:

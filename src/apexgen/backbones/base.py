@@ -135,7 +135,8 @@ class Backbone(ABC):
     @property
     def largest_size(self) -> int | None:
         """The longest side in pixels, where the network has places for no more."""
-        return None
+        axes = getattr(self.network.config, "axes_lens", None)  # places of the text, in rows and in columns
+        return None if axes is None else int(min(axes[1:]) * self.size_multiple)
 
     def __call__(self, x: Tensor, t: Tensor, r: Tensor, c: Condition) -> Tensor:
         """The velocity at x (B, C, H, W), times (B, 1, 1, 1) in [0, 1] float32, condition of B rows; like x."""

@@ -35,10 +35,6 @@ class Lumina2(Backbone):
     def native_size(self) -> int:
         return int(self.pipeline.default_image_size)
 
-    @property
-    def largest_size(self) -> int:
-        return int(min(self.network.config.axes_lens[1:]) * self.size_multiple)
-
     def velocity(self, x: Tensor, t: Tensor, c: Condition) -> Tensor:
         return -self.network(
             hidden_states=x,

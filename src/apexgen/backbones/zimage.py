@@ -35,10 +35,6 @@ class ZImage(Backbone):
     def max_tokens(self) -> int:
         return min(512, int(self.pipeline.tokenizer.model_max_length))
 
-    @property
-    def largest_size(self) -> int:
-        return int(min(self.network.config.axes_lens[1:]) * self.size_multiple)
-
     def velocity(self, x: Tensor, t: Tensor, c: Condition) -> Tensor:
         texts = [embeds[mask] for embeds, mask in zip(c.embeds, c.mask, strict=True)]
         frames = self.network(list(x.unsqueeze(2)), 1 - t.flatten(), texts, return_dict=False)[0]

@@ -2,13 +2,17 @@
 
 import json
 from contextlib import AbstractContextManager
-from typing import Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console, RenderableType
 from typer.core import TyperGroup
 
 from apexgen.size import Size
+
+if TYPE_CHECKING:
+    from apexgen.drawer import Drawer
 
 WIDEST = 240  # columns that a table may take, also where the terminal has fewer
 PIPELINE = 'A diffusers pipeline: its folder, "hub:owner/name", or "scenes", the embedded one.'
@@ -125,3 +129,13 @@ def busy(doing: str) -> AbstractContextManager[Any]:
     from apexgen.progress import working
 
     return working(doing)
+
+
+def drawer_of(
+    folder: str, lora: Path | None, checkpoint: str, steps: int, guidance: float, size: Size | None = None
+) -> "Drawer":
+    """What draws, of the options that say so. ValueError, one line, where it can't be opened."""
+    with busy("opening the model"):
+        from apexgen.drawer import open_model
+
+        return open_model(folder, lora, size, checkpoint=checkpoint).drawer(steps, guidance)

@@ -6,13 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from apexgen.cli.app import MODEL, Checkpoint, Json, Sides, answer, app, busy, console
+from apexgen.cli.app import MODEL, Checkpoint, Json, Sides, answer, app, busy, console, drawer_of
 
 if TYPE_CHECKING:
-    from apexgen.drawer import Drawer
     from apexgen.evaluate.geneval.judge import Line
     from apexgen.evaluate.result import Result
-    from apexgen.size import Size
 
 evaluate = typer.Typer(
     no_args_is_help=True,
@@ -39,16 +37,6 @@ def show(results: "list[Result] | Result | None", as_json: bool) -> None:
     results = results if isinstance(results, list) else [results]
     groups = [[result.model_dump(mode="json") for result in group] for group in by_protocol(results)]
     answer(as_json, groups, table(results))
-
-
-def drawer_of(
-    folder: str, lora: Path | None, checkpoint: str, steps: int, guidance: float, size: "Size | None" = None
-) -> "Drawer":
-    """What draws, of the options that say so. ValueError, one line, where it can't be opened."""
-    with busy("opening the model"):
-        from apexgen.drawer import open_model
-
-        return open_model(folder, lora, size, checkpoint=checkpoint).drawer(steps, guidance)
 
 
 def refuse_given(context: typer.Context, names: Sequence[str], beside: str) -> None:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from apexgen.cli.app import MODEL, NO, PIPELINE, Checkpoint, Json, Sides, answer, app, busy, console
+from apexgen.cli.app import MODEL, NO, PIPELINE, Checkpoint, Json, Sides, answer, app, busy, console, drawer_of
 
 
 @app.command()
@@ -30,7 +30,7 @@ def sample(
     Example: apexgen sample apexgen-demo -p "a photo of a red circle" --steps 1 --seed 0
     """
     with busy("starting"):
-        from apexgen.drawer import check_out, open_model, save_grid
+        from apexgen.drawer import check_out, save_grid
         from apexgen.encode import given_prompts
         from apexgen.evaluate.gallery import Job, fill
         from apexgen.sample import uniform_grid
@@ -38,8 +38,7 @@ def sample(
     texts = given_prompts(prompt or [], prompts)
     uniform_grid(steps)  # refuses steps < 1 before anything is opened
     check_out(out)
-    with busy("opening the model"):
-        drawer = open_model(folder, lora, size, checkpoint=checkpoint).drawer(steps, guidance)
+    drawer = drawer_of(folder, lora, checkpoint, steps, guidance, size)
     if out.suffix == ".png":
         save_grid(drawer, texts, seed, out, grid)
     else:

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from apexgen.cli.app import Checkpoint, Json, Sides, answer, busy, console
-from apexgen.cli.evaluate import Guidance, Lora, Model, Out, Steps, drawer_of, evaluate, refuse_given, show
+from apexgen.cli.app import Checkpoint, Json, Sides, answer, busy, console, drawer_of
+from apexgen.cli.evaluate import Guidance, Lora, Model, Out, Steps, evaluate, refuse_given, show
 
 if TYPE_CHECKING:
     from apexgen.evaluate.sweep import Protocol

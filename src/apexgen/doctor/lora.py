@@ -10,11 +10,11 @@ import torch
 from safetensors.torch import safe_open
 
 from apexgen.backbones.header import Header, read_header, refuse_quantised
-from apexgen.distill import pipeline_folder
 from apexgen.doctor.base import Base, describe, open_empty, try_loading
 from apexgen.doctor.names import Names, Pair, bare, sort_out
 from apexgen.doctor.scale import BESIDE, read_told
 from apexgen.export.comfyui import SUPPORTED, accepted_keys
+from apexgen.scenes.pipeline import pipeline_folder
 
 LISTED = 3  # names given of a list
 COMFYUI_SPELLINGS = (

@@ -16,8 +16,9 @@ import torch
 from apexgen.backbones.diffusion import BACKBONES, find_adapter, open_pipeline, quiet
 from apexgen.backbones.index import read_index
 from apexgen.backbones.task_lora import load_task_lora
-from apexgen.distill import choose_precision, pipeline_folder
+from apexgen.distill import choose_precision
 from apexgen.drawer import Drawer, Model, open_model
+from apexgen.scenes.pipeline import pipeline_folder
 from apexgen.size import Size
 
 FORM = re.compile(r"(stock:)?(.+?)(?:#(latest|best|\d+))?(?:\+(.+\.safetensors))?(?:@(\d+))?(?::(\d+(?:\.\d+)?))?")

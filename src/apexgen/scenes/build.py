@@ -14,7 +14,6 @@ import torch
 from rich.console import Console
 
 from apexgen.backbones.diffusion import open_pipeline
-from apexgen.backbones.hub import find_folder
 from apexgen.files import whole_folder
 from apexgen.scenes import pipeline as parts
 from apexgen.scenes.train_autoencoder import train_autoencoder, train_decoder, training_pictures
@@ -68,7 +67,7 @@ def build_pipeline(folder: Path, overrides: Sequence[str], start: Path | None, c
     recipe = parse_recipe(overrides)
     if folder.exists():
         raise ValueError(f"{folder} exists already; name another folder, or remove it")
-    begun = open_pipeline(parts.FOLDER if str(start) == "scenes" else find_folder(str(start))) if start else None
+    begun = open_pipeline(parts.pipeline_folder(str(start))) if start else None
     work = folder.with_name(f"{folder.name}-work")
     work.mkdir(parents=True, exist_ok=True)
     pipeline = begun or _untrained_transformer(recipe, work, console.print)

@@ -1,10 +1,11 @@
-"""The tiny pipeline's parts, untrained: a stock SanaPipeline of about three million parameters."""
+"""The embedded pipeline: where it is, and its parts, untrained: a stock SanaPipeline of three million parameters."""
 
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from apexgen.backbones.hub import find_folder
 from apexgen.scenes.prompts import TASKS, captions
 from apexgen.scenes.world import SIZE
 
@@ -12,6 +13,11 @@ FOLDER = Path(__file__).with_name("embedded")  # the trained one, shipped with t
 CHANNELS, FACTOR = 8, 8  # of the latents: channels, pixels a side
 TOKENS = 20  # longest prompt, start and end included
 TEXT_WIDTH = 128
+
+
+def pipeline_folder(path: str) -> Path:
+    """The folder of "scenes", of "hub:owner/name", or of a path; ValueError where the hub or its cache lacks it."""
+    return FOLDER if path == "scenes" else find_folder(path)
 
 
 def new_autoencoder() -> Any:
