@@ -1,11 +1,14 @@
-"""What an APEX step costs at published sizes: time and peak memory beside flow matching's, network and batch the same.
+"""What an APEX step costs at published sizes: time and peak memory beside other objectives'.
 
     python benchmarks/real_size.py --out benchmarks/results    # a GPU of 80 GB
     python benchmarks/real_size.py --tiny                      # shows on a CPU that it runs; its figures say nothing
 
-Weights, latents and texts are random, made on the device; text encoders and autoencoder are left out, for a step calls
-neither. Both objectives train one student by one optimizer, so that what is held between steps is the same. Rounds
-are those of step.py: interleaved, a ratio of the same round, the median and the interval that holds it with 95 %.
+Weights, latents and texts are random, made on the device; text encoders and autoencoder are left out, for a step
+calls neither. Beside APEX stand flow matching, the released recipe (twin_flow, guided, of order 2) and, where nothing
+is checkpointed, DMD with its second set of weights; then one-step sampling beside the network's bare call, and both
+compiled. Two such networks do not fit beside one another, nor should one hold what another objective needs: each is
+opened alone, when the last is gone.
+A ratio is of rounds of the same number; told are the median and the interval that holds it with 95 %.
 """
 
 import argparse
@@ -19,7 +22,7 @@ import diffusers
 import numpy as np
 import torch
 from base_memory import SHAPES
-from step import ratio, seconds
+from step import OBJECTIVES, ratio, sampling_calls, seconds
 
 from apexgen.backbones.base import Backbone
 from apexgen.backbones.diffusion import find_adapter
@@ -33,13 +36,14 @@ from apexgen.files import write_whole
 from apexgen.train import Trainer
 
 RECORDS = 8
-OBJECTIVES = {"apex": ("objective.name=apex", "objective.warmup=0"), "flow_matching": ("objective.name=flow_matching",)}
+COMPILED = {"apex, compiled": (*OBJECTIVES["apex"], "train.compile=true")}
 NARROW = {"num_layers": 2, "num_attention_heads": 2, "attention_head_dim": 16}
 NARROW_QWEN = NARROW | {"in_channels": 16, "out_channels": 4, "joint_attention_dim": 16, "axes_dims_rope": (8, 4, 4)}
 NARROW_SANA = NARROW | {
     "in_channels": 4, "out_channels": 4, "num_cross_attention_heads": 2, "cross_attention_head_dim": 16,
     "cross_attention_dim": 32, "caption_channels": 16,
 }  # fmt: skip
+CHECKPOINTED = "model.checkpointing=true"
 LORA = ("model.weights=bfloat16", "model.rank=32")
 
 
@@ -53,11 +57,16 @@ class Case:
     tokens: int  # of a prompt
     size: int  # pixels a side
 
+    def objectives(self, compiled: bool) -> dict[str, tuple[str, ...]]:
+        """The settings of each objective that the case allows: what is computed again must be so with one network."""
+        allowed = OBJECTIVES | (COMPILED if compiled else {})
+        return {name: allowed[name] for name in allowed if name != "dmd" or CHECKPOINTED not in self.settings}
+
 
 CASES = {
     "SANA, LoRA": Case("SANA 1.6B", LORA, 4, 300, 1024),
     "SANA, full tuning": Case("SANA 1.6B", ("model.tune=full",), 4, 300, 1024),
-    "Qwen-Image, LoRA": Case("Qwen-Image", (*LORA, "model.checkpointing=true"), 1, 256, 1024),
+    "Qwen-Image, LoRA": Case("Qwen-Image", (*LORA, CHECKPOINTED), 1, 256, 1024),
 }
 
 
@@ -92,16 +101,13 @@ def random_corpus(backbone: Backbone, case: Case) -> Corpus:
     return Corpus([str(row) for row in rows], c.select(rows), rows, c.select(rows[:1] + RECORDS), latents)
 
 
-def open_trainers(case: Case, narrow: bool) -> dict[str, Trainer]:
-    """A trainer for each objective, all of one student and one optimizer."""
+def open_trainer(case: Case, settings: tuple[str, ...], narrow: bool) -> Trainer:
+    """A trainer of an objective, with a network of its own."""
     usual = ("train.steps=1000", "train.on_divergence=stop", f"train.batch={case.batch}", *case.settings)
-    runs = {name: load_run(None, [*usual, *settings]) for name, settings in OBJECTIVES.items()}
-    backbone = open_random(case, runs["apex"], narrow)
-    student, corpus = open_student(runs["apex"], backbone), random_corpus(backbone, case)
-    trainers = {name: Trainer(run, student, corpus, corpus.batch(0, 1, 0).x.shape[1:]) for name, run in runs.items()}
-    for trainer in trainers.values():
-        trainer.optimizer = trainers["apex"].optimizer
-    return trainers
+    run = load_run(None, [*usual, *settings])
+    backbone = open_random(case, run, narrow)
+    student, corpus = open_student(run, backbone), random_corpus(backbone, case)
+    return Trainer(run, student, corpus, corpus.batch(0, 1, 0).x.shape[1:])
 
 
 def peak(trainer: Trainer) -> float:
@@ -112,32 +118,58 @@ def peak(trainer: Trainer) -> float:
     return peak_bytes(device) / 2**30
 
 
+def measure_one(case: Case, settings: tuple[str, ...], rounds: int, narrow: bool) -> dict[str, Any]:
+    """Seconds of each round of a step, of one-step sampling and of the bare call, and the peak of a step."""
+    trainer = open_trainer(case, settings, narrow)
+    took = seconds({"step": trainer.advance}, rounds) | {"peak": peak(trainer)}
+    took |= seconds(sampling_calls(trainer, case.batch), 4 * rounds)
+    student = trainer.student
+    took["parameters"] = sum(weight.numel() for weight in student.backbone.network.parameters())
+    took["trained"] = sum(weight.numel() for weight in student.weights.values())
+    return took
+
+
 def measure(case: Case, rounds: int, narrow: bool) -> dict[str, Any]:
-    """Time and peak memory of a step of each objective, and the ratios."""
-    trainers = open_trainers(case, narrow)
-    took = seconds({name: trainer.advance for name, trainer in trainers.items()}, rounds)
-    peaks = {name: peak(trainer) for name, trainer in trainers.items()}
-    student = trainers["apex"].student
-    return asdict(case) | {
-        "parameters": sum(weight.numel() for weight in student.backbone.network.parameters()),
-        "trained": sum(weight.numel() for weight in student.weights.values()),
-        "seconds": {name: float(np.median(values)) for name, values in took.items()},
-        "peak GiB": peaks,
-        "apex over flow_matching": {
-            "time": ratio(took["apex"], took["flow_matching"]),
-            "peak": round(peaks["apex"] / peaks["flow_matching"], 3),
-        },
+    """What each objective takes, and the ratios."""
+    found = {}
+    for name, settings in case.objectives(compiled=not narrow).items():
+        found[name] = measure_one(case, settings, rounds, narrow)
+        gc.collect()  # the network is in cycles, and the next one wants its place
+        torch.cuda.empty_cache()
+    apex = found["apex"]
+    told = asdict(case) | {what: apex[what] for what in ("parameters", "trained")}
+    told["seconds"] = {name: float(np.median(one["step"])) for name, one in found.items()}
+    told["peak GiB"] = {name: one["peak"] for name, one in found.items()}
+    told["apex over"] = {
+        name: {"time": ratio(apex["step"], one["step"]), "peak": round(apex["peak"] / one["peak"], 3)}
+        for name, one in found.items()
+        if name != "apex"
     }
+    told["sampling over the bare call"] = ratio(apex["sampling"], apex["bare"])
+    told["images a second in one step"] = {
+        name: case.batch / float(np.median(found[name]["sampling"])) for name in found if name.startswith("apex")
+    }
+    return told
+
+
+def interval(told: dict[str, Any]) -> str:
+    return "{} ({} to {})".format(told["median"], *told["95 %"])
 
 
 def table(report: dict[str, Any]) -> str:
-    """Markdown: a row a case."""
-    lines = [f"On {report['machine']}, diffusers {diffusers.__version__}; an APEX step over flow matching's.", ""]
-    lines += ["| case | batch | pixels | time | peak memory |", "|---|---|---|---|---|"]
+    """Markdown: a row for each case and objective."""
+    lines = [f"On {report['machine']}, diffusers {diffusers.__version__}; an APEX step over another.", ""]
+    lines += ["| case | batch | pixels | over | time | peak memory |", "|---|---|---|---|---|---|"]
     for name, case in report["cases"].items():
-        told = case["apex over flow_matching"]
-        time = "{} ({} to {})".format(told["time"]["median"], *told["time"]["95 %"])
-        lines.append(f"| {name} | {case['batch']} | {case['size']} | {time} | {told['peak']} |")
+        for other, told in case["apex over"].items():
+            time, peak = interval(told["time"]), told["peak"]
+            lines.append(f"| {name} | {case['batch']} | {case['size']} | {other} | {time} | {peak} |")
+    lines += ["", "| case | one-step sampling over the bare call | images a second | compiled |", "|---|---|---|---|"]
+    for name, case in report["cases"].items():
+        over = interval(case["sampling over the bare call"])
+        rates = case["images a second in one step"]
+        compiled = f"{rates['apex, compiled']:.2f}" if "apex, compiled" in rates else "-"
+        lines.append(f"| {name} | {over} | {rates['apex']:.2f} | {compiled} |")
     return "\n".join(lines) + "\n"
 
 
@@ -159,8 +191,6 @@ def main() -> None:
         if arguments.tiny:
             case = Case(case.model, case.settings, batch=1, tokens=8, size=64)
         report["cases"][name] = measure(case, arguments.rounds, arguments.tiny)
-        gc.collect()
-        torch.cuda.empty_cache()
         if arguments.out is not None:  # after each: the next one may not fit
             arguments.out.mkdir(parents=True, exist_ok=True)
             write_whole(arguments.out / "real_size.json", (json.dumps(report, indent=1) + "\n").encode())

@@ -68,11 +68,11 @@ def held(trainer: Trainer) -> int:
     return most_held(trainer.advance, own)
 
 
-def sampling_calls(trainer: Trainer) -> dict[str, Callable[[], Any]]:
+def sampling_calls(trainer: Trainer, batch: int = BATCH) -> dict[str, Callable[[], Any]]:
     """One-step sampling, and the network's own call on the same inputs."""
     network, device = trainer.student.backbone, trainer.student.backbone.device
-    c = trainer.corpus.batch(0, BATCH, 0).c.to(device)
-    noise, one = torch.randn(BATCH, *trainer.shape, device=device), torch.ones(BATCH, 1, 1, 1, device=device)
+    c = trainer.corpus.batch(0, batch, 0).c.to(device)
+    noise, one = torch.randn(batch, *trainer.shape, device=device), torch.ones(batch, 1, 1, 1, device=device)
 
     @torch.no_grad()
     def bare() -> torch.Tensor:
