@@ -122,7 +122,7 @@ def measure_one(case: Case, settings: tuple[str, ...], rounds: int, narrow: bool
     """Seconds of each round of a step, of one-step sampling and of the bare call, and the peak of a step."""
     trainer = open_trainer(case, settings, narrow)
     took = seconds({"step": trainer.advance}, rounds) | {"peak": peak(trainer)}
-    took |= seconds(sampling_calls(trainer, case.batch), 4 * rounds)
+    took |= seconds(sampling_calls(trainer, case.batch), rounds if narrow else 4 * rounds)
     student = trainer.student
     took["parameters"] = sum(weight.numel() for weight in student.backbone.network.parameters())
     took["trained"] = sum(weight.numel() for weight in student.weights.values())
@@ -134,8 +134,9 @@ def measure(case: Case, rounds: int, narrow: bool) -> dict[str, Any]:
     found = {}
     for name, settings in case.objectives(compiled=not narrow).items():
         found[name] = measure_one(case, settings, rounds, narrow)
-        gc.collect()  # the network is in cycles, and the next one wants its place
-        torch.cuda.empty_cache()
+        if torch.cuda.is_available():
+            gc.collect()  # the network is in cycles, and the next one wants its place
+            torch.cuda.empty_cache()
     apex = found["apex"]
     told = asdict(case) | {what: apex[what] for what in ("parameters", "trained")}
     told["seconds"] = {name: float(np.median(one["step"])) for name, one in found.items()}
