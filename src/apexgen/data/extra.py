@@ -20,7 +20,7 @@ def arrow_errors(file: Path) -> Iterator[None]:
 
     try:
         yield
-    except (pa.ArrowException, ValueError, TypeError) as error:
+    except (pa.ArrowException, OSError, ValueError, TypeError) as error:  # of a damaged page it is an OSError
         if isinstance(error, ValueError) and not isinstance(error, pa.ArrowException):
             raise
         raise ValueError(f"{file} can't be read: {str(error).splitlines()[0]}") from None

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from apexgen.config import Origin
-from apexgen.data.base import Entry, Reader
+from apexgen.data.base import Entry, Reader, Unreadable
 from apexgen.data.columns import file_fault, find_columns
 from apexgen.data.extra import arrow_errors, need_data_extra
 from apexgen.data.files import nothing, read_picture
@@ -63,15 +63,26 @@ class _Ahead:
         self._place = file, group, column
         self._batches: Iterator[Any] | None = None  # the file is opened when the first picture is asked for
         self._first, self._values = 0, ()
+        self._damage = ""  # why nothing more of the group can be read
 
     def __call__(self, row: int) -> bytes | None:
         if self._batches is None:
             self._batches = self._read()
         while row >= self._first + len(self._values):
-            self._first += len(self._values)
-            self._values = next(self._batches)
+            values = self._following(self._batches)
+            self._first, self._values = self._first + len(self._values), values
         value = self._values[row - self._first].as_py()
         return value.get("bytes") if isinstance(value, dict) else value
+
+    def _following(self, batches: Iterator[Any]) -> Any:
+        """The next few pictures; Unreadable from a damaged place on, to the end of the group."""
+        if not self._damage:
+            try:
+                with arrow_errors(self._place[0]):
+                    return next(batches)
+            except ValueError as error:
+                self._damage = str(error)
+        raise Unreadable(self._damage)
 
     def _read(self) -> Iterator[Any]:
         import pyarrow.parquet as parquet
