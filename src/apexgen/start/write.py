@@ -13,47 +13,39 @@ WHY = {
 }
 
 
+Line = tuple[str, str, str]  # a key, its value as TOML, and why
+
+
 def run_file(name: str, vram: float) -> str:
     """The run file of a family for a card of `vram` GB; ValueError where none fits."""
     family, choice = find_family(name), choose(name, vram)
-    accumulate = max(1, SAMPLES // choice.batch)
-    scenes = name == "scenes"
-    return f"""\
-{_head(name, vram, family, choice)}
-folder = "runs/{name}"{" " * (18 - len(name))} # checkpoints, previews, numbers; the same command goes on from them
-
-[objective]
-name = "apex"                      # one network, no discriminator, prompts alone: apexgen's default
-guidance = {family.guidance}                     # {_why_guidance(family)}
-warmup = 100                       # steps that the fake field learns alone, before it may correct anything
-
-[model]
-path = "{family.path}"
-{_model(family, choice, scenes)}
-[data]
-source = {
-        '"scenes"                  # captions of the embedded world'
-        if scenes
-        else '"prompts.txt"             # yours: one prompt a line; a few thousand, and as varied as what you will ask'
+    folder = ("folder", f'"runs/{name}"', "checkpoints, previews, numbers; the same command goes on from them")
+    sections = {
+        "objective": _objective(family),
+        "model": _model(family, choice, name == "scenes"),
+        "data": _data(name),
+        "train": _train(choice, name == "scenes"),
     }
-cache = "cache/{name}"{
-        " " * (13 - len(name))
-    }      # what is encoded is kept here, and the text encoders leave the memory
+    told = "\n".join(f"[{section}]\n{_lines(lines)}" for section, lines in sections.items())
+    return f"{_head(name, vram, family, choice)}\n{_lines([folder])}\n{told}"
 
-[train]
-steps = 2000                       # previews show when more is of no use
-batch = {choice.batch}                          # the most that fits
-accumulate = {accumulate}                     # batches a step: {
-        choice.batch * accumulate
-    } samples, whatever fits at once
-learning_rate = {"3e-3  " if scenes else "1e-4  "}             # {
-        "of a network this small" if scenes else "usual for a LoRA; halve it where the loss jumps"
-    }
-ema = 0.98                         # the average that is sampled and exported looks back some 50 steps
-on_divergence = "skip"             # a step that is not finite changes nothing; five in a row stop the run
-save_every = 200
-preview_every = 200
-"""
+
+def _lines(lines: list[Line]) -> str:
+    """Settings, one a line, the reasons in a column."""
+    return "".join(f"{f'{key} = {value}':<35}# {why}".rstrip("# ") + "\n" for key, value, why in lines)
+
+
+def _objective(family: Family) -> list[Line]:
+    distilled = family.guidance == 1
+    return [
+        ("name", '"apex"', "one network, no discriminator, prompts alone: apexgen's default"),
+        (
+            "guidance",
+            str(family.guidance),
+            "the network was distilled from guidance already" if distilled else "the teacher's own, baked in",
+        ),
+        ("warmup", "100", "steps that the fake field learns alone, before it may correct anything"),
+    ]
 
 
 def _head(name: str, vram: float, family: Family, choice: Choice) -> str:
@@ -73,20 +65,43 @@ def _head(name: str, vram: float, family: Family, choice: Choice) -> str:
 """
 
 
-def _why_guidance(family: Family) -> str:
-    return "the network was distilled from guidance already" if family.guidance == 1 else "the teacher's own, baked in"
-
-
-def _model(family: Family, choice: Choice, scenes: bool) -> str:
-    lines = [
+def _model(family: Family, choice: Choice, scenes: bool) -> list[Line]:
+    path = ("path", f'"{family.path}"', "")
+    rank = ("rank", str(choice.rank), "of the LoRA: the most that fits, up to 64")
+    if scenes:
+        return [path, rank]
+    return [
+        path,
         ("size", str(family.size), 'of a square, or "WIDTHxHEIGHT"; less of it is less memory and time'),
-        ("rank", str(choice.rank), "of the LoRA: the most that fits, up to 64"),
+        rank,
         ("weights", f'"{choice.weights}"', WHY[choice.weights]),
         ("checkpointing", "true", "activations are computed again in the backward pass"),
     ]
+
+
+def _data(name: str) -> list[Line]:
+    source = ("source", '"prompts.txt"', "yours: one prompt a line; a few thousand, and as varied as what you will ask")
+    if name == "scenes":
+        source = ("source", '"scenes"', "captions of the embedded world")
+    cache = "what is encoded is kept here, and the text encoders leave the memory"
+    return [source, ("cache", f'"cache/{name}"', cache)]
+
+
+def _train(choice: Choice, scenes: bool) -> list[Line]:
+    accumulate = max(1, SAMPLES // choice.batch)
+    rate = ("1e-4", "usual for a LoRA; halve it where the loss jumps")
     if scenes:
-        lines = lines[1:2]
-    return "".join(f"{f'{key} = {value}':<35}# {why}\n" for key, value, why in lines)
+        rate = ("3e-3", "of a network this small")
+    return [
+        ("steps", "2000", "previews show when more is of no use"),
+        ("batch", str(choice.batch), "the most that fits"),
+        ("accumulate", str(accumulate), f"batches a step: {choice.batch * accumulate} samples, whatever fits at once"),
+        ("learning_rate", *rate),
+        ("ema", "0.98", "the average that is sampled and exported looks back some 50 steps"),
+        ("on_divergence", '"skip"', "a step that is not finite changes nothing; five in a row stop the run"),
+        ("save_every", "200", ""),
+        ("preview_every", "200", ""),
+    ]
 
 
 def write_start(text: str, out: Path) -> Path:
