@@ -118,39 +118,55 @@ def peak(trainer: Trainer) -> float:
     return peak_bytes(device) / 2**30
 
 
-def measure_one(case: Case, settings: tuple[str, ...], rounds: int, narrow: bool) -> dict[str, Any]:
-    """Seconds of each round of a step, of one-step sampling and of the bare call, and the peak of a step."""
+@dataclass(frozen=True)
+class Measured:
+    """What one objective takes: seconds of each round, and GiB at the most in a step."""
+
+    step: np.ndarray
+    peak: float
+    parameters: int
+    trained: int
+    drawn: dict[str, np.ndarray]  # of APEX: one-step sampling, and the network's bare call
+
+
+def measure_one(case: Case, name: str, settings: tuple[str, ...], rounds: int, narrow: bool) -> Measured:
+    """An objective's step, and what its student takes to draw: that is one network's for all, so it is APEX's alone."""
     trainer = open_trainer(case, settings, narrow)
-    took = seconds({"step": trainer.advance}, rounds) | {"peak": peak(trainer)}
-    took |= seconds(sampling_calls(trainer, case.batch), rounds if narrow else 4 * rounds)
-    student = trainer.student
-    took["parameters"] = sum(weight.numel() for weight in student.backbone.network.parameters())
-    took["trained"] = sum(weight.numel() for weight in student.weights.values())
-    return took
+    step, most = seconds({"step": trainer.advance}, rounds)["step"], peak(trainer)
+    draws = sampling_calls(trainer, case.batch) if name.startswith("apex") else {}
+    return Measured(
+        step,
+        most,
+        parameters=sum(weight.numel() for weight in trainer.student.backbone.network.parameters()),
+        trained=sum(weight.numel() for weight in trainer.student.weights.values()),
+        drawn=seconds(draws, rounds if narrow else 4 * rounds),
+    )
 
 
 def measure(case: Case, rounds: int, narrow: bool) -> dict[str, Any]:
     """What each objective takes, and the ratios."""
     found = {}
     for name, settings in case.objectives(compiled=not narrow).items():
-        found[name] = measure_one(case, settings, rounds, narrow)
+        found[name] = measure_one(case, name, settings, rounds, narrow)
         if torch.cuda.is_available():
             gc.collect()  # the network is in cycles, and the next one wants its place
             torch.cuda.empty_cache()
     apex = found["apex"]
-    told = asdict(case) | {what: apex[what] for what in ("parameters", "trained")}
-    told["seconds"] = {name: float(np.median(one["step"])) for name, one in found.items()}
-    told["peak GiB"] = {name: one["peak"] for name, one in found.items()}
-    told["apex over"] = {
-        name: {"time": ratio(apex["step"], one["step"]), "peak": round(apex["peak"] / one["peak"], 3)}
-        for name, one in found.items()
-        if name != "apex"
+    return asdict(case) | {
+        "parameters": apex.parameters,
+        "trained": apex.trained,
+        "seconds": {name: float(np.median(one.step)) for name, one in found.items()},
+        "peak GiB": {name: one.peak for name, one in found.items()},
+        "apex over": {
+            name: {"time": ratio(apex.step, one.step), "peak": round(apex.peak / one.peak, 3)}
+            for name, one in found.items()
+            if name != "apex"
+        },
+        "sampling over the bare call": ratio(apex.drawn["sampling"], apex.drawn["bare"]),
+        "images a second in one step": {
+            name: case.batch / float(np.median(one.drawn["sampling"])) for name, one in found.items() if one.drawn
+        },
     }
-    told["sampling over the bare call"] = ratio(apex["sampling"], apex["bare"])
-    told["images a second in one step"] = {
-        name: case.batch / float(np.median(found[name]["sampling"])) for name in found if name.startswith("apex")
-    }
-    return told
 
 
 def interval(told: dict[str, Any]) -> str:

@@ -12,8 +12,7 @@ WHY = {
     "4bit": "8 bits do not fit this card; the LoRA stays float32. Needs apexgen[memory]",
 }
 
-
-Line = tuple[str, str, str]  # a key, its value as TOML, and why
+Line = tuple[str, str, str]  # a key, its value as TOML, and why, or ""
 
 
 def run_file(name: str, vram: float) -> str:
@@ -32,18 +31,15 @@ def run_file(name: str, vram: float) -> str:
 
 def _lines(lines: list[Line]) -> str:
     """Settings, one a line, the reasons in a column."""
-    return "".join(f"{f'{key} = {value}':<35}# {why}".rstrip("# ") + "\n" for key, value, why in lines)
+    return "".join(f"{f'{key} = {value}':<35}# {why}\n" if why else f"{key} = {value}\n" for key, value, why in lines)
 
 
 def _objective(family: Family) -> list[Line]:
     distilled = family.guidance == 1
+    why = "the network was distilled from guidance already" if distilled else "the teacher's own, baked in"
     return [
         ("name", '"apex"', "one network, no discriminator, prompts alone: apexgen's default"),
-        (
-            "guidance",
-            str(family.guidance),
-            "the network was distilled from guidance already" if distilled else "the teacher's own, baked in",
-        ),
+        ("guidance", str(family.guidance), why),
         ("warmup", "100", "steps that the fake field learns alone, before it may correct anything"),
     ]
 
@@ -80,18 +76,19 @@ def _model(family: Family, choice: Choice, scenes: bool) -> list[Line]:
 
 
 def _data(name: str) -> list[Line]:
-    source = ("source", '"prompts.txt"', "yours: one prompt a line; a few thousand, and as varied as what you will ask")
     if name == "scenes":
         source = ("source", '"scenes"', "captions of the embedded world")
+    else:
+        why = "yours: one prompt a line; a few thousand, and as varied as what you will ask"
+        source = ("source", '"prompts.txt"', why)
     cache = "what is encoded is kept here, and the text encoders leave the memory"
     return [source, ("cache", f'"cache/{name}"', cache)]
 
 
 def _train(choice: Choice, scenes: bool) -> list[Line]:
     accumulate = max(1, SAMPLES // choice.batch)
-    rate = ("1e-4", "usual for a LoRA; halve it where the loss jumps")
-    if scenes:
-        rate = ("3e-3", "of a network this small")
+    usual = ("1e-4", "usual for a LoRA; halve it where the loss jumps")
+    rate = ("3e-3", "of a network this small") if scenes else usual
     return [
         ("steps", "2000", "previews show when more is of no use"),
         ("batch", str(choice.batch), "the most that fits"),
