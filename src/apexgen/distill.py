@@ -11,7 +11,7 @@ from rich.console import Console
 from torch import nn
 
 from apexgen import checkpoint, probe
-from apexgen.backbones.base import Backbone, cpu_multiplies_in_bfloat16
+from apexgen.backbones.base import Backbone
 from apexgen.backbones.diffusion import load_backbone
 from apexgen.backbones.later import fetch_network
 from apexgen.backbones.task_lora import add_task_lora
@@ -27,6 +27,7 @@ from apexgen.nearest import check_memory, within_memory
 from apexgen.objectives import Objective
 from apexgen.objectives.apex import Apex
 from apexgen.parallel import Team, assembled, settle
+from apexgen.precision import best_device, choose_precision, imitated
 from apexgen.preview import Preview
 from apexgen.progress import training_bar, working
 from apexgen.refuse import check_run, refuse_together
@@ -59,7 +60,7 @@ def open_backbone(
     with_network: False leaves the network on the disk until `bring_network`, so that a card holds one or the other;
         of a sharded one, for good: the first process has it, and `shard` brings its weights.
     """
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = best_device()
     backbone = load_backbone(base_folder(run), "cpu" if sharded else device, run.model.weights, with_text, with_network)
     if not with_pictures:
         backbone.forget_picture_encoder()
@@ -93,12 +94,6 @@ def bring_network(run: Run, backbone: Backbone, corpus: Batches) -> None:
         backbone.forget_encoders()
         fetch_network(backbone)
         _add_lora(run, backbone)
-
-
-def choose_precision(wanted: str, device: str, weights: str = "float32") -> torch.dtype | None:
-    """bfloat16 by default where the device multiplies in it, and for weights that are; None is float32."""
-    fast = device == "cuda" or cpu_multiplies_in_bfloat16() or weights != "float32"
-    return torch.bfloat16 if wanted == "bfloat16" or (wanted == "auto" and fast) else None
 
 
 def open_student(run: Run, backbone: Backbone, sharded: bool = False) -> Student:
@@ -164,7 +159,13 @@ def _distill(
         with working("making the student"):  # also opens the network, where it came after the encoders
             bring_network(run, backbone, corpus)
             student = open_student(run, backbone, sharded)
-    warnings = warn_of_shift(objective, backbone, corpus, console, run.train.seed)
+    lines = (
+        imitated(backbone.precision, run.model.weights, backbone.device.type),
+        unseen_shift(objective, backbone, corpus, run.train.seed),
+    )
+    warnings = [line for line in lines if line is not None]
+    for line in warnings:
+        console.print(f"[yellow]warning:[/yellow] {line}", soft_wrap=True)
     if run.data.encode != "step":
         backbone.forget_encoders()
     trainer = Trainer(run, student, corpus, backbone.latent_shape(), team=team)
@@ -208,22 +209,17 @@ def _write_config(run: Run, folder: Path) -> None:
     write_whole(folder / "config.toml", dump_run(run).encode())
 
 
-def warn_of_shift(
-    objective: Objective, backbone: Backbone, corpus: Batches, console: Console, seed: int = 0
-) -> list[str]:
-    """Print and return a line where the network can't see the shift that tells APEX's fake field apart."""
+def unseen_shift(objective: Objective, backbone: Backbone, corpus: Batches, seed: int = 0) -> str | None:
+    """A line of warning where the network can't see the shift that tells APEX's fake field apart."""
     if not isinstance(objective, Apex) or objective.fake_told != "shifted":
-        return []
+        return None
     prompts, c = corpus.examples(2)
     conditions = [c.select([row]) for row in range(len(prompts))]
     if len(set(prompts)) < 2:
         conditions[1:] = [corpus.null]
     plain = probe.Numbers(objective.shift_scale, objective.shift_bias, objective.shift_place)
     shift = open_shift(objective, backbone, seed) or plain
-    line = probe.warning(backbone, conditions, corpus.null, shift)
-    if line is not None:
-        console.print(f"[yellow]warning:[/yellow] {line}", soft_wrap=True)
-    return [] if line is None else [line]
+    return probe.warning(backbone, conditions, corpus.null, shift)
 
 
 def _train_with_progress(

@@ -35,11 +35,6 @@ def fast_attention(device: torch.device) -> Iterator[None]:
         yield
 
 
-def cpu_multiplies_in_bfloat16() -> bool:
-    """Whether bfloat16 is the faster type on this CPU, not one that it imitates."""
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-
-
 def to_patches(latents: Tensor) -> Tensor:
     """Latents (B, C, h, w) as one token a patch of 2 x 2, (B, h w / 4, 4 C)."""
     return nn.functional.pixel_unshuffle(latents, 2).flatten(2).mT

@@ -5,8 +5,8 @@ from importlib.metadata import version
 
 import torch
 
-from apexgen.backbones.base import cpu_multiplies_in_bfloat16
 from apexgen.backbones.diffusion import BACKBONES, check_diffusers, find_adapter
+from apexgen.precision import fast_in_bfloat16
 
 PACKAGES = ("apexgen", "torch", "diffusers", "transformers", "peft", "safetensors")
 
@@ -20,7 +20,7 @@ def describe_environment() -> list[str]:
 
 
 def _devices() -> list[str]:
-    fast = "fast" if cpu_multiplies_in_bfloat16() else "slow"
+    fast = "fast" if fast_in_bfloat16("cpu") else "slow"
     lines = [f"cpu, {torch.get_num_threads()} threads, bfloat16 {fast}"]
     for index in range(torch.cuda.device_count()):
         memory = torch.cuda.get_device_properties(index).total_memory / 2**30

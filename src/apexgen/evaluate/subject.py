@@ -16,8 +16,8 @@ import torch
 from apexgen.backbones.diffusion import BACKBONES, find_adapter, open_pipeline, quiet
 from apexgen.backbones.index import read_index
 from apexgen.backbones.task_lora import load_task_lora
-from apexgen.distill import choose_precision
 from apexgen.drawer import Drawer, Model, open_model
+from apexgen.precision import best_device, choose_precision
 from apexgen.scenes.pipeline import pipeline_folder
 from apexgen.size import Size
 
@@ -119,7 +119,7 @@ def open_drawer(subject: Subject, size: Size | None = None, precision: str = "au
     pipeline = open_pipeline(folder)
     if subject.lora is not None:
         load_task_lora(pipeline, subject.lora)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = best_device()
     dtype = choose_precision(precision, device) or torch.float32
     with quiet():
         pipeline.to(device, dtype)

@@ -7,6 +7,7 @@ import torch
 from torch import Generator, Tensor
 
 from apexgen.generate import to_tensor
+from apexgen.precision import fast_in_bfloat16
 from apexgen.progress import counted, working
 from apexgen.rules import TASKS
 from apexgen.scenes.draw import draw_pictures
@@ -33,7 +34,7 @@ def train_autoencoder(vae: Any, pictures: Tensor, recipe: "Recipe", report: Call
     """
 
     def loss(x: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=fast_in_bfloat16("cpu")):
             z = vae.encode(x).latents.float()
             y = vae.decode(z + NOISE * torch.randn(z.shape, generator=generator)).sample.float()
         return _fit(y, x), 0.05 * _moments(z)
@@ -49,7 +50,7 @@ def train_decoder(vae: Any, pictures: Tensor, recipe: "Recipe", report: Callable
 
     def loss(x: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
         deviation = DECODER_NOISE * torch.rand((len(x), 1, 1, 1), generator=generator)
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=fast_in_bfloat16("cpu")):
             with torch.no_grad():
                 z = vae.encode(x).latents.float()
             y = vae.decode(z + deviation * torch.randn(z.shape, generator=generator)).sample.float()

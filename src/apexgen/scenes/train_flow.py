@@ -14,6 +14,7 @@ from apexgen.backbones.sana import Sana
 from apexgen.data import Corpus, index_prompts
 from apexgen.generate import to_tensor
 from apexgen.objectives import FlowMatching, Nets
+from apexgen.precision import choose_precision
 from apexgen.progress import counted
 from apexgen.scenes.draw import draw_pictures
 from apexgen.scenes.prompts import draw_captions
@@ -43,7 +44,7 @@ def train_flow(pipeline: Any, recipe: "Recipe", work: Path, report: Callable[[st
     The learning rate rises over 200 steps, stays, and falls linearly to zero over the last `flow_decay_steps`.
     """
     backbone = Sana(pipeline)
-    backbone.precision = torch.bfloat16
+    backbone.precision = choose_precision("auto", "cpu")
     corpus = _corpus(backbone, recipe, work / "corpus.pt")
     network = backbone.network.requires_grad_(True)
     average = [weight.detach().clone() for weight in network.parameters()]

@@ -1,0 +1,27 @@
+"""Where a model computes and in which precision: bfloat16 where the device multiplies in it, else float32."""
+
+import torch
+
+
+def best_device() -> str:
+    """ "cuda" where there is one, else "cpu"."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def fast_in_bfloat16(device: str) -> bool:
+    """Whether bfloat16 is the faster type on a device, not one that it imitates, as most laptops' CPUs do."""
+    return device != "cpu" or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+def choose_precision(wanted: str, device: str, weights: str = "float32") -> torch.dtype | None:
+    """bfloat16 by default where the device multiplies in it, and for weights that are; None is float32."""
+    fast = fast_in_bfloat16(device) or weights != "float32"
+    return torch.bfloat16 if wanted == "bfloat16" or (wanted == "auto" and fast) else None
+
+
+def imitated(precision: torch.dtype | None, weights: str, device: str) -> str | None:
+    """A line of warning where a run computes in a bfloat16 that its device only imitates; None elsewhere."""
+    if precision is None or fast_in_bfloat16(device):
+        return None
+    setting = "precision" if weights == "float32" else "weights"
+    return f'this CPU imitates bfloat16, tens of times slower than float32: write model.{setting} = "float32"'
