@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# Empty is unset: where a machine sets it, every command of the tests would compile torch and diffusers anew.
+export PYTHONDONTWRITEBYTECODE :=
 TORCH := $(shell grep '^torch==' constraints.txt)
 
 .PHONY: demo test tests with-diffusers ablations docs lint style types

@@ -1,6 +1,7 @@
 """A judge behind a server: what it is asked, and servers that fail, refuse, babble or never end."""
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -53,6 +54,22 @@ def test_a_time_out_is_tried_again_and_told():
         with pytest.raises(NoAnswer, match="ReadTimeout"):
             quick.ask(picture, question, "")
     assert len(stub.requests) == 6
+
+
+def test_closed_it_ends_what_is_under_way_and_asks_no_more():
+    stub = Stub(oracle, troubles=[30.0] * 2)
+    with serving(stub) as address, ThreadPoolExecutor(2) as pool:
+        judge, picture = endpoint(address), Image.new("RGB", (8, 8), COLORS["red"])
+        waiting = [pool.submit(judge.ask, picture, YES_NO.word(f"Is it {color}?", "KQX"), "") for color in COLORS][:2]
+        while stub.at_once < 2:
+            time.sleep(0.01)
+        judge.close()
+        for answer in waiting:
+            with pytest.raises(NoAnswer, match=r"no answer from 127\.0\.0\.1"):
+                answer.result(timeout=20)
+        with pytest.raises(NoAnswer):
+            judge.ask(picture, YES_NO.word("Is it red?", "KQX"), "")
+    assert len(stub.requests) <= 3
 
 
 def test_an_answer_that_drips_in_is_given_up():

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 from PIL import Image
 
 from apexgen.evaluate.judge import THINKING, TOKENS, NoAnswer, NoProbabilities, without_thoughts
+from apexgen.evaluate.sockets import Sockets
 
 KEY = "APEXGEN_JUDGE_KEY"
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -47,6 +48,7 @@ class Endpoint:
     pause: float = 1.0  # seconds before the second request; doubled each time
     tries: int = 3
     key: str = field(default_factory=lambda: os.environ.get(KEY, ""), repr=False)
+    _sockets: Sockets = field(default_factory=Sockets, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         parts = urlsplit(self.url)
@@ -115,8 +117,8 @@ class Endpoint:
         return min(total, 1.0)
 
     def close(self) -> None:
-        """End the connections; a question under way is not put again."""
-        self._client.close()
+        """End the connections: a question under way fails at once, and none is put again."""
+        self._sockets.shut_down()
 
     @cached_property
     def _client(self) -> Any:
@@ -144,18 +146,19 @@ class Endpoint:
                 if _is_refusal(choice):
                     raise NoAnswer("refused by the server")
                 return choice
-            if wait is None:
+            if wait is None or attempt + 1 == self.requests:
                 break
-            if attempt + 1 < self.requests:
-                time.sleep(min(max(wait, self.pause * 2**attempt), LONGEST_WAIT))
+            if self._sockets.shut.wait(min(max(wait, self.pause * 2**attempt), LONGEST_WAIT)):
+                break
         raise NoAnswer(why)
 
     def _request(self, body: dict[str, Any]) -> tuple[dict[str, Any] | None, str, float | None]:
         """A choice; or why there is none, and the seconds the server wants to be left alone, None for good."""
         import httpx
 
+        where, traced = f"{self.url.rstrip('/')}/chat/completions", {"trace": self._sockets.note}
         try:
-            with self._client.stream("POST", f"{self.url.rstrip('/')}/chat/completions", json=body) as response:
+            with self._client.stream("POST", where, json=body, extensions=traced) as response:
                 content = self._read(response)
         except (httpx.HTTPError, TimeoutError) as error:
             return None, f"no answer from {urlsplit(self.url).hostname} ({type(error).__name__})", 0.0
