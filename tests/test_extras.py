@@ -4,6 +4,7 @@ import sys
 
 import pytest
 import torch
+from PIL import Image
 
 from apexgen.cli import main
 from apexgen.evaluate.clip import scores_of
@@ -71,4 +72,4 @@ def test_distances_and_a_judge_behind_http_name_their_extra(hide):
             score(features, features)
     hide("httpx")
     with pytest.raises(ValueError, match=r'^httpx is missing: pip install "apexgen\[evaluate\]"$'):
-        Endpoint("http://127.0.0.1:9/v1", "a judge").close()
+        Endpoint("http://127.0.0.1:9/v1", "a judge").ask(Image.new("RGB", (8, 8)), "Is it red?", "")
