@@ -122,14 +122,10 @@ class Endpoint:
 
     @cached_property
     def _client(self) -> Any:
-        try:
-            import httpx
-        except ImportError:
-            raise ValueError('httpx is missing: pip install "apexgen[evaluate]"') from None
         headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}
         direct = urlsplit(self.url).hostname in LOOPBACK  # no proxy between this machine and itself
         limits = httpx.Limits(max_connections=self.workers)
-        return httpx.Client(headers=headers, timeout=self.timeout, limits=limits, trust_env=not direct)
+        return _httpx().Client(headers=headers, timeout=self.timeout, limits=limits, trust_env=not direct)
 
     def _complete(self, content: list[dict[str, Any]], system: str, asked: dict[str, Any]) -> dict[str, Any]:
         """The first choice of a completion, no refusal; requests are repeated where that may help."""
@@ -154,8 +150,7 @@ class Endpoint:
 
     def _request(self, body: dict[str, Any]) -> tuple[dict[str, Any] | None, str, float | None]:
         """A choice; or why there is none, and the seconds the server wants to be left alone, None for good."""
-        import httpx
-
+        httpx = _httpx()
         where, traced = f"{self.url.rstrip('/')}/chat/completions", {"trace": self._sockets.note}
         try:
             with self._client.stream("POST", where, json=body, extensions=traced) as response:
@@ -185,6 +180,14 @@ class Endpoint:
 
     def _without_key(self, text: str) -> str:
         return text.replace(self.key, "***") if self.key else text
+
+
+def _httpx() -> Any:
+    try:
+        import httpx
+    except ImportError:
+        raise ValueError('httpx is missing: pip install "apexgen[evaluate]"') from None
+    return httpx
 
 
 def data_url(picture: Image.Image) -> str:
