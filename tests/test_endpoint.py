@@ -61,7 +61,7 @@ def test_closed_it_ends_what_is_under_way_and_asks_no_more():
     with serving(stub) as address, ThreadPoolExecutor(2) as pool:
         judge, picture = endpoint(address), Image.new("RGB", (8, 8), COLORS["red"])
         waiting = [pool.submit(judge.ask, picture, YES_NO.word(f"Is it {color}?", "KQX"), "") for color in COLORS][:2]
-        while stub.at_once < 2:
+        while stub.at_once < 2 and not any(answer.done() for answer in waiting):
             time.sleep(0.01)
         judge.close()
         for answer in waiting:

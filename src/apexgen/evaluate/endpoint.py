@@ -122,10 +122,11 @@ class Endpoint:
 
     @cached_property
     def _client(self) -> Any:
+        httpx = _httpx()
         headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}
         direct = urlsplit(self.url).hostname in LOOPBACK  # no proxy between this machine and itself
         limits = httpx.Limits(max_connections=self.workers)
-        return _httpx().Client(headers=headers, timeout=self.timeout, limits=limits, trust_env=not direct)
+        return httpx.Client(headers=headers, timeout=self.timeout, limits=limits, trust_env=not direct)
 
     def _complete(self, content: list[dict[str, Any]], system: str, asked: dict[str, Any]) -> dict[str, Any]:
         """The first choice of a completion, no refusal; requests are repeated where that may help."""
