@@ -103,6 +103,7 @@ def test_the_demo_refuses_before_it_begins_what_no_stock_pipeline_could_open(tmp
     path = tmp_path / "two.toml"
     path.write_text('[objective]\nname = "mean_flow"\n')
     monkeypatch.setattr("apexgen.demo.CONFIG", path)
+    monkeypatch.setattr("apexgen.demo.settings_here", tuple)  # of APEX
     with pytest.raises(ValueError, match=r'needs a second time.*objective.name = "apex"'):
         run_demo(tmp_path / "new", [], False, 1, None)
     assert not (tmp_path / "new").exists()
