@@ -29,10 +29,11 @@ from apexgen.backbones.diffusion import find_adapter
 from apexgen.condition import Condition
 from apexgen.config import Run, load_run
 from apexgen.data.corpus import Corpus
-from apexgen.distill import choose_precision, open_student
+from apexgen.distill import open_student
 from apexgen.evaluate.meter import forget_peak, peak_bytes
 from apexgen.evaluate.timing import machine
 from apexgen.files import write_whole
+from apexgen.precision import best_device, choose_precision
 from apexgen.train import Trainer
 
 RECORDS = 8
@@ -74,7 +75,7 @@ def open_random(case: Case, run: Run, narrow: bool) -> Backbone:
     """The case's network of random weights on the device, in an adapter that has nothing else."""
     pipeline, network, config = SHAPES[case.model]
     small = (NARROW_QWEN if case.model == "Qwen-Image" else NARROW_SANA) if narrow else {}
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = best_device()
     torch.manual_seed(0)
     torch.set_default_dtype(torch.float32 if run.model.weights == "float32" else torch.bfloat16)
     try:
@@ -201,7 +202,7 @@ def main() -> None:
         parser.error(f"--rounds {arguments.rounds}: an interval takes 8; write --rounds 8")
     if not arguments.tiny and not torch.cuda.is_available():
         parser.error("no GPU is here, and these networks want one; write --tiny to see that it runs")
-    report: dict[str, Any] = {"machine": machine(torch.device("cuda" if torch.cuda.is_available() else "cpu"))}
+    report: dict[str, Any] = {"machine": machine(torch.device(best_device()))}
     report |= {"tiny": arguments.tiny, "cases": {}}
     for name in arguments.case or CASES:
         case = CASES[name]

@@ -21,7 +21,8 @@ def tell(figures: dict[str, Any], out: Path | None) -> None:
 
         from apexgen.evaluate.timing import machine
         from apexgen.files import write_whole
+        from apexgen.precision import best_device
 
         out.parent.mkdir(parents=True, exist_ok=True)
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = torch.device(best_device())
         write_whole(out, (json.dumps({"machine": machine(device)} | figures, indent=1) + "\n").encode())

@@ -18,8 +18,8 @@ def fast(request, monkeypatch):
     """A CPU of either kind."""
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: request.param)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
-    monkeypatch.setattr(precision, "best_device", lambda: "cpu")
-    monkeypatch.setattr(demo, "best_device", lambda: "cpu")
+    for reader in ("demo", "distill"):
+        monkeypatch.setattr(f"apexgen.{reader}.best_device", lambda: "cpu")
     return request.param
 
 

@@ -35,11 +35,11 @@ def run_demo(folder: Path, overrides: Sequence[str], ablate: bool, per_task: int
 
     Raises ValueError, before anything is written, for settings that it could not prove or export in the end.
     """
-    run = load_run(CONFIG, [f"folder={folder}", *settings_here(), *overrides])
+    here = settings_here()
+    run = load_run(CONFIG, [f"folder={folder}", *here, *overrides])
     refuse_second_time(open_objective(run).needs_second_time)
-    if settings_here():
-        taken, full = f"{run.train.steps} steps in {run.model.weights}", load_run(CONFIG, []).train.steps
-        console.print(f"this CPU imitates bfloat16: {taken} fit ten minutes; train.steps={full} draws better, in more")
+    if here:
+        console.print(f"this CPU imitates bfloat16; unless told otherwise, to fit ten minutes: {' '.join(here)}")
     trainer, seconds = distill(run, console)
     mixed = ablation(run) if ablate else None
     if mixed is not None:

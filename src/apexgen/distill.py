@@ -159,13 +159,11 @@ def _distill(
         with working("making the student"):  # also opens the network, where it came after the encoders
             bring_network(run, backbone, corpus)
             student = open_student(run, backbone, sharded)
-    lines = (
+    warnings = _warn(
+        console,
         imitated(backbone.precision, run.model.weights, backbone.device.type),
         unseen_shift(objective, backbone, corpus, run.train.seed),
     )
-    warnings = [line for line in lines if line is not None]
-    for line in warnings:
-        console.print(f"[yellow]warning:[/yellow] {line}", soft_wrap=True)
     if run.data.encode != "step":
         backbone.forget_encoders()
     trainer = Trainer(run, student, corpus, backbone.latent_shape(), team=team)
@@ -207,6 +205,14 @@ def encode_run(run: Run, console: Console) -> dict[str, Any] | None:
 def _write_config(run: Run, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / "config.toml", dump_run(run).encode())
+
+
+def _warn(console: Console, *lines: str | None) -> list[str]:
+    """Print and return the lines of warning that there are."""
+    warnings = [line for line in lines if line is not None]
+    for line in warnings:
+        console.print(f"[yellow]warning:[/yellow] {line}", soft_wrap=True)
+    return warnings
 
 
 def unseen_shift(objective: Objective, backbone: Backbone, corpus: Batches, seed: int = 0) -> str | None:

@@ -26,6 +26,10 @@ def training_pictures(recipe: "Recipe") -> Tensor:
         return to_tensor(draw_pictures(captions, seed=recipe.seed))
 
 
+def _lowered() -> torch.autocast:
+    return torch.autocast("cpu", torch.bfloat16, enabled=fast_in_bfloat16("cpu"))
+
+
 def train_autoencoder(vae: Any, pictures: Tensor, recipe: "Recipe", report: Callable[[str], None]) -> None:
     """Fit pictures through latents of mean 0, deviation 1, uncorrelated, and readable under noise of deviation 0.1.
 
@@ -34,7 +38,7 @@ def train_autoencoder(vae: Any, pictures: Tensor, recipe: "Recipe", report: Call
     """
 
     def loss(x: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
-        with torch.autocast("cpu", torch.bfloat16, enabled=fast_in_bfloat16("cpu")):
+        with _lowered():
             z = vae.encode(x).latents.float()
             y = vae.decode(z + NOISE * torch.randn(z.shape, generator=generator)).sample.float()
         return _fit(y, x), 0.05 * _moments(z)
@@ -50,7 +54,7 @@ def train_decoder(vae: Any, pictures: Tensor, recipe: "Recipe", report: Callable
 
     def loss(x: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
         deviation = DECODER_NOISE * torch.rand((len(x), 1, 1, 1), generator=generator)
-        with torch.autocast("cpu", torch.bfloat16, enabled=fast_in_bfloat16("cpu")):
+        with _lowered():
             with torch.no_grad():
                 z = vae.encode(x).latents.float()
             y = vae.decode(z + deviation * torch.randn(z.shape, generator=generator)).sample.float()
