@@ -100,7 +100,7 @@ def compare(generated: Generated, own: Velocity, quarter: int) -> tuple[float, .
     for step in range(LOOKED_AT // BATCH):
         t = (quarter + torch.rand(BATCH, 1, 1, 1, generator=Generator().manual_seed(step))) / QUARTERS
         sample = generated.at(2 * FRESH + step, t.clamp(objective.time_low, objective.time_high))
-        real = guided(nets.teacher, sample.batch.null, objective.guidance)
+        real = guided(nets.teacher, sample.batch.null, objective.guidance, objective.guidance_until)
         for kept, field, c in zip(
             fields, (own, nets.student, real), (sample.c_fake, sample.c_fake, sample.batch.c), strict=True
         ):

@@ -33,6 +33,17 @@ def test_guidance_is_its_formula_in_one_call(inputs, batch):
     torch.testing.assert_close(guided_v, v_null + 2.5 * (v_c - v_null))
 
 
+def test_guidance_ends_at_a_time_above_which_the_velocity_is_its_own(inputs):
+    x, _, r, c = inputs
+    null, t = c.select([0]), torch.tensor([0.1, 0.7, 0.70001, 1.0])[:, None]
+    v = Counting()
+    partly, wholly = guided(v, null, 2.5, until=0.7)(x, t, r, c), guided(v, null, 2.5)(x, t, r, c)
+    assert torch.equal(partly[:2], wholly[:2])
+    torch.testing.assert_close(partly[2:], v(x, t, r, c)[2:])
+    assert guided(v, null, 2.5, 0.7)(x.bfloat16(), t, r, c).dtype == v(x.bfloat16(), t, r, c).dtype
+    assert guided(v, null, 1.0, 0.7) is v
+
+
 def test_scale_one_is_the_velocity_itself(inputs):
     v = Counting()
     assert guided(v, inputs[-1], 1.0) is v

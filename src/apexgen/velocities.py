@@ -22,11 +22,12 @@ class Velocity(Protocol):
     def __call__(self, x: Tensor, t: Tensor, r: Tensor, c: Condition, /) -> Tensor: ...
 
 
-def guided(velocity: Velocity, null: Condition, scale: float) -> Velocity:
-    """Classifier-free guidance: v = v_null + scale (v_c - v_null), in one call on both halves.
+def guided(velocity: Velocity, null: Condition, scale: float, until: float = 1.0) -> Velocity:
+    """Classifier-free guidance: v = v_null + s (v_c - v_null), s = scale where t <= until and 1 nearer the noise.
 
-    null has batch 1 or B. At scale 1 the velocity itself comes back, at no further cost.
-    Ho and Salimans, https://arxiv.org/abs/2207.12598, Eq. 6 (their w is scale - 1).
+    null has batch 1 or B; one call on both halves. At scale 1 the velocity itself comes back, at no further cost.
+    Ho and Salimans, https://arxiv.org/abs/2207.12598, Eq. 6 (their w is s - 1); the bound on t: Kynkäänniemi et al.,
+    https://arxiv.org/abs/2404.07724.
     """
     if scale == 1:
         return velocity
@@ -36,7 +37,8 @@ def guided(velocity: Velocity, null: Condition, scale: float) -> Velocity:
         both = Condition.concatenate([c, null.expand(len(c))])
         v = velocity(torch.cat([x, x]), torch.cat([t, t]), torch.cat([r, r]), both)
         v_c, v_null = v.chunk(2)
-        return v_null + scale * (v_c - v_null)
+        strength = scale if until >= 1 else torch.where(t <= until, scale, 1.0).to(v)
+        return v_null + strength * (v_c - v_null)
 
     return field
 

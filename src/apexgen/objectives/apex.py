@@ -23,10 +23,12 @@ from apexgen.objectives.apex_kl import KlForm
 from apexgen.objectives.apex_mix import mix_terms
 from apexgen.objectives.apex_shift import SHIFT_FIELDS, Shifting
 from apexgen.objectives.base import Batch, Draw, Loss, Nets, pictures, shares
-from apexgen.objectives.check import one_of, unused, within
+from apexgen.objectives.check import guided_until, one_of, unused, within
 from apexgen.velocities import guided
 
-ONLY_KL = ("real", "guidance", "warmup", "kl_weight", "anchor_weight", "anchor_share", "clamp", "redraw")
+ONLY_KL = (
+    "real", "guidance", "guidance_until", "warmup", "kl_weight", "anchor_weight", "anchor_share", "clamp", "redraw",
+)  # fmt: skip
 ONLY_MIX = ("mix", "mix_weight", "fake_gradient")
 
 
@@ -47,6 +49,7 @@ class Apex(KlForm, Shifting):
     anchor: Literal["teacher", "data"] | None = None
     real: Literal["teacher", "ema", "student"] = "teacher"  # whose field is v_real
     guidance: float = 1.0  # classifier-free guidance inside v_real
+    guidance_until: float = 1.0  # at times up to this; nearer the noise it decides places, and draws them together
     mix: float = 0.5  # lambda of Eq. 22
     mix_weight: float = 1.0  # lambda_e of Eq. 25
     fake_gradient: bool = False  # let the gradient of Eq. 12 flow through x_fake
@@ -69,7 +72,7 @@ class Apex(KlForm, Shifting):
             # A field anchored to itself is not held at all, and Eq. 25 reads pictures.
             raise ValueError('anchor = "teacher" needs form = "kl", real = "teacher"; write anchor = "data"')
         within(self, "mix_weight", 0)
-        within(self, "guidance", 1)
+        guided_until(self)
         within(self, "mix", 0, 1)
         within(self, "time_low", 1e-3, 0.999)  # 0 and 1 have no velocity field to compare
         within(self, "time_high", self.time_low, 0.999)
@@ -104,7 +107,7 @@ class Apex(KlForm, Shifting):
                 fake_weight=self.fake_weight, fake_gradient=self.fake_gradient,
             )  # fmt: skip
             return chain(terms, self.apart_terms(nets.shift))
-        real = guided(getattr(nets, self.real), batch.null, self.guidance)
+        real = guided(getattr(nets, self.real), batch.null, self.guidance, self.guidance_until)
         x = pictures(batch) if self.anchor == "data" else None
         terms = self.kl_terms(nets.student, real, c, c_fake, x, draw, step)
         return chain(terms, self.apart_terms(nets.shift))

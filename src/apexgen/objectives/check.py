@@ -48,3 +48,11 @@ def unused(objective: Objective, names: Collection[str], setting: str) -> None:
         value, usual = getattr(objective, name), defaults(objective)[name]
         if value != usual:
             raise ValueError(f"{line(name, value)} has no effect with {setting}; write {line(name, usual)}")
+
+
+def guided_until(objective: Objective) -> None:
+    """ValueError unless `guidance` is at least 1, and `guidance_until` a time that bounds one above 1."""
+    within(objective, "guidance", 1)
+    within(objective, "guidance_until", 1e-3, 1)
+    if objective.guidance == 1:  # type: ignore[attr-defined]
+        unused(objective, ("guidance_until",), "guidance = 1.0")

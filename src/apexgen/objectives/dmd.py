@@ -13,7 +13,7 @@ from torch import Generator
 
 from apexgen.flow import endpoint, interpolate, normal, uniform_times, velocity
 from apexgen.objectives.base import Batch, Draw, Loss, Nets, Objective, mean_square
-from apexgen.objectives.check import within
+from apexgen.objectives.check import guided_until, within
 from apexgen.velocities import guided
 
 
@@ -22,6 +22,7 @@ class Dmd(Objective):
     """A one-step generator by a second network; stock networks do, and prompts are all the data."""
 
     guidance: float = 1.0  # of the teacher
+    guidance_until: float = 1.0  # at times up to this, as in apex.py
     time_low: float = 0.02  # t ~ U(time_low, time_high)
     time_high: float = 0.98
     warmup: int = 150  # first steps of the fake network alone
@@ -30,7 +31,7 @@ class Dmd(Objective):
     floor: float = 1e-4  # least such distance
 
     def __post_init__(self) -> None:
-        within(self, "guidance", 1)
+        guided_until(self)
         within(self, "time_low", 1e-3, 0.999)
         within(self, "time_high", self.time_low, 0.999)
         within(self, "warmup", 0)
@@ -65,7 +66,7 @@ class Dmd(Objective):
             return
 
         with torch.no_grad():
-            v_real = guided(nets.teacher, batch.null, self.guidance)(x_t, t, t, c)
+            v_real = guided(nets.teacher, batch.null, self.guidance, self.guidance_until)(x_t, t, t, c)
             gap = t * (v_fake - v_real)  # E_real[x | x_t] - E_fake[x | x_t], Eq. 7
             if self.normalise:
                 far = (x_fake - endpoint(x_t, v_real, t)).abs().flatten(1).mean(1).view(t.shape)
