@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage
 
 from apexgen.rules import RELATIONS
-from apexgen.scenes.draw import MARGIN, draw_pictures, draw_scene
+from apexgen.scenes.draw import CELL, CORNERS, MARGIN, draw_pictures, draw_scene
 from apexgen.scenes.prompts import (
     OTHER,
     TASKS,
@@ -82,27 +82,34 @@ def test_the_same_seed_gives_the_same_captions_and_pictures():
     assert not np.array_equal(draw_pictures(one, 3), draw_pictures(one, 4))
 
 
-@pytest.mark.parametrize("task", ["two_object", "color_attr"])
-def test_what_is_named_first_is_further_left_and_else_anywhere(task):
-    """Reading order, at every height: the second is above as often as below."""
+@pytest.mark.parametrize("task", ["two_object", "counting", "color_attr"])
+def test_several_figures_stand_as_on_dice_each_anywhere_in_its_cell(task):
+    """In reading order, but for heights within a cell: the second of a row is above the first as often as below."""
     random = np.random.default_rng(0)
-    pairs = [draw_scene(caption, random).figures for caption in captions(task, held_out=False)[:200]]
-    assert all(first.x <= second.x for first, second in pairs)
-    assert 0.4 < np.mean([first.y < second.y for first, second in pairs]) < 0.6
-    steep = [abs(second.y - first.y) > second.x - first.x for first, second in pairs]
-    assert 0.35 < np.mean(steep) < 0.65
+    scenes = [draw_scene(caption, random).figures for caption in captions(task, held_out=False)[:200]]
+    for figures in scenes:
+        for figure, (left, top) in zip(figures, CORNERS[len(figures)], strict=True):
+            room = figure.radius + MARGIN
+            assert left + room <= figure.x <= left + CELL - room and top + room <= figure.y <= top + CELL - room
+    assert 0.35 < np.mean([first.y < second.y for first, second, *_ in scenes]) < 0.65
+    assert all(np.std([figure.x for figure in place]) > 2.5 for place in zip(*[s[:2] for s in scenes], strict=True))
 
 
-def test_of_several_of_a_kind_one_is_in_each_strip_of_the_width_at_any_height():
-    """Of the width that a centre has room in; heights keep no order."""
+@pytest.mark.parametrize("task", ["single_object", "colors", "position"])
+def test_a_figure_alone_and_two_in_a_relation_are_anywhere(task):
     random = np.random.default_rng(0)
-    for caption in captions("counting", held_out=False):
-        figures = draw_scene(caption, random).figures
-        for index, figure in enumerate(figures):
-            beside = figure.radius + MARGIN
-            assert index <= (figure.x - beside) / (SIZE - 2 * beside) * len(figures) <= index + 1
-    pairs = [draw_scene(caption, random).figures[:2] for caption in captions("counting", held_out=False)]
-    assert 0.35 < np.mean([first.y < second.y for first, second in pairs]) < 0.65
+    scenes = [draw_scene(caption, random).figures for caption in draw_captions(300, held_out=False, seed=0)]
+    scenes = scenes[TASKS.index(task) * 300 :][:300]
+    first = np.array([(figures[0].x, figures[0].y) for figures in scenes])
+    assert (first.min(0) < 0.25 * SIZE).all() and (first.max(0) > 0.75 * SIZE).all()
+    assert (first.std(0) > 0.15 * SIZE).all()
+
+
+def test_each_figure_of_a_kind_has_a_color_of_its_own_where_none_is_told():
+    random = np.random.default_rng(0)
+    threes = [c for c in captions("counting", held_out=False) if c.requests[0].count == 3]
+    colors = [{figure.color for figure in draw_scene(caption, random).figures} for caption in 5 * threes]
+    assert 0.4 < np.mean([len(some) == 3 for some in colors]) < 0.7  # by chance 5/6 x 4/6 = .56
 
 
 def test_captions_are_spread_evenly():

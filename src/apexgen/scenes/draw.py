@@ -9,15 +9,21 @@ from apexgen.scenes.prompts import Caption, Request
 from apexgen.scenes.world import COLORS, SIZE, Figure, Scene, render
 
 MARGIN, GAP = 1.5, 3.0  # px to the border, px between two figures
+CORNERS = {  # left upper ones, px, of the cells in which so many figures stand that no caption places
+    2: ((0, 16), (32, 16)),
+    3: ((0, 0), (32, 0), (16, 32)),
+    4: ((0, 0), (32, 0), (0, 32), (32, 32)),
+}
+CELL = 32  # side of such a cell, px
 DIRECTIONS = {"right of": 0.0, "below": 0.5, "left of": 1.0, "above": 1.5}  # half turns
 
 
 def draw_scene(caption: Caption, random: np.random.Generator) -> Scene:
-    """Draw a scene for a caption: places, sizes, tints and unnamed colors at random.
+    """Draw a scene for a caption: places, sizes, tints and each unnamed color at random.
 
-    Radii are U(7, 11) px for one or two figures, U(6, 8.5) for more; their circles keep 3 px apart. Of "a ring and a
-    cross" the ring is further left: things are named in the order in which they are read. Of "three rings" one is in
-    each third of the width: things are counted in that order too.
+    Radii are U(7, 11) px for one or two figures, U(6, 8.5) for more; their circles keep 3 px apart. A figure alone, and
+    two of which a caption says how they lie, are anywhere. Several else stand as on dice, each anywhere in a cell of
+    32 px of its own: two side by side, three as two above one, four in a square; the first named is the left one.
     """
     figures: tuple[Figure, ...] | None = None
     while figures is None:
@@ -30,29 +36,35 @@ def draw_scene(caption: Caption, random: np.random.Generator) -> Scene:
 
 def _place(requests: tuple[Request, ...], random: np.random.Generator) -> tuple[Figure, ...] | None:
     """One attempt at placing every figure; None if it did not fit."""
-    total = sum(request.count for request in requests)
-    low, high = (7.0, 11.0) if total <= 2 else (6.0, 8.5)
+    asked = [request for request in requests for _ in range(request.count)]
+    low, high = (7.0, 11.0) if len(asked) <= 2 else (6.0, 8.5)
+    cells = iter(_cells(asked))
     figures: list[Figure] = []
-    for request in requests:
+    for request in asked:
         color = request.color or str(random.choice(list(COLORS)))
-        for index in range(request.count):
-            radius = random.uniform(low, high)
-            if request.relation:
-                x, y = _beside(figures[0], request.relation, random)
-            else:
-                x, y = _anywhere(radius, index, request.count, random)
-            figure = Figure(request.shape, color, x, y, radius)
-            if not _fits(figure, figures):
-                return None
-            figures.append(figure)
-    pair = len(requests) > 1 and requests[1].relation is None
-    return None if pair and figures[0].x > figures[1].x else tuple(figures)
+        radius = random.uniform(low, high)
+        if request.relation:
+            x, y = _beside(figures[0], request.relation, random)
+        else:
+            x, y = _within(*next(cells), radius, random)
+        figure = Figure(request.shape, color, x, y, radius)
+        if not _fits(figure, figures):
+            return None
+        figures.append(figure)
+    return tuple(figures)
 
 
-def _anywhere(radius: float, index: int, count: int, random: np.random.Generator) -> tuple[float, float]:
-    """A point with room for the figure, in strip `index` of `count` equal ones from left to right."""
-    low, high = radius + MARGIN, SIZE - radius - MARGIN
-    return low + (high - low) * (index + random.uniform()) / count, random.uniform(low, high)
+def _cells(asked: list[Request]) -> list[tuple[int, int, int]]:
+    """Where the figures that no relation places may stand, one after another: left, top, side."""
+    if len(asked) == 1 or any(request.relation for request in asked):
+        return [(0, 0, SIZE)]
+    return [(left, top, CELL) for left, top in CORNERS[len(asked)]]
+
+
+def _within(left: int, top: int, side: int, radius: float, random: np.random.Generator) -> tuple[float, float]:
+    """A point of the cell with room for the figure."""
+    low, high = radius + MARGIN, side - radius - MARGIN
+    return left + random.uniform(low, high), top + random.uniform(low, high)
 
 
 def _beside(landmark: Figure, relation: str, random: np.random.Generator) -> tuple[float, float]:
