@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage
 
 from apexgen.rules import RELATIONS
-from apexgen.scenes.draw import CELL, CORNERS, MARGIN, draw_pictures, draw_scene
+from apexgen.scenes.draw import ALONE, BESIDE, CELL, CORNERS, MARGIN, corners, draw_pictures, draw_scene
 from apexgen.scenes.prompts import (
     OTHER,
     TASKS,
@@ -82,27 +82,37 @@ def test_the_same_seed_gives_the_same_captions_and_pictures():
     assert not np.array_equal(draw_pictures(one, 3), draw_pictures(one, 4))
 
 
-@pytest.mark.parametrize("task", ["two_object", "counting", "color_attr"])
-def test_several_figures_stand_as_on_dice_each_anywhere_in_its_cell(task):
-    """In reading order, but for heights within a cell: the second of a row is above the first as often as below."""
+@pytest.mark.parametrize("task", TASKS)
+def test_each_figure_is_anywhere_in_a_cell_of_its_own(task):
     random = np.random.default_rng(0)
-    scenes = [draw_scene(caption, random).figures for caption in captions(task, held_out=False)[:200]]
-    for figures in scenes:
-        for figure, (left, top) in zip(figures, CORNERS[len(figures)], strict=True):
+    for caption in captions(task, held_out=False)[:100]:
+        asked = [request for request in caption.requests for _ in range(request.count)]
+        cells, side = corners(asked), ALONE if len(asked) == 1 else CELL
+        scenes = [draw_scene(caption, random).figures for _ in range(5)]
+        for figure, (left, top) in (pair for some in scenes for pair in zip(some, cells, strict=True)):
             room = figure.radius + MARGIN
-            assert left + room <= figure.x <= left + CELL - room and top + room <= figure.y <= top + CELL - room
-    assert 0.35 < np.mean([first.y < second.y for first, second, *_ in scenes]) < 0.65
-    assert all(np.std([figure.x for figure in place]) > 2.5 for place in zip(*[s[:2] for s in scenes], strict=True))
+            assert left + room <= figure.x <= left + side - room and top + room <= figure.y <= top + side - room
+    alone = [draw_scene(caption, random).figures[0] for _ in range(500)]
+    for place, corner in (("x", cells[0][0]), ("y", cells[0][1])):
+        found = np.array([getattr(figure, place) for figure in alone]) - corner
+        assert found.mean() == pytest.approx(side / 2, abs=0.1 * side)
+        assert np.ptp(found) > side - 2 * (11 + MARGIN)  # what the largest figure has, and most have more
 
 
-@pytest.mark.parametrize("task", ["single_object", "colors", "position"])
-def test_a_figure_alone_and_two_in_a_relation_are_anywhere(task):
-    random = np.random.default_rng(0)
-    scenes = [draw_scene(caption, random).figures for caption in draw_captions(300, held_out=False, seed=0)]
-    scenes = scenes[TASKS.index(task) * 300 :][:300]
-    first = np.array([(figures[0].x, figures[0].y) for figures in scenes])
-    assert (first.min(0) < 0.25 * SIZE).all() and (first.max(0) > 0.75 * SIZE).all()
-    assert (first.std(0) > 0.15 * SIZE).all()
+def test_cells_lie_within_the_picture_and_apart():
+    for cells in (*CORNERS.values(), *BESIDE.values()):
+        side = ALONE if len(cells) == 1 else CELL
+        assert all(0 <= low <= SIZE - side for corner in cells for low in corner)
+        for one, other in itertools.combinations(cells, 2):
+            assert max(abs(one[0] - other[0]), abs(one[1] - other[1])) >= CELL
+
+
+@pytest.mark.parametrize("relation", RELATIONS)
+def test_the_second_figure_is_where_the_relation_says_of_the_first(relation):
+    first, second = BESIDE[relation]
+    right, down = second[0] - first[0], second[1] - first[1]
+    assert {"right of": right, "left of": -right, "below": down, "above": -down}[relation] == CELL
+    assert 0 in (right, down)
 
 
 def test_each_figure_of_a_kind_has_a_color_of_its_own_where_none_is_told():

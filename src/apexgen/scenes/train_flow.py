@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 OBJECTIVE = FlowMatching(logit_mean=1.2, logit_deviation=1.2)  # times near noise, where the layout is decided
 SHARES = {  # of the pictures: the tasks that are learnt last get the most
-    "single_object": 0.03,
-    "two_object": 0.17,
-    "counting": 0.23,
-    "colors": 0.09,
-    "position": 0.28,
+    "single_object": 0.10,
+    "two_object": 0.15,
+    "counting": 0.25,
+    "colors": 0.15,
+    "position": 0.15,
     "color_attr": 0.20,
 }
 CAPTION_DROPOUT = 0.1  # for guidance

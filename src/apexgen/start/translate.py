@@ -51,7 +51,7 @@ INSTEAD = {
     "method.transport_type": "linear is the only one",
     "method.consistc_ratio": "1 is the only one: r from 0 to t",
     "method.enhanced_ratio": "objective.guidance = 1 + theirs, or theirs where there are no pictures; 1 at least",
-    "method.enhanced_range": "guidance holds at all times",
+    "method.enhanced_range": "guidance holds at all times; \"apex\" and \"dmd\" have objective.guidance_until",
     "method.ema_decay_rate": "train.ema, from 0 to below 1",
     "method.time_dist_ctrl": "times are uniform",
     "method.loss_func_type": "twin_flow's loss is their robust one; its floor is objective.floor",
