@@ -27,7 +27,7 @@ def returning(made, target):
 
 def test_a_student_that_is_its_teacher_is_as_varied_and_no_distance_away(tmp_path, monkeypatch):
     monkeypatch.setattr(checkup, "TEACHER_STEPS", 1)
-    made = trainer(tmp_path, *EVERY, "objective.guidance=1.0")
+    made = trainer(tmp_path, *EVERY, "objective.guidance=1.0", "objective.guidance_until=1.0")
     said = Checkup(made).take()
     assert said["one_step_distance"] == pytest.approx(0, abs=1e-5)
     assert said["one_step_diversity"] == pytest.approx(1, abs=1e-5)
