@@ -38,7 +38,9 @@ SHORT = (
     "objective.warmup=0",
 )  # fmt: skip
 FULL = [*(one for one in SHORT if "rank" not in one), "model.tune=full", "train.learning_rate=1e-4"]
-TWICE = "train.batch=2"  # what one process does for two
+TWICE = ("train.batch=2",)  # what one process does for two
+# The same one after another: with every weight in it, a batch of two and two of one round apart by 2e-5 in one process.
+IN_TURN = ("train.batch=1", "train.accumulate=2")
 
 
 def trainer_in(team: Team, *settings: str) -> Trainer:
@@ -114,7 +116,12 @@ OBJECTIVES = {
 }
 FSDP, BY_TERM = "train.parallel=fsdp", "train.reduce_gradients=term"
 SHARDED = {name: (FSDP, BY_TERM) if "by term" in name else (FSDP,) for name in OBJECTIVES if name.startswith("sharded")}
-ALONE = dict.fromkeys(OBJECTIVES, TWICE) | {"apex in parts": "train.batch=4"}
+ALONE = dict.fromkeys(OBJECTIVES, TWICE) | {
+    "apex in parts": ("train.batch=4",),
+    "apex, all weights": IN_TURN,
+    "sharded, with a short term": IN_TURN,
+    "sharded, by term": IN_TURN,
+}
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +140,7 @@ def logs_of(folder: Path) -> str:
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_two_processes_are_one_with_the_doubled_batch(both, name):
-    alone = gradients_of(Team(), *OBJECTIVES[name], ALONE[name], short="short" in name)
+    alone = gradients_of(Team(), *OBJECTIVES[name], *ALONE[name], short="short" in name)
     one, other = both[name]
     norm = torch.stack([grad.norm() for grad in alone["grads"].values()]).norm()
     for key, grad in alone["grads"].items():
@@ -204,7 +211,7 @@ def test_a_run_goes_on_at_another_number_of_processes(tmp_path, name):
     """
     base = SHORT if name == "lora" else FULL
     parallel = [] if name == "lora" else ["train.parallel=fsdp", "model.checkpointing=true"]
-    alone(tmp_path / "alone", *base, TWICE)
+    alone(tmp_path / "alone", *base, *TWICE)
     last, start = saved(tmp_path / "alone", 2), initial(*base)
     there = tmp_path / "there"
     processes = begin(there.with_name("log"), command_that_tells, *run_file(there, *base, *parallel))
@@ -218,7 +225,7 @@ def test_a_run_goes_on_at_another_number_of_processes(tmp_path, name):
     )
     for folder in (tmp_path / "alone", there):
         forget_after(folder, 1)
-    alone(there, *base, TWICE)
+    alone(there, *base, *TWICE)
     assert_close(saved(there, 2), last, start)
     back = tmp_path / "alone"
     assert end(begin(back.with_name("log"), command, *run_file(back, *base, *parallel))) == [0, 0], logs_of(tmp_path)
