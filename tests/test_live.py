@@ -9,11 +9,13 @@ import pytest
 import torch
 from rich.console import Console
 
+from apexgen import checkpoint
 from apexgen.backbones.diffusion import load_backbone
 from apexgen.config import Data, validate
 from apexgen.data.tables import TableSource
 from apexgen.distill import distill, encode_run
 from apexgen.encode import encode, live
+from apexgen.encode.fill import decode, to_latents
 from apexgen.scenes.pipeline import FOLDER
 from small import short_run
 from stored import picture, write_folder, write_tar
@@ -215,18 +217,87 @@ def test_a_source_in_memory_gives_the_same_first_epoch(net, pictures):  # noqa: 
         torch.testing.assert_close(stream.batch(step, 3, 0).x, memory.batch(step, 3, 0).x)
 
 
-def test_a_bad_picture_gives_its_place_to_the_next(net, pictures, tmp_path):  # noqa: F811
-    import shutil
+def write_with_bad(folder, count, bad):
+    """A folder of so many captioned pictures, some of which can't be read."""
+    write_folder(folder, {f"{number:02}": f"a ring {number}" for number in range(count)})
+    for number in bad:
+        (folder / f"{number:02}.png").write_bytes(b"no picture")
+    return folder
 
-    source = shutil.copytree(pictures, tmp_path / "source")
-    (source / "2.png").write_bytes(b"no picture")
-    stream = opened(net, source, bad_limit=0.5)
-    first, again = (opened(net, source, bad_limit=0.5).batch(0, 6, 0) for _ in range(2))
+
+def together_read(streams, step, size):
+    """The keys of a step, as processes that tell one another what was bad find them: the same in all."""
+    each = size // len(streams)
+    asked = [(step, size, 0, slice(rank * each, (rank + 1) * each)) for rank in range(len(streams))]
+    new = True
+    while new:
+        for stream, own in zip(streams, asked, strict=True):
+            stream.look(*own)
+        told = [stream.skipped.tell() for stream in streams]
+        new = any([stream.skipped.hear(told) for stream in streams])
+    [names] = {tuple(stream.names(step, size, 0)) for stream in streams}
+    return list(names)
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3])
+def test_a_bad_picture_is_passed_over_and_none_comes_twice(net, tmp_path, monkeypatch, processes):
+    """Whichever process finds it, also where it is found anew in later epochs, and after a resume."""
+    monkeypatch.setattr(live, "BLOCK", 8)
+    source = write_with_bad(tmp_path / "source", 23, bad := (0, 1, 7, 8, 15, 16, 22))
+    good = sorted(f"{number:02}.png" for number in range(23) if number not in bad)
+    streams, taken = [opened(net, source, bad_limit=0.5) for _ in range(processes)], []
+    for step in range(8):
+        taken += together_read(streams, step, 6)
+        streams[0].save(tmp_path / f"after-{step}")
+    epochs = [taken[first : first + len(good)] for first in (0, 16, 32)]
+    assert all(sorted(epoch) == good for epoch in epochs) and epochs[0] != epochs[1] != epochs[2]
+    for known, step in ((1, 2), (4, 5), (7, 3), (7, 6)):  # what is known may be of later steps too
+        again = [opened(net, source, bad_limit=0.5) for _ in range(processes)]
+        for stream in again:
+            stream.restore(tmp_path / f"after-{known}")
+        assert [name for later in range(step, 8) for name in together_read(again, later, 6)] == taken[6 * step :]
+
+
+def test_a_step_with_a_bad_picture_is_a_full_batch_of_the_others(net, tmp_path):
+    source = write_with_bad(tmp_path / "source", 6, (2,))
+    first, again = (opened(net, source, bad_limit=0.5).batch(0, 5, 0) for _ in range(2))
     same(first, again)
-    assert stream.batch(0, 6, 0).x.isfinite().all() and list(stream.source.skipped.why) == ["2.png"]
-    for place in range(6):
-        (source / f"{place}.png").write_bytes(b"")
-    with pytest.raises(ValueError, match="no picture of 6 records in a row can be read"):
+    expected = [decode(((source / f"{n:02}.png").read_bytes(), (64, 64), False)) for n in (0, 1, 3, 4, 5)]
+    found = {row.numpy().tobytes() for row in first.x}
+    assert found == {to_latents(net, expected)[row].numpy().tobytes() for row in range(5)}
+
+
+def test_a_checkpoint_never_knows_less_of_the_data_than_when_it_was_made(tmp_path, monkeypatch):
+    """A run that ends the moment a checkpoint is whole goes on bitwise, with bad pictures behind it."""
+    source = write_with_bad(tmp_path / "source", 12, (1, 4, 6, 10))
+    data = {"source": str(source), "encode": "step", "bad_limit": 0.5}
+    steps = {"steps": 4, "batch": 3, "save_every": 2, "preview_every": 4, "preview_prompts": 1}
+    model = {"precision": "float32", "rank": 1}
+
+    def run(name):
+        told = {"objective": {"name": "flow_matching"}, "data": data, "train": steps, "model": model}
+        trainer, _ = distill(validate({"folder": str(tmp_path / name)} | told), Console(quiet=True))
+        return trainer
+
+    def save_and_end(*arguments):
+        save(*arguments)
+        raise KeyboardInterrupt
+
+    alone, save = run("alone"), checkpoint.save
+    monkeypatch.setattr(checkpoint, "save", save_and_end)
+    with pytest.raises(KeyboardInterrupt):
+        run("ended")
+    monkeypatch.setattr(checkpoint, "save", save)
+    resumed, expected = run("ended").student.trained, alone.student.trained
+    assert len(alone.corpus.skipped.why) == 4 and alone.corpus.skipped.whole
+    assert all(torch.equal(expected[name], resumed[name]) for name in expected)
+
+
+def test_a_source_without_a_picture_that_can_be_read_stops(net, tmp_path):
+    source = write_with_bad(tmp_path / "source", 6, range(6))
+    with pytest.raises(
+        ValueError, match=r"has no records that can be used; the first is 0[0-5]\.png: the picture"
+    ):
         opened(net, source, bad_limit=1.0).batch(0, 2, 0)
 
 

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -112,18 +111,17 @@ class Trainer:
         Elsewhere. What was encoded before has nothing to tell, and no process waits for another.
         """
         mine, skipped = self.team.share(self.samples), self.corpus.skipped
-        read = partial(self.corpus.batch, self.step, self.samples, self.run.train.seed, slice(mine.start, mine.stop))
+        asked = self.step, self.samples, self.run.train.seed, slice(mine.start, mine.stop)
         if skipped is None or not self.corpus.reads:
-            return read()
-        batches: list[Batch] = []
+            return self.corpus.batch(*asked)
 
         def act() -> tuple[dict[str, str], bool]:
-            batches.append(read())
+            self.corpus.look(*asked)
             return skipped.tell()
 
-        if skipped.hear(self.team.by_each(act)):
+        while skipped.hear(self.team.by_each(act)):  # another process's bad rows move those of this one
             self.team.by_first(skipped.judge)
-        return batches[0]
+        return self.corpus.batch(*asked)
 
     def _skip(self, bad: list[str]) -> dict[str, Any]:
         """Count a step that is not finite; returns which losses were not, and on which records."""
@@ -166,10 +164,12 @@ class Trainer:
         return True
 
     def save(self, folder: Path) -> None:
-        """Write a checkpoint into a run's folder. All processes call it, and the first writes."""
+        """Write a checkpoint into a run's folder. All processes call it, and the first writes.
+
+        What is known of the data comes first: a checkpoint must never know less of it than when it was made.
+        """
+        self.team.by_first(lambda: self.corpus.save(folder))
         checkpoint.save(folder / "checkpoints", self.state(), dump_run(self.run), self.run.train.keep, self.team)
-        if self.team.first:
-            self.corpus.save(folder)
 
     def restore(self, state: checkpoint.State) -> None:
         """Go on from a checkpoint. ValueError when it is of another student."""

@@ -41,8 +41,11 @@ class Batches(Protocol):
     def names(self, step: int, size: int, seed: int) -> list[str]:
         """The keys of a step's records, by which a bad one is found in its source."""
 
+    def look(self, step: int, size: int, seed: int, rows: slice = WHOLE) -> None:
+        """Find out which of a step's rows are bad, where they are read from the source."""
+
     def batch(self, step: int, size: int, seed: int, rows: slice = WHOLE) -> Batch:
-        """The batch of a step, or some rows of it; a pure function of its arguments, so that a run resumes exactly."""
+        """The batch of a step, or some rows of it; the same whenever it is asked for, so that a run resumes exactly."""
 
     def examples(self, count: int) -> tuple[list[str], Condition]:
         """Up to `count` prompts from all over the records, with their conditions."""
@@ -110,6 +113,9 @@ class Corpus:
         """The keys of a step's records."""
         numbers = self.records(step, size, seed).tolist()
         return [str(number) if self.keys is None else self.keys[number] for number in numbers]
+
+    def look(self, step: int, size: int, seed: int, rows: slice = WHOLE) -> None:
+        """Nothing to find out."""
 
     def batch(self, step: int, size: int, seed: int, rows: slice = WHOLE) -> Batch:
         """The batch of a step, or some rows of it: its records, encoded."""

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right, insort
 from itertools import accumulate, islice
 from pathlib import Path
 
@@ -30,8 +30,8 @@ class Live:
     """A source read over and over, its parts and then blocks of its records shuffled; nothing encoded is kept.
 
     Which record comes at a step is a function of the source, the step and the seed, as in a Corpus, and every one comes
-    once an epoch. A resumed run reads on from the block it was in. A record whose picture is bad gives its place to the
-    next one of its block.
+    once an epoch. A resumed run reads on from the block it was in. A record whose picture turns out bad is passed over,
+    and all that follow move up: so the places that were passed belong to where a run is, and are saved with it.
     """
 
     def __init__(self, source: Source, backbone: Backbone, data: Data, size: Size | None) -> None:
@@ -42,6 +42,8 @@ class Live:
             self.skipped.finish()  # which says what is wrong with it
         self.null = backbone.encode_text([""]).to("cpu")
         self.stream = Stream(source, BLOCK)
+        self._passed: list[int] = []  # places in the endless order whose records are bad, ascending
+        self._pictures: dict[int, np.ndarray] = {}  # of the places that were last looked at
 
     @property
     def reads(self) -> bool:
@@ -49,36 +51,41 @@ class Live:
         return True
 
     def records(self, step: int, size: int, seed: int) -> Tensor:
-        """The numbers of a step's records in the endless source, (size,) int64."""
-        taken, first, last = [], step * size, (step + 1) * size
-        while first < last:
-            epoch, place = self.stream.find(first)
-            order = self._shuffled(epoch, place // BLOCK, seed)[place % BLOCK :][: last - first]
-            taken.append(order + first - place)
-            first += len(order)
-        return torch.cat(taken)
+        """The numbers of a step's records in the endless source, (size,) int64; bad ones that are known left out."""
+        return torch.tensor(list(self._taken(step, size, seed).values()))
 
     def names(self, step: int, size: int, seed: int) -> list[str]:
         """The keys of a step's records."""
-        return [self._good(self._block(number)).key for number in self.records(step, size, seed).tolist()]
+        return [self._record(number).key for number in self._taken(step, size, seed).values()]
+
+    def look(self, step: int, size: int, seed: int, rows: slice = WHOLE) -> None:
+        """Read some rows of a step and pass over the bad ones, until every row is good; steps come one after another.
+
+        What another process's rows hold is passed over once `skipped` has heard of it. ValueError where too many
+        records are bad.
+        """
+        while True:
+            taken = self._taken(step, size, seed)
+            bad = [place for place, number in taken.items() if self._record(number).key in self.skipped.why]
+            if not bad and self._decode(dict(list(taken.items())[rows])):
+                break
+            for place in bad:
+                insort(self._passed, place)
+            self._note_end(max(taken) + 1)
+        self._note_end(max(taken) + 1)
 
     def batch(self, step: int, size: int, seed: int, rows: slice = WHOLE) -> Batch:
-        """The batch of a step, or some rows of it, encoded now.
-
-        ValueError where no picture of a whole block of records can be read.
-        """
-        numbers = self.records(step, size, seed)[rows].tolist()
+        """The batch of a step, or some rows of it, encoded now. ValueError where too many records are bad."""
+        self.look(step, size, seed, rows)
+        taken = dict(list(self._taken(step, size, seed).items())[rows])
         caption, dropped, flipped = chances(step, size, seed)[:, rows]
-        if self.size is None:
-            chosen, x = [self._block(number)[0] for number in numbers], None
-        else:
-            read = [self._read(number) for number in numbers]
-            chosen, pictures = [record for record, _ in read], [picture for _, picture in read]
+        x = None
+        if self.size is not None:
             mirrored = ((flipped < 0.5) & self.data.flip).tolist()
+            pictures = [self._pictures[place] for place in taken]
             x = to_latents(self.backbone, [p[:, ::-1] if m else p for p, m in zip(pictures, mirrored, strict=True)])
-        length = self.stream.length
-        self.skipped.whole |= length is not None and (step + 1) * size >= length
-        captions = [pick(record, chance) for record, chance in zip(chosen, caption.tolist(), strict=True)]
+        chosen = zip(taken.values(), caption.tolist(), strict=True)
+        captions = [pick(self._record(number), chance) for number, chance in chosen]
         c = self.backbone.encode_text(captions).to("cpu")
         return Batch(c=c.drop(dropped < self.data.drop_captions, self.null), null=self.null, x=x)
 
@@ -91,7 +98,8 @@ class Live:
         """Write what was left out, and how far each part of the source was read: a resumed run passes over it."""
         self.skipped.write(folder)
         told = {"data": self._about(), "usable": dict(self.stream.counts), "seen": self.skipped.counts}
-        write_whole(folder / SOURCE, json.dumps(told | {"bad": self.skipped.why}, ensure_ascii=False).encode())
+        told |= {"bad": self.skipped.why, "passed": self._passed}
+        write_whole(folder / SOURCE, json.dumps(told, ensure_ascii=False).encode())
 
     def restore(self, folder: Path) -> None:
         """Go on with what `save` wrote, where that is of the same settings."""
@@ -100,6 +108,7 @@ class Live:
         if told.get("data") == self._about():
             self.stream.know(told["usable"])
             self.skipped.add_all(Skipped("", 0, told["bad"], told["seen"]))
+            self._passed = told.get("passed", [])
 
     def _about(self) -> str:
         """The settings that decide which records there are."""
@@ -114,26 +123,44 @@ class Live:
         generator = torch.Generator().manual_seed(seed * 1_000_003 + index * 7_919 + epoch)
         return first + torch.randperm(count, generator=generator)
 
-    def _block(self, number: int) -> list[Record]:
-        """The records of a number's block, from that one on and around."""
+    def _taken(self, step: int, size: int, seed: int) -> dict[int, int]:
+        """The places of a step's records in the endless order, with their numbers there."""
+        first, last = self._place(step * size), self._place((step + 1) * size - 1) + 1
+        passed = set(self._passed[bisect_left(self._passed, first) : bisect_left(self._passed, last)])
+        numbers: list[int] = []
+        while len(numbers) < last - first:
+            epoch, place = self.stream.find(start := first + len(numbers))
+            order = self._shuffled(epoch, place // BLOCK, seed)[place % BLOCK :][: last - start]
+            numbers += (order + start - place).tolist()
+        return {place: number for place, number in enumerate(numbers, start=first) if place not in passed}
+
+    def _place(self, rank: int) -> int:
+        """The place of a record that so many good ones come before."""
+        return rank + bisect_right(range(len(self._passed)), rank, key=lambda index: self._passed[index] - index)
+
+    def _record(self, number: int) -> Record:
         epoch, place = self.stream.find(number)
-        block, first = self.stream.block(epoch, place // BLOCK), place % BLOCK
-        return block[first:] + block[:first]
+        return self.stream.block(epoch, place // BLOCK)[place % BLOCK]
 
-    def _good(self, block: list[Record]) -> Record:
-        """The first of some records that is not known to be bad."""
-        return next((record for record in block if record.key not in self.skipped.why), block[0])
-
-    def _read(self, number: int) -> tuple[Record, np.ndarray]:
-        """The record of a number, or the next of its block whose picture can be read."""
-        assert self.size is not None
-        block = self._block(number)
-        for record in block:
+    def _decode(self, taken: dict[int, int]) -> bool:
+        """Hold the pictures of some places, where they are asked for; whether all of them are good."""
+        if self.size is None:
+            return True
+        self._pictures = {place: picture for place, picture in self._pictures.items() if place in taken}
+        for place in [place for place in taken if place not in self._pictures]:
+            record = self._record(taken[place])
             try:
-                return record, decode((record.picture, self.size, False))
+                self._pictures[place] = decode((record.picture, self.size, False))
             except ValueError as error:
                 self.skipped.add(record.key, record.fault or str(error))
-        raise ValueError(f"{self.skipped.origin}: no picture of {len(block)} records in a row can be read")
+        return len(self._pictures) == len(taken)
+
+    def _note_end(self, place: int) -> None:
+        """Where every record was tried, say so; TooManyBad where none of them was good."""
+        length = self.stream.length
+        self.skipped.whole |= length is not None and place >= length
+        if self.skipped.whole and len(self.skipped.why) == self.skipped.seen:
+            self.skipped.finish()
 
 
 def pick(record: Record, chance: float) -> str:
