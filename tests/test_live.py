@@ -295,9 +295,7 @@ def test_a_checkpoint_never_knows_less_of_the_data_than_when_it_was_made(tmp_pat
 
 def test_a_source_without_a_picture_that_can_be_read_stops(net, tmp_path):
     source = write_with_bad(tmp_path / "source", 6, range(6))
-    with pytest.raises(
-        ValueError, match=r"has no records that can be used; the first is 0[0-5]\.png: the picture"
-    ):
+    with pytest.raises(ValueError, match=r"has no records that can be used; the first is 0[0-5]\.png: the picture"):
         opened(net, source, bad_limit=1.0).batch(0, 2, 0)
 
 
