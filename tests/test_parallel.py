@@ -37,10 +37,10 @@ SHORT = (
     "train.preview_prompts=1", "train.seed=1", "data.limit=8", "model.precision=float32", "model.rank=2",
     "objective.warmup=0",
 )  # fmt: skip
-FULL = [*(one for one in SHORT if "rank" not in one), "model.tune=full", "train.learning_rate=1e-4"]
+# Another seed: of eight, that one is at a kink, to either side of which a batch of two and two of one are rounded, 2e-5 of the
+# gradient apart in one process (in float64, 6e-10); the others are apart by 6e-7 at most.
+FULL = [*(one for one in SHORT if "rank" not in one), "model.tune=full", "train.learning_rate=1e-4", "train.seed=7"]
 TWICE = ("train.batch=2",)  # what one process does for two
-# The same one after another: with every weight in it, a batch of two and two of one round apart by 2e-5 in one process.
-IN_TURN = ("train.batch=1", "train.accumulate=2")
 
 
 def trainer_in(team: Team, *settings: str) -> Trainer:
@@ -116,12 +116,7 @@ OBJECTIVES = {
 }
 FSDP, BY_TERM = "train.parallel=fsdp", "train.reduce_gradients=term"
 SHARDED = {name: (FSDP, BY_TERM) if "by term" in name else (FSDP,) for name in OBJECTIVES if name.startswith("sharded")}
-ALONE = dict.fromkeys(OBJECTIVES, TWICE) | {
-    "apex in parts": ("train.batch=4",),
-    "apex, all weights": IN_TURN,
-    "sharded, with a short term": IN_TURN,
-    "sharded, by term": IN_TURN,
-}
+ALONE = dict.fromkeys(OBJECTIVES, TWICE) | {"apex in parts": ("train.batch=4",)}
 
 
 @pytest.fixture(scope="module")
