@@ -37,8 +37,8 @@ SHORT = (
     "train.preview_prompts=1", "train.seed=1", "data.limit=8", "model.precision=float32", "model.rank=2",
     "objective.warmup=0",
 )  # fmt: skip
-# Another seed: of eight, that one is at a kink, to either side of which a batch of two and two of one are rounded, 2e-5 of
-# the gradient apart in one process (in float64, 6e-10); the others are apart by 6e-7 at most.
+# Another seed: of eight, that one is at a kink, to either side of which a batch of two and two of one are rounded,
+# 2e-5 of the gradient apart in one process (in float64, 6e-10); the others are apart by 6e-7 at most.
 FULL = [*(one for one in SHORT if "rank" not in one), "model.tune=full", "train.learning_rate=1e-4", "train.seed=7"]
 TWICE = ("train.batch=2",)  # what one process does for two
 
