@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage
 
 from apexgen.rules import RELATIONS
-from apexgen.scenes.draw import ALONE, BESIDE, CELL, CORNERS, MARGIN, corners, draw_pictures, draw_scene
+from apexgen.scenes.draw import BESIDE, CELLS, MARGIN, cells, draw_pictures, draw_scene
 from apexgen.scenes.prompts import (
     OTHER,
     TASKS,
@@ -87,31 +87,30 @@ def test_each_figure_is_anywhere_in_a_cell_of_its_own(task):
     random = np.random.default_rng(0)
     for caption in captions(task, held_out=False)[:100]:
         asked = [request for request in caption.requests for _ in range(request.count)]
-        cells, side = corners(asked), ALONE if len(asked) == 1 else CELL
         scenes = [draw_scene(caption, random).figures for _ in range(5)]
-        for figure, (left, top) in (pair for some in scenes for pair in zip(some, cells, strict=True)):
+        for figure, (left, top, side) in (pair for some in scenes for pair in zip(some, cells(asked), strict=True)):
             room = figure.radius + MARGIN
             assert left + room <= figure.x <= left + side - room and top + room <= figure.y <= top + side - room
     alone = [draw_scene(caption, random).figures[0] for _ in range(500)]
-    for place, corner in (("x", cells[0][0]), ("y", cells[0][1])):
+    left, top, side = cells(asked)[0]
+    for place, corner in (("x", left), ("y", top)):
         found = np.array([getattr(figure, place) for figure in alone]) - corner
         assert found.mean() == pytest.approx(side / 2, abs=0.1 * side)
         assert np.ptp(found) > side - 2 * (11 + MARGIN)  # what the largest figure has, and most have more
 
 
 def test_cells_lie_within_the_picture_and_apart():
-    for cells in (*CORNERS.values(), *BESIDE.values()):
-        side = ALONE if len(cells) == 1 else CELL
-        assert all(0 <= low <= SIZE - side for corner in cells for low in corner)
-        for one, other in itertools.combinations(cells, 2):
-            assert max(abs(one[0] - other[0]), abs(one[1] - other[1])) >= CELL
+    for some in (*CELLS.values(), *BESIDE.values()):
+        assert all(0 <= low <= SIZE - side for left, top, side in some for low in (left, top))
+        for (left, top, side), (other_left, other_top, _) in itertools.combinations(some, 2):
+            assert max(abs(left - other_left), abs(top - other_top)) >= side
 
 
 @pytest.mark.parametrize("relation", RELATIONS)
 def test_the_second_figure_is_where_the_relation_says_of_the_first(relation):
     first, second = BESIDE[relation]
     right, down = second[0] - first[0], second[1] - first[1]
-    assert {"right of": right, "left of": -right, "below": down, "above": -down}[relation] == CELL
+    assert {"right of": right, "left of": -right, "below": down, "above": -down}[relation] == first[2]
     assert 0 in (right, down)
 
 

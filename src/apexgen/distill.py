@@ -167,13 +167,7 @@ def _distill(
     if run.data.encode != "step":
         backbone.forget_encoders()
     trainer = Trainer(run, student, corpus, backbone.latent_shape(), team=team)
-    newest = team.by_first(lambda: checkpoint.find_latest(folder / "checkpoints", console.print))
-    if newest is not None:
-        trainer.restore(checkpoint.read(newest))
-        team.by_each(lambda: corpus.restore(folder))
-        console.print(f"going on from step {trainer.step}")
-    elif checkpoint.checkpoints(folder / "checkpoints"):
-        console.print("no checkpoint is whole; beginning again at step 0")
+    _go_on(trainer, folder, console)
     team.by_first(lambda: check_room(run, checkpoint_bytes(trainer)))
     team.by_first(lambda: _write_config(run, folder))
     samples = run.train.batch * run.train.accumulate
@@ -184,6 +178,18 @@ def _distill(
     finally:
         record.close()
     return trainer, seconds
+
+
+def _go_on(trainer: Trainer, folder: Path, console: Console) -> None:
+    """Bring a trainer to the newest whole checkpoint of a run's folder, where there is one."""
+    team, there = trainer.team, folder / "checkpoints"
+    newest = team.by_first(lambda: checkpoint.find_latest(there, console.print))
+    if newest is not None:
+        trainer.restore(checkpoint.read(newest))
+        team.by_each(lambda: trainer.corpus.restore(folder))
+        console.print(f"going on from step {trainer.step}")
+    elif checkpoint.checkpoints(there):
+        console.print("no checkpoint is whole; beginning again at step 0")
 
 
 def encode_run(run: Run, console: Console) -> dict[str, Any] | None:

@@ -8,18 +8,18 @@ from apexgen.scenes.prompts import Caption, Request
 from apexgen.scenes.world import COLORS, Figure, Scene, render
 
 MARGIN = 1.5  # px from a figure's circle to the border of its cell, so that two keep 3 px apart
-ALONE, CELL = 48, 32  # sides of a cell, px
-CORNERS = {  # left upper ones, px, of the cells of so many figures
-    1: ((8, 8),),
-    2: ((0, 16), (32, 16)),
-    3: ((0, 0), (32, 0), (16, 32)),
-    4: ((0, 0), (32, 0), (0, 32), (32, 32)),
+Cell = tuple[int, int, int]  # left, top, side, px
+CELLS = {  # of so many figures
+    1: ((8, 8, 48),),
+    2: ((0, 16, 32), (32, 16, 32)),
+    3: ((0, 0, 32), (32, 0, 32), (16, 32, 32)),
+    4: ((0, 0, 32), (32, 0, 32), (0, 32, 32), (32, 32, 32)),
 }
 BESIDE = {  # the same where a relation is named: the landmark's, then its neighbour's
-    "right of": ((0, 16), (32, 16)),
-    "left of": ((32, 16), (0, 16)),
-    "below": ((16, 0), (16, 32)),
-    "above": ((16, 32), (16, 0)),
+    "right of": ((0, 16, 32), (32, 16, 32)),
+    "left of": ((32, 16, 32), (0, 16, 32)),
+    "below": ((16, 0, 32), (16, 32, 32)),
+    "above": ((16, 32, 32), (16, 0, 32)),
 }
 
 
@@ -32,7 +32,7 @@ def draw_scene(caption: Caption, random: np.random.Generator) -> Scene:
     """
     asked = [request for request in caption.requests for _ in range(request.count)]
     figures = tuple(
-        _place(request, corner, len(asked), random) for request, corner in zip(asked, corners(asked), strict=True)
+        _place(request, cell, len(asked), random) for request, cell in zip(asked, cells(asked), strict=True)
     )
     grey = random.uniform(0.04, 0.2)
     background = tuple(float(v) for v in np.clip(grey + random.uniform(-0.03, 0.03, 3), 0, 1))
@@ -40,18 +40,18 @@ def draw_scene(caption: Caption, random: np.random.Generator) -> Scene:
     return Scene(figures, background, tints)  # type: ignore[arg-type]
 
 
-def corners(asked: Sequence[Request]) -> tuple[tuple[int, int], ...]:
-    """The left upper corner of each figure's cell, px, one request a figure."""
+def cells(asked: Sequence[Request]) -> tuple[Cell, ...]:
+    """Each figure's cell, one request a figure."""
     relation = asked[-1].relation
-    return BESIDE[relation] if relation else CORNERS[len(asked)]
+    return BESIDE[relation] if relation else CELLS[len(asked)]
 
 
-def _place(request: Request, corner: tuple[int, int], count: int, random: np.random.Generator) -> Figure:
+def _place(request: Request, cell: Cell, count: int, random: np.random.Generator) -> Figure:
     """The figure of a request at a random point of its cell that has room for it."""
     color = request.color or str(random.choice(list(COLORS)))
     radius = random.uniform(7.0, 11.0) if count <= 2 else random.uniform(6.0, 8.5)
-    low, high = radius + MARGIN, (ALONE if count == 1 else CELL) - radius - MARGIN
-    left, top = corner
+    left, top, side = cell
+    low, high = radius + MARGIN, side - radius - MARGIN
     return Figure(request.shape, color, left + random.uniform(low, high), top + random.uniform(low, high), radius)
 
 
