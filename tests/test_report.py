@@ -133,6 +133,43 @@ def test_results_of_judges_are_shown_by_protocol_with_a_curve_over_steps(folder)
     assert "judged by &lt;judge&gt;" in page and "0.4 ± 0.05" in page and "score by network evaluations" in page
 
 
+def test_what_any_judge_wrote_is_shown_and_what_others_wrote_is_not(folder):
+    """By whatever name; a broken file is told only where it must be a result's."""
+    shared = {"judge": "features", "model": "run@1", "n": 4, "spread": {"all": 0.5}, "scores": {"all": 7.25}}
+    kid = shared | {"benchmark": "mine KID x 1000", "settings": {"spread": "deviation over subsets"}, "notes": ["few"]}
+    for name, held in (("kid-x-1000", kid), ("result", {"scores": {"a": 1}}), ("number", 5), ("list", [1, None])):
+        (folder / f"{name}.json").write_text(json.dumps(held))
+    (folder / "other.json").write_text("{")
+    page = write_page([folder]).read_text()
+    assert "mine KID x 1000, judged by features" in page and "7.25 ± 0.5" in page
+    assert "Few. ± is the deviation over subsets." in page and page.count(", judged by ") == 1
+    (folder / "result.json").write_text("{")
+    with pytest.raises(ValueError, match=r"result\.json is broken .* remove it"):
+        read_folder(folder)
+
+
+def test_a_broken_configuration_is_named_and_a_foreign_picture_passed_over(folder):
+    preview(folder, 200)
+    (folder / "samples" / "step-final.png").write_bytes(b"")
+    assert [step for step, _ in read_folder(folder).previews] == [200]
+    (folder / "config.toml").write_text("steps =")
+    with pytest.raises(ValueError, match=r"config\.toml is broken .*; name a folder that apexgen train"):
+        read_folder(folder)
+
+
+@pytest.mark.parametrize(("diversity", "word"), [(0.8, None), (0.7, "Diversity loss"), (0.2, "Collapse")])
+def test_variety_that_is_lost_while_it_trains_is_told(tmp_path, diversity, word):
+    """By the newest checkup after the warm-up, before previews are looked at."""
+    folder = begun(tmp_path / "run", config='[objective]\nname = "apex"\nwarmup = 2\n')
+    lines = [json.dumps({"step": step, "one_step_diversity": said}) for step, said in ((2, 0.1), (4, diversity))]
+    for checked in (lines[:1], lines):
+        (folder / "metrics.jsonl").write_text("\n".join(checked))
+        said = warnings(read_folder(folder))
+    assert said == [] if word is None else said[0].startswith(f"{word}: at step 4 two samples of a prompt")
+    (folder / "metrics.jsonl").write_text(lines[0])
+    assert warnings(read_folder(folder)) == []
+
+
 def test_scores_have_a_standard_error_and_the_number_of_pictures(folder):
     write_report(folder, full_report(), None, [])
     page = (folder / "report.html").read_text()

@@ -10,6 +10,9 @@ from apexgen.report.chart import read_metrics
 from apexgen.report.record import FILE
 
 Result = dict[str, Any]  # what `apexgen evaluate` wrote
+OF_A_RESULT = {"benchmark", "judge", "model", "scores", "n", "settings"}  # by which it is known from other JSON
+NAMED = ("result.json", "sweep.json")  # of results, where a benchmark has no name of its own
+LARGEST = 2**24  # bytes; a result is small
 
 
 @dataclass(frozen=True)
@@ -44,18 +47,23 @@ def read_folder(folder: Path) -> Told:
         raise ValueError(f"there is no folder {folder}; write one that apexgen train or apexgen demo made")
     if not config.is_file():
         raise ValueError(f"{folder} is no run's folder: it has no config.toml; make one with: apexgen train RUN.toml")
-    previews = sorted((folder / "samples").glob("step-*.png"))
-    results = [_read(file) for name in ("result.json", "sweep.json") for file in sorted(folder.rglob(name))]
+    try:
+        told = tomllib.loads(config.read_text())
+    except ValueError as error:
+        raise ValueError(
+            f"{config} is broken ({error}); name a folder that apexgen train or apexgen demo made"
+        ) from None
+    previews = [(file.stem.removeprefix("step-"), file) for file in sorted((folder / "samples").glob("step-*.png"))]
     return Told(
         name=folder.resolve().name,
         folder=folder,
         text=config.read_text(),
-        config=_dotted(tomllib.loads(config.read_text())),
+        config=_dotted(told),
         metrics=read_metrics(folder / "metrics.jsonl"),
         scores=_read(folder / "report.json"),
         record=_read(folder / FILE),
-        previews=[(int(file.stem.removeprefix("step-")), file) for file in previews],
-        results=[one for held in results for one in (held if isinstance(held, list) else [held]) if "scores" in one],
+        previews=[(int(step), file) for step, file in previews if step.isdecimal()],
+        results=[one for file in sorted(folder.rglob("*.json")) for one in _results(file)],
     )
 
 
@@ -79,6 +87,24 @@ def differences(runs: list[Told]) -> list[tuple[str, list[str]]]:
     keys = dict.fromkeys(key for run in runs for key in run.config if key != "folder")
     rows = [(key, [json.dumps(run.config[key]) if key in run.config else "-" for run in runs]) for key in keys]
     return [(key, values) for key, values in rows if len(set(values)) > 1]
+
+
+def _results(file: Path) -> list[Result]:
+    """The results in a file, one or a list of them; none in other JSON. ValueError where a result's file is broken."""
+    if file.stat().st_size > LARGEST:
+        return []
+    try:
+        held = _read(file)
+    except ValueError:
+        if file.name in NAMED:
+            raise
+        return []
+    empty: Result = {"evaluations": None, "spread": {}, "notes": []}
+    return [
+        empty | one
+        for one in (held if isinstance(held, list) else [held])
+        if isinstance(one, dict) and one.keys() >= OF_A_RESULT
+    ]
 
 
 def _read(file: Path) -> Any:

@@ -173,7 +173,8 @@ def results(runs: list[Told]) -> list[dict[str, Any]]:
                 curve[float(result["evaluations"])] = result["scores"][names[0]]
         drawn = [(model, curve) for model, curve in by_model.items() if len(curve) > 1]
         title = f"{names[0]} by network evaluations"
-        told.append({"first": group[0], "names": names, "results": group, "title": title,
+        notes = list(dict.fromkeys(note for result in group for note in result["notes"]))
+        told.append({"first": group[0], "names": names, "results": group, "title": title, "notes": notes,
                      "chart": curves.chart(title, drawn, curves.EVALUATIONS) if drawn else None})  # fmt: skip
     return told
 

@@ -19,20 +19,29 @@ def warnings(run: Told) -> list[str]:
 
 
 def _variety(run: Told) -> list[str]:
-    """Of the pictures of one prompt where they were judged; else of the newest preview, over its prompts."""
+    """Of the pictures of one prompt where they were judged, else while it trained; else of the newest preview."""
     report = run.scores
     student = next(iter(report.get("student", {}).values()), {}).get("spread", {}).get("pairwise")
     known = {name: report.get(name, {}).get("spread", {}).get("pairwise") for name in ("data", "teacher")}
-    if student is None or not any(known.values()):
-        return _previews(run)
-    for name, part, what in (("data", COLLAPSED, "Collapse"), ("teacher", COLLAPSED, "Collapse"),
-                             ("teacher", LESS, "Diversity loss"), ("data", LESS, "Diversity loss")):  # fmt: skip
-        other = known[name]
-        if other and student < part * other:
-            return [
-                f"{what}: two pictures of a prompt, drawn in one step, differ by {student / other:.0%} of what the "
-                f"{name}'s do."
-            ]
+    if student is not None and any(known.values()):
+        shares = {name: student / other for name, other in known.items() if other}
+        return _lost(shares, "Two pictures of a prompt, drawn in one step, differ")
+    checked = [line for line in run.metrics if "one_step_diversity" in line and line["step"] > _warm_up(run)]
+    if checked:
+        share, step = checked[-1]["one_step_diversity"], checked[-1]["step"]
+        return _lost({"teacher": share}, f"At step {step} two samples of a prompt, drawn in one step, differ")
+    return _previews(run)
+
+
+def _lost(shares: dict[str, float], what: str) -> list[str]:
+    """The worse of what is wrong with a student's variety, in parts of the data's or the teacher's."""
+    for word, least, names in (
+        ("Collapse", COLLAPSED, ("data", "teacher")),
+        ("Diversity loss", LESS, ("teacher", "data")),
+    ):
+        for name in names:
+            if name in shares and shares[name] < least:
+                return [f"{word}: {what[0].lower()}{what[1:]} by {shares[name]:.0%} of what the {name}'s do."]
     return []
 
 
