@@ -19,6 +19,7 @@ SETTINGS = {
     "flow_matching": FlowMatching(),
     "kl": Apex(warmup=0),
     "kl warm-up": Apex(warmup=10),
+    "kl from the teacher's ends": Apex(warmup=10, start_steps=3),
     "kl held": Apex(warmup=0, redraw=False),
     "kl guided": Apex(warmup=0, guidance=2.0),
     "kl guided near data": Apex(warmup=0, guidance=2.0, guidance_until=0.5),

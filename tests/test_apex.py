@@ -22,13 +22,15 @@ def test_theorem_1(share):
     """grad L_mix = grad G, and G - L_mix = lambda (1 - lambda) |v - v_fake|^2 does not hold F."""
     objective, networks, one = Apex(form="mix", mix=share), nets(), batch()
     (_, z), (t, _) = (lambda d: (d.noises, d.times))(draw(objective))
-    mix = next(terms(objective, networks, one)).value
+    term = next(terms(objective, networks, one))
+    mix = term.value
     x_t, v = flow.interpolate(one.x, z, t), flow.velocity(one.x, z)
     F = networks.student(x_t, t, t, one.c)
     v_fake = networks.student(x_t, t, t, one.c.shift(scalar(-1, 0))).detach()
     G = (1 - share) * (F - v).square().mean() + share * (F - v_fake).square().mean()  # Eq. 22
     constant = share * (1 - share) * (v - v_fake).square().mean()
     torch.testing.assert_close(G - mix, constant)
+    torch.testing.assert_close(term.logs["gap"], (F - v_fake).abs().mean())
     torch.testing.assert_close(gradient(mix, networks.student), gradient(G, networks.student))
 
 
@@ -103,6 +105,19 @@ def test_descent_of_kl_ends_at_the_law_of_the_data():
         optimizer.step()
     torch.testing.assert_close(mean, torch.full_like(mean, data.m), atol=0.05, rtol=0)
     torch.testing.assert_close(deviation, torch.full_like(mean, data.s), atol=0.05, rtol=0)
+
+
+@pytest.mark.parametrize(("mean", "scale"), [(1.5, 0.4), (2.5, 0.4), (1.5, 0.0), (0.5, 1.0)])
+def test_the_start_draws_the_generator_to_the_ends_of_the_teachers_paths(mean, scale):
+    """Of N(m, s^2) those are m + s w, so that G(w) = mean + scale w is (mean - m)^2 + (scale - s)^2 away on average."""
+    data, objective = Gaussian(m=1.5, s=0.4), Apex(warmup=10, start_steps=300)
+    one, student = Batch(empty_condition(4096), empty_condition(1)), affine_generator(mean, scale)
+    drawn = objective.draw((4096, 2), torch.Generator().manual_seed(0))
+    nets = Nets(student, data.velocity, data.velocity)
+    *_, start = objective.terms(nets, one, drawn, 9)
+    assert start.name == "start"
+    assert float(start.value) == pytest.approx((mean - data.m) ** 2 + (scale - data.s) ** 2, abs=0.03)
+    assert [term.name for term in objective.terms(nets, one, drawn, 10)] == ["fake", "anchor", "kl"]
 
 
 # Randomness

@@ -116,6 +116,8 @@ def test_pictures_are_asked_for_where_they_are_needed(objective):
         ("apex", {"guidance": 0.5}, "guidance must be at least 1.*write guidance = 1.0"),
         ("apex", {"guidance": 2.0, "guidance_until": 1.5}, "between 0.001 and 1.*write guidance_until = 1.0"),
         ("dmd", {"guidance_until": 0.5}, "no effect with guidance = 1.0; write guidance_until = 1.0"),
+        ("apex", {"warmup": 0, "start_steps": 4}, "no effect with warmup = 0; write start_steps = 0"),
+        ("apex", {"form": "mix", "start_steps": 4}, 'no effect with form = "mix"'),
         ("apex", {"form": "mix", "guidance_until": 0.5}, 'no effect with form = "mix"'),
         ("apex", {"clamp": 0.0}, "write clamp = 1.0"),
         ("apex", {"kl_weight": float("nan")}, "write kl_weight = 1.0"),

@@ -19,7 +19,8 @@ from torch import Tensor
 from apexgen.condition import Condition
 from apexgen.flow import endpoint, interpolate, velocity
 from apexgen.objectives.base import Draw, Loss, Objective, clamped, mean_square
-from apexgen.objectives.check import within
+from apexgen.objectives.check import unused, within
+from apexgen.objectives.path import solve
 from apexgen.velocities import Velocity
 
 
@@ -29,6 +30,8 @@ class KlForm(Objective):
 
     fake_weight: float = 1.0  # lambda_p of Eq. 25; at 0 nothing learns the fake field: a control only
     warmup: int = 150  # first steps without the KL term, while the fake field is learnt
+    # The generator begins as the mean, whatever the noise, and what KL makes of that stays in one place for long.
+    start_steps: int = 0  # Euler steps of v_real, to whose end the warm-up draws the generator; 0: it rests meanwhile
     kl_weight: float = 1.0
     anchor_weight: float = 1.0  # at 0 nothing holds the shared weights: a control only
     anchor_share: float = 1.0  # share of the batch that the anchor sees; the field is held by few
@@ -40,6 +43,9 @@ class KlForm(Objective):
             within(self, name, 0)
         within(self, "anchor_share", 1e-6, 1)
         within(self, "clamp", 1e-6)
+        within(self, "start_steps", 0)
+        if self.warmup == 0:
+            unused(self, ("start_steps",), "warmup = 0")
 
     def kl_terms(
         self,
@@ -51,7 +57,7 @@ class KlForm(Objective):
         draw: Draw,
         step: int,
     ) -> Iterator[Loss]:
-        """The terms fake, anchor and kl; the anchor is on the pictures x (B, ...), or on `real` without."""
+        """The terms fake, anchor and kl, or start; the anchor is on the pictures x (B, ...), or on `real` without."""
         (w, z), (t,) = draw.noises, draw.times
         one, zero = torch.ones_like(t), torch.zeros_like(t)
         generates = self.kl_weight > 0 and step >= self.warmup
@@ -75,6 +81,11 @@ class KlForm(Objective):
         else:
             x_held, target = interpolate(x, z, t), velocity(x, z)  # Eq. 4
         yield Loss("anchor", self.anchor_weight * self._anchor(student, x_held, t, c, target, draw.shares), logs)
+
+        if self.start_steps and step < self.warmup:
+            with torch.no_grad():
+                x_end = solve(real, w, one, zero, c, self.start_steps)
+            yield Loss("start", mean_square(student(w, one, zero, c), w - x_end))
 
         if generates:
             if self.redraw:

@@ -39,7 +39,8 @@ def mix_terms(
         v_fake = student(x_t, t, t, c_fake)  # under sg, as in Eq. 17
     target = (1 - mix) * x + mix * endpoint(x_t, v_fake, t)  # Eq. 23
     error = (endpoint(x_t, F, t) - target) / t
-    yield Loss("mix", mix_weight * error.square().mean())  # Eq. 24
+    logs = {"gap": (v_fake - F.detach()).abs().mean()}
+    yield Loss("mix", mix_weight * error.square().mean(), logs)  # Eq. 24
 
     F = student(x_t, t, t, c) if fake_gradient else F.detach()
     x_fake = endpoint(x_t, F, t)  # Eq. 11
