@@ -55,6 +55,13 @@ def test_a_student_that_does_not_read_its_noise_has_no_diversity(tmp_path):
     assert looked.take()["one_step_diversity"] == pytest.approx(0, abs=1e-6)
 
 
+def test_of_a_teacher_that_is_collapsed_itself_there_is_no_share(tmp_path):
+    looked = Checkup(trainer(tmp_path, *EVERY))
+    looked.teacher = looked.teacher[::2].repeat_interleave(2, dim=0)
+    said = looked.take()
+    assert "one_step_diversity" not in said and said["one_step_distance"] > 0
+
+
 def test_true_pictures_score_well_and_noise_does_not(tmp_path):
     made = trainer(tmp_path, *EVERY)
     looked = Checkup(made)

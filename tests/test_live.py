@@ -295,8 +295,32 @@ def test_a_checkpoint_never_knows_less_of_the_data_than_when_it_was_made(tmp_pat
 
 def test_a_source_without_a_picture_that_can_be_read_stops(net, tmp_path):
     source = write_with_bad(tmp_path / "source", 6, range(6))
-    with pytest.raises(ValueError, match=r"has no records that can be used; the first is 0[0-5]\.png: the picture"):
-        opened(net, source, bad_limit=1.0).batch(0, 2, 0)
+    for size in (2, 20):
+        with pytest.raises(ValueError, match="no picture of 6 records in a row can be read"):
+            opened(net, source, bad_limit=1.0).batch(0, size, 0)
+
+
+def test_what_a_process_finds_is_judged_where_all_is_known(net, tmp_path):
+    """The one that finds too many goes on to tell of them, so that the first lists them all."""
+    source = write_with_bad(tmp_path / "source", 12, (1, 5, 9))
+    first, second = (opened(net, source, bad_limit=0.2) for _ in range(2))
+    while not second.look(0, 12, 0, slice(6, 12)):
+        continue
+    first.skipped.hear([({}, False), second.skipped.tell()])
+    while not first.look(0, 12, 0, slice(0, 6)):
+        continue
+    assert set(first.skipped.why) == {"01.png", "05.png", "09.png"} and first.skipped.whole
+    with pytest.raises(ValueError, match="3 of 12 records are bad"):
+        first.skipped.judge()
+
+
+def test_steps_larger_than_blocks_read_no_record_twice(net, tmp_path, monkeypatch, read):
+    monkeypatch.setattr(live, "BLOCK", 8)
+    stream = prompts(net, write_prompts(tmp_path / "p.jsonl", 200))
+    read.clear()
+    for step in range(4):
+        stream.batch(step, 40, 0)
+    assert len(read) == 160
 
 
 @pytest.mark.parametrize(("limit", "codes"), [(0.1, [2, 1]), (0.5, [0, 0])])

@@ -44,6 +44,14 @@ def test_a_step_is_the_same_whatever_was_asked_before(mix, size, steps):
         assert used.records(step, size, 3).equal(Order(torch.tensor(mix)).records(step, size, 3))
 
 
+def test_buckets_with_fewer_records_than_a_batch_are_told_of():
+    """Their batches hold a record of theirs several times."""
+    order = Order(torch.tensor([0] * 40 + [1] + [2] * 8 + [4] * 3))
+    assert order.scarce(8) == [1, 3] and order.scarce(1) == [] and order.scarce(41) == [40, 1, 8, 3]
+    batches = [order.records(step, 8, 0).tolist() for step in range(60)]
+    assert [40] * 8 in batches and all(len(set(batch)) == 8 for batch in batches if max(batch) < 40)
+
+
 def test_seeds_and_epochs_differ_and_buckets_take_turns():
     mix = torch.tensor([0, 1] * 40)
     turns = [[int(mix[Order(mix).records(step, 4, seed)[0]]) for step in range(20)] for seed in (0, 1)]

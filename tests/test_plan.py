@@ -42,6 +42,17 @@ def test_a_plan_is_what_the_run_then_takes(tmp_path, tune):
     assert plan.memory["activations"] > 0 and plan.seconds > 0
 
 
+def test_a_stream_of_the_hub_is_not_read_to_its_end_to_be_counted(tmp_path):
+    """Where it is encoded at the step, and no limit says how much of it is read."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "p.jsonl").write_text("".join(json.dumps({"text": f"a {n}"}) + "\n" for n in range(30)))
+    limited = short_run(tmp_path / "run", f"data.source=hub:{tmp_path / 'data'}", "data.encode=step")
+    whole = limited.model_copy(update={"data": limited.data.model_copy(update={"limit": None})})
+    counted, not_counted = make_plan(limited), make_plan(whole)
+    assert (counted.records, not_counted.records) == (12, None)
+    assert describe(whole, not_counted)["samples per epoch"].startswith("not counted")
+
+
 def test_a_network_has_the_parameters_it_came_with(tmp_path):
     lora, full = (make_plan(short_run(tmp_path / "run", f"model.tune={tune}")) for tune in ("lora", "full"))
     assert lora.parameters == full.parameters == full.trainable

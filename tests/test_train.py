@@ -6,10 +6,16 @@ from itertools import pairwise
 
 import pytest
 import torch
+from rich.console import Console
 
 from apexgen import checkpoint
+from apexgen.config import load_run
+from apexgen.distill import distill
+from apexgen.files import alone
+from apexgen.interrupt import Stopped
+from apexgen.refuse import check_run
 from apexgen.train import MOST_SKIPPED, _keep_until, rate, train
-from small import perturb, trainer, trainer_of
+from small import perturb, short_run, trainer, trainer_of
 
 
 def run_to_end(made, folder):
@@ -235,6 +241,26 @@ def test_a_sample_drawn_again_for_its_gradient_is_the_same_training_bitwise(tmp_
         run_to_end(trainer(tmp_path, f"objective.redraw={redraw}"), tmp_path / redraw) for redraw in ("false", "true")
     )
     assert_same(held, redrawn)
+
+
+def test_a_run_stopped_before_its_first_step_does_not_say_that_it_is_saved(tmp_path):
+    with pytest.raises(Stopped, match=r"stopped after step 0 of .*, nothing to save; the same command begins"):
+        train(trainer(tmp_path), tmp_path / "run", lambda step, logs: None, lambda: True)
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_two_runs_are_not_at_work_in_one_folder(tmp_path):
+    with alone(tmp_path / "run"), pytest.raises(ValueError, match=r"another process is at work in .*run; wait for"):
+        distill(short_run(tmp_path / "run"), Console(quiet=True))
+    assert not (tmp_path / "run" / "config.toml").exists()
+    assert distill(short_run(tmp_path / "run", "train.preview_every=1000"), Console(quiet=True))[0].step == 4
+
+
+def test_another_prompt_of_a_batch_of_one_is_refused(tmp_path):
+    told = [f"folder={tmp_path}", "objective.fake_told=other"]
+    check_run(load_run(None, [*told, "train.batch=2"]))
+    with pytest.raises(ValueError, match=r'fake_told = "other" is another prompt of the batch; write train\.batch = 2'):
+        check_run(load_run(None, [*told, "train.batch=1", "train.accumulate=4"]))
 
 
 @pytest.mark.parametrize("setting", ["objective.warmup=0", 'model.tune="full"'])

@@ -52,9 +52,10 @@ class Checkup:
         said = {
             "one_step_mean": float(made.mean()),
             "one_step_deviation": float(made.std()),
-            "one_step_diversity": _diversity(made) / _diversity(self.teacher),
             "one_step_distance": float((made - self.teacher).square().mean().sqrt()),
         }
+        if teachers := _diversity(self.teacher):  # of a teacher that is collapsed itself, there is no share
+            said["one_step_diversity"] = _diversity(made) / teachers
         return said | ({"one_step_score": self._score(made)} if self.captions else {})
 
     def _draw(self, velocity: Velocity, steps: int) -> Tensor:

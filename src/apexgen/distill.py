@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,10 @@ from apexgen.backbones.task_lora import add_task_lora
 from apexgen.backbones.two_times import give_second_time
 from apexgen.checkup import Checkup
 from apexgen.config import Run, dump_run, load_run
-from apexgen.data import Batches
+from apexgen.data import Batches, Corpus
 from apexgen.data.skipped import listed_in
 from apexgen.encode import encode, encode_cache
-from apexgen.files import write_whole
+from apexgen.files import alone, write_whole
 from apexgen.interrupt import noted_signals
 from apexgen.nearest import check_memory, within_memory
 from apexgen.objectives import Objective
@@ -163,21 +163,21 @@ def _distill(
         console,
         imitated(backbone.precision, run.model.weights, backbone.device.type),
         unseen_shift(objective, backbone, corpus, run.train.seed),
+        corpus.scarcity(run.train.samples) if isinstance(corpus, Corpus) else None,
     )
     if run.data.encode != "step":
         backbone.forget_encoders()
     trainer = Trainer(run, student, corpus, backbone.latent_shape(), team=team)
     _go_on(trainer, folder, console)
     team.by_first(lambda: check_room(run, checkpoint_bytes(trainer)))
-    team.by_first(lambda: _write_config(run, folder))
     samples = run.train.batch * run.train.accumulate
-    record = Record(folder if team.first else None, backbone.network, samples, warnings)
-    try:
-        with within_memory(run):
-            seconds = _train_with_progress(trainer, folder, console, watch, record)
-    finally:
-        record.close()
-    return trainer, seconds
+    with ExitStack() as held:
+        team.by_first(lambda: held.enter_context(alone(folder)))
+        team.by_first(lambda: _write_config(run, folder))
+        record = Record(folder if team.first else None, backbone.network, samples, warnings)
+        held.enter_context(closing(record))
+        held.enter_context(within_memory(run))
+        return trainer, _train_with_progress(trainer, folder, console, watch, record)
 
 
 def _go_on(trainer: Trainer, folder: Path, console: Console) -> None:

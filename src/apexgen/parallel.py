@@ -98,6 +98,16 @@ class Team:
             raise failed[min(failed)]
         return [result for result, *_ in said]
 
+    def gather(self, act: Callable[[], Result]) -> list[Result]:
+        """What every process's act returns, in the first process alone; nothing in the others. Raises as `by_each`."""
+        held: list[Result] = []
+        self.by_each(lambda: held.append(act()))
+        if self.count == 1:
+            return held
+        said: list[Any] | None = [None] * self.count if self.first else None
+        dist.gather_object(held[0], said)
+        return said or []
+
     def agreed(self, error: Exception) -> Exception:
         """An error that all processes meet alike, for each to raise: the first tells of it."""
         return error if self.first else Elsewhere(str(error))

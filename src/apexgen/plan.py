@@ -18,6 +18,7 @@ from apexgen.config import Run
 from apexgen.config.train import Train
 from apexgen.cost import bytes_of, memory_there, most_held, numbers_in
 from apexgen.data import Batches
+from apexgen.data.hub import PREFIX
 from apexgen.distill import base_folder, bring_network, encodes_first, open_backbone, open_student
 from apexgen.encode import count_records, encode
 from apexgen.least import FULL, least_memory, read_outline
@@ -55,7 +56,7 @@ class Plan:
     parameters: int  # of the network, without what is added to train
     trainable: int
     memory: dict[str, int]  # of one process, by part
-    records: int  # samples in an epoch
+    records: int | None  # samples in an epoch; None: to count them a stream of the hub would be read to its end
     seen: int  # samples in the whole run
     measured: int  # records of the step that was taken; activations and seconds are scaled from it. 0: none was
     seconds: float | None  # of a step, where one was taken
@@ -139,7 +140,9 @@ def _one_holds(run: Run) -> bool:
 
 def _common(run: Run, few: Batches, checkpoint: int) -> dict[str, Any]:
     """What of a plan no step is taken for."""
-    records = count_records(run.data)
+    endless = run.data.encode == "step" and run.data.limit is None
+    of_the_hub = any(origin.source.startswith(PREFIX) for origin in run.data.mixture or (run.data,))
+    records = None if endless and of_the_hub else count_records(run.data)
     return {
         "records": records,
         "seen": run.train.steps * run.train.samples,
@@ -147,7 +150,7 @@ def _common(run: Run, few: Batches, checkpoint: int) -> dict[str, Any]:
         "disk_needed": room_needed(run, checkpoint),
         "disk_free": room_free(run),
         "memory_there": memory_there(),
-        "encoded": encoded_bytes(run, few, records),
+        "encoded": encoded_bytes(run, few, records or 0),
     }
 
 
@@ -179,11 +182,13 @@ def describe(run: Run, plan: Plan) -> dict[str, str]:
         lines[f"  {part}"] = size(count) + (f" ({scaled})" if part == "activations" else "")
     if plan.encoded:
         lines["encoded"] = (
-            f"{size(plan.encoded)} in {run.data.cache or 'memory'} (from {min(plan.records, FEW)} records)"
+            f"{size(plan.encoded)} in {run.data.cache or 'memory'} (from {min(plan.records or FEW, FEW)} records)"
         )
     lines |= {
-        "samples per epoch": f"{plan.records:,}",
-        "epochs": f"{plan.seen / plan.records:.2f}",
+        "samples per epoch": "not counted: the stream would be read to its end"
+        if plan.records is None
+        else f"{plan.records:,}",
+        "epochs": "not known" if plan.records is None else f"{plan.seen / plan.records:.2f}",
         "steps": f"{settings.steps:,} of {settings.samples} samples",
     }
     if plan.seconds is None:

@@ -31,6 +31,8 @@ def check_run(run: Run) -> None:
             f"write train.steps = {2 * (least + 1)}"
         )
     refuse_together(run, objective)
+    if getattr(objective, "fake_told", "shifted") == "other" and run.train.batch == 1:
+        raise ValueError('objective.fake_told = "other" is another prompt of the batch; write train.batch = 2')
     _check_share(run, objective)
     if run.train.keep_best == "one_step_score" and not is_judged(run):
         raise ValueError('train.keep_best = "one_step_score" is of the embedded model; write "one_step_distance"')

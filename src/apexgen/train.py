@@ -256,7 +256,8 @@ def train(
                 trainer.save(folder)
             on_step(trainer.step, logs)
     if stop or team.any(asked_to_stop()):
-        raise Stopped(f"stopped after step {trainer.step} of {settings.steps}, saved; the same command goes on from it")
+        kept = "saved; the same command goes on from it" if trainer.step else "nothing to save; the same command begins"
+        raise Stopped(f"stopped after step {trainer.step} of {settings.steps}, {kept}")
     return time.perf_counter() - began
 
 

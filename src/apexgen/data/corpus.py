@@ -41,8 +41,8 @@ class Batches(Protocol):
     def names(self, step: int, size: int, seed: int) -> list[str]:
         """The keys of a step's records, by which a bad one is found in its source."""
 
-    def look(self, step: int, size: int, seed: int, rows: slice = WHOLE) -> None:
-        """Find out which of a step's rows are bad, where they are read from the source."""
+    def look(self, step: int, size: int, seed: int, rows: slice = WHOLE) -> bool:
+        """Whether some rows of a step, where they are read from the source, are good; others replace the bad."""
 
     def batch(self, step: int, size: int, seed: int, rows: slice = WHOLE) -> Batch:
         """The batch of a step, or some rows of it; the same whenever it is asked for, so that a run resumes exactly."""
@@ -114,8 +114,19 @@ class Corpus:
         numbers = self.records(step, size, seed).tolist()
         return [str(number) if self.keys is None else self.keys[number] for number in numbers]
 
-    def look(self, step: int, size: int, seed: int, rows: slice = WHOLE) -> None:
-        """Nothing to find out."""
+    def scarcity(self, size: int) -> str | None:
+        """A warning of buckets with fewer records than a batch of so many takes; None where there are none."""
+        scarce = [] if self.buckets is None else self._order.scarce(size)
+        if not scarce:
+            return None
+        return (
+            f"{len(scarce)} sizes of pictures have {sum(scarce):,} records in all, fewer each than a step's {size:,}: "
+            "a batch of them holds some twice; a lesser data.aspect, or smaller steps, would not"
+        )
+
+    def look(self, step: int, size: int, seed: int, rows: slice = WHOLE) -> bool:
+        """They are."""
+        return True
 
     def batch(self, step: int, size: int, seed: int, rows: slice = WHOLE) -> Batch:
         """The batch of a step, or some rows of it: its records, encoded."""

@@ -1,6 +1,7 @@
 """Several sources drawn from by weight: whose turn it is, is a function of the seed and the place alone."""
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 
 import torch
 
@@ -61,13 +62,18 @@ class Mixture(Source):
         return self._mixed([source.in_epoch(epoch) for source in self.sources])
 
     def _mixed(self, opened: Sequence[Iterator[Entry]]) -> Iterator[Entry]:
-        place, given = 0, set[int]()
-        while (entry := next(opened[turn := self.turns[place]], None)) is not None:
+        streams, place = list(map(self._begun, range(len(opened)), opened)), 0
+        while (entry := next(streams[self.turns[place]], None)) is not None:
             yield entry
-            given.add(turn)
             place += 1
-        if turn not in given:  # its first turn would end the epoch, whatever the others have
-            raise ValueError(f"data.mixture.{turn}: {self.sources[turn]}, has no records that can be used; remove it")
+
+    def _begun(self, number: int, entries: Iterator[Entry]) -> Iterator[Entry]:
+        """A source's entries; ValueError where it has none, for its first turn would end every epoch."""
+        first = next(entries, None)
+        if first is None:
+            source = self.sources[number]
+            raise ValueError(f"data.mixture.{number}: {source}, has no records that can be used; remove it")
+        return chain([first], entries)
 
     def length(self) -> int | None:
         return None  # bad records, which only reading finds, decide which source ends first

@@ -20,6 +20,10 @@ class Order:
         self._members = buckets.argsort(stable=True).split(buckets.bincount().tolist())
         self._kept: dict[str, tuple[tuple[int, ...], Tensor]] = {}
 
+    def scarce(self, size: int) -> list[int]:
+        """The records of each bucket that has fewer than a batch: it takes them from several epochs, some twice."""
+        return [len(members) for members in self._members if 0 < len(members) < size]
+
     def records(self, step: int, size: int, seed: int) -> Tensor:
         """The records of a step, (size,) int64, all of one bucket."""
         epoch, place = self._find(step, size)

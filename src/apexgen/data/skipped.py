@@ -54,9 +54,13 @@ class Skipped:
 
     def add(self, path: str, why: str) -> None:
         """Count a bad record. TooManyBad where there are too many."""
+        self.note(path, why)
+        self._judge(max(self.seen, FIRST))
+
+    def note(self, path: str, why: str) -> None:
+        """Count a bad record, and leave it to others to judge."""
         if path not in self.why:
             self.why[path] = self._untold[path] = why
-        self._judge(max(self.seen, FIRST))
 
     def tell(self) -> tuple[dict[str, str], bool]:
         """What was left out here since this was last asked, and whether every record was tried."""

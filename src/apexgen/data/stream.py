@@ -15,7 +15,7 @@ class Stream:
 
     def __init__(self, source: Source, size: int) -> None:
         """size: records of a block; the last of an epoch may have fewer."""
-        self.source, self.size = source, size
+        self.source, self.size, self.held = source, size, 2
         self._names = [str(part) for part in source.parts()]
         self._counts: dict[str, int] = {}
         self._blocks: dict[tuple[int, int], list[Record]] = {}
@@ -43,13 +43,13 @@ class Stream:
         return (0, number) if self.length is None else divmod(number, self.length)
 
     def block(self, epoch: int, index: int) -> list[Record]:
-        """The records of a block of an epoch; it and the one before are held."""
+        """The records of a block of an epoch; the last `held` that were read are at hand."""
         key, first = (epoch, index), index * self.size
         if key not in self._blocks:
             if self._at != (epoch, first):
                 self._entries = self._from(epoch, first)
             records = [entry.record() for entry in islice(self._entries, self.size)]
-            self._blocks = dict([*self._blocks.items()][-1:]) | {key: records}
+            self._blocks = dict([*self._blocks.items()][1 - self.held :]) | {key: records}
             self._at = epoch, first + len(records)
         return self._blocks[key]
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from bisect import bisect_left, bisect_right, insort
+from concurrent.futures import ThreadPoolExecutor
 from itertools import accumulate, islice
 from pathlib import Path
 
@@ -58,25 +59,28 @@ class Live:
         """The keys of a step's records."""
         return [self._record(number).key for number in self._taken(step, size, seed).values()]
 
-    def look(self, step: int, size: int, seed: int, rows: slice = WHOLE) -> None:
-        """Read some rows of a step and pass over the bad ones, until every row is good; steps come one after another.
+    def look(self, step: int, size: int, seed: int, rows: slice = WHOLE) -> bool:
+        """Read some rows of a step; whether all are good. Those that are not are passed over from then on.
 
-        What another process's rows hold is passed over once `skipped` has heard of it. ValueError where too many
-        records are bad.
+        Steps come one after another. The bad of another process's rows are passed over once `skipped` has heard of
+        them, and whether there are too many is for who hears all to judge. ValueError where no record is good.
         """
         while True:
             taken = self._taken(step, size, seed)
             bad = [place for place, number in taken.items() if self._record(number).key in self.skipped.why]
-            if not bad and self._decode(dict(list(taken.items())[rows])):
+            if not bad:
                 break
             for place in bad:
                 insort(self._passed, place)
-            self._note_end(max(taken) + 1)
-        self._note_end(max(taken) + 1)
+            self._refuse_endless()
+        length = self.stream.length
+        self.skipped.whole |= length is not None and max(taken) + 1 >= length
+        return self._decode(dict(list(taken.items())[rows]))
 
     def batch(self, step: int, size: int, seed: int, rows: slice = WHOLE) -> Batch:
-        """The batch of a step, or some rows of it, encoded now. ValueError where too many records are bad."""
-        self.look(step, size, seed, rows)
+        """The batch of a step, or some rows of it, encoded now. ValueError where no record is good."""
+        while not self.look(step, size, seed, rows):
+            continue
         taken = dict(list(self._taken(step, size, seed).items())[rows])
         caption, dropped, flipped = chances(step, size, seed)[:, rows]
         x = None
@@ -112,7 +116,8 @@ class Live:
 
     def _about(self) -> str:
         """The settings that decide which records there are."""
-        told = self.data.model_dump(exclude={"bad_limit", "drop_captions", "flip"}), self.size is not None
+        others = {"bad_limit", "drop_captions", "flip"}
+        told = self.data.model_dump(exclude=others, exclude_defaults=True), self.size is not None
         return hashlib.sha256(repr(told).encode()).hexdigest()[:16]
 
     def _shuffled(self, epoch: int, index: int, seed: int) -> Tensor:
@@ -126,6 +131,7 @@ class Live:
     def _taken(self, step: int, size: int, seed: int) -> dict[int, int]:
         """The places of a step's records in the endless order, with their numbers there."""
         first, last = self._place(step * size), self._place((step + 1) * size - 1) + 1
+        self.stream.held = size // BLOCK + 3  # blocks that a step may lie in, with what was passed over
         passed = set(self._passed[bisect_left(self._passed, first) : bisect_left(self._passed, last)])
         numbers: list[int] = []
         while len(numbers) < last - first:
@@ -147,20 +153,28 @@ class Live:
         if self.size is None:
             return True
         self._pictures = {place: picture for place, picture in self._pictures.items() if place in taken}
-        for place in [place for place in taken if place not in self._pictures]:
-            record = self._record(taken[place])
-            try:
-                self._pictures[place] = decode((record.picture, self.size, False))
-            except ValueError as error:
-                self.skipped.add(record.key, record.fault or str(error))
+        asked = {place: self._record(number) for place, number in taken.items() if place not in self._pictures}
+        with ThreadPoolExecutor() as pool:
+            for place, made in zip(asked, pool.map(self._try, asked.values()), strict=True):
+                if isinstance(made, str):
+                    self.skipped.note(asked[place].key, made)
+                else:
+                    self._pictures[place] = made
         return len(self._pictures) == len(taken)
 
-    def _note_end(self, place: int) -> None:
-        """Where every record was tried, say so; TooManyBad where none of them was good."""
-        length = self.stream.length
-        self.skipped.whole |= length is not None and place >= length
-        if self.skipped.whole and len(self.skipped.why) == self.skipped.seen:
-            self.skipped.finish()
+    def _try(self, record: Record) -> np.ndarray | str:
+        """A record's picture, or why there is none."""
+        assert self.size is not None
+        try:
+            return decode((record.picture, self.size, False))
+        except ValueError as error:
+            return record.fault or str(error)
+
+    def _refuse_endless(self) -> None:
+        """ValueError where as many records in a row were passed over as there are."""
+        length = self.stream.length or len(self._passed) + 1
+        if len(self._passed) >= length and self._passed[-1] - self._passed[-length] < length:
+            raise ValueError(f"{self.skipped.origin}: no picture of {length:,} records in a row can be read")
 
 
 def pick(record: Record, chance: float) -> str:

@@ -84,7 +84,7 @@ def fill_cache(source: Source, data: Data, backbone: Backbone, pictures: bool, c
     stop: what is encoded is kept.
     """
     stores = open_stores(data, backbone, pictures)
-    shares = team.by_each(lambda: _fill(source, data, backbone, stores, console, team))
+    shares = team.gather(lambda: _fill(source, data, backbone, stores, console, team))
     sizes = sizes_of(data, backbone) if pictures else []
     file = (Path(str(data.cache)) / f"records-{_digest(data, stores, sizes)}").with_suffix(".safetensors")
 
