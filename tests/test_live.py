@@ -293,6 +293,24 @@ def test_a_checkpoint_never_knows_less_of_the_data_than_when_it_was_made(tmp_pat
     assert all(torch.equal(expected[name], resumed[name]) for name in expected)
 
 
+def test_tables_that_name_the_same_pictures_are_records_of_their_own(net, tmp_path):
+    """A caption that one of them lacks costs the other nothing, and a picture that can't be read is told of in each."""
+    source = write_with_bad(tmp_path / "source", 3, (2,))
+    for name, captions in (("a", (" ", "a ring", "a ring")), ("b", ("a disc", "a disc", "a disc"))):
+        rows = [{"file_name": f"{number:02}.png", "text": text} for number, text in enumerate(captions)]
+        (source / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+        for number in range(3):
+            (source / f"{number:02}.txt").unlink(missing_ok=True)
+    stream = opened(net, str(source / "*.jsonl"), bad_limit=1.0)
+    stream.batch(0, 3, 0)
+    assert sorted(stream.names(0, 3, 0)) == ["a.jsonl/01.png", "b.jsonl/00.png", "b.jsonl/01.png"]
+    assert set(stream.skipped.why) == {"a.jsonl/00.png", "a.jsonl/02.png", "b.jsonl/02.png"}
+    for number in range(3):
+        (source / f"{number:02}.png").write_bytes(b"")
+    with pytest.raises(ValueError, match="no picture of 5 records in a row can be read"):
+        opened(net, str(source / "*.jsonl"), bad_limit=1.0).batch(0, 2, 0)
+
+
 def test_a_source_without_a_picture_that_can_be_read_stops(net, tmp_path):
     source = write_with_bad(tmp_path / "source", 6, range(6))
     for size in (2, 20):

@@ -87,7 +87,7 @@ def test_files_of_one_name_in_several_folders_keep_their_records_apart(tmp_path)
     tars, prompts, tables = (opened(tmp_path / "**" / name) for name in ("s.tar", "p.txt", "p.jsonl"))
     assert [record.key for record in tars] == ["x/s.tar/0", "x/s.tar/1", "y/z/s.tar/0", "y/z/s.tar/1"]
     assert [record.key for record in prompts] == ["x/p.txt:1", "x/p.txt:2", "y/z/p.txt:1", "y/z/p.txt:2"]
-    assert [record.key for record in tables] == ["x/a.png", "x/p.jsonl:1", "y/z/a.png", "y/z/p.jsonl:1"]
+    assert [record.key for record in tables] == ["x/p.jsonl/a.png", "x/p.jsonl:1", "y/z/p.jsonl/a.png", "y/z/p.jsonl:1"]
     assert next(iter(opened(tmp_path / "x" / "p.txt"))).key == "p.txt:1"
 
 

@@ -7,6 +7,7 @@ from itertools import chain, islice
 
 import torch
 
+from apexgen.data.columns import caption_fault
 from apexgen.data.record import Record
 from apexgen.data.skipped import Skipped
 
@@ -92,15 +93,16 @@ class Reader(Source):
     def entries(self) -> Iterator[Entry]:
         seen: set[str] = set()
         for number, entry in enumerate(self.found(), start=1):
-            key = self.within + entry.key
+            # A file's name may be no UTF-8, and the list of what is bad is.
+            key = (self.within + entry.key).encode("utf-8", "backslashreplace").decode()
             path = f"{key}, record {number}" if key in seen else key  # the first of a name may be good
             self.skipped.count(self.within + self.name, number)
             captions = [(text.strip(), weight) for text, weight in entry.captions if text and text.strip()]
             fault = entry.fault
             if fault is None and key in seen:
                 fault = "the same key came before"
-            elif fault is None and not captions:
-                fault = "it has no caption"
+            elif fault is None:
+                fault = caption_fault([text for text, _ in captions])
             seen.add(key)
             if fault is not None:
                 self.skipped.add(path, fault)

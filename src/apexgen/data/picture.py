@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 
 @contextmanager
@@ -16,6 +16,8 @@ def opened_picture(stored: bytes) -> Iterator[Image.Image]:
     try:
         with Image.open(io.BytesIO(stored)) as opened:
             yield opened
+    except UnidentifiedImageError:  # whose own words hold an address in memory, another one in every run
+        raise ValueError("the picture can't be read: it is of no known format") from None
     except Exception as error:  # whatever it is: each format's decoder has errors of its own
         why = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(f"the picture can't be read: {why}") from None

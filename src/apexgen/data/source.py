@@ -67,6 +67,8 @@ def _open_path(origin: Origin, skipped: Skipped, pictures: bool) -> Source:
     parts = [_open_file(file, origin, skipped, pictures) for file in files]
     for part, folder in zip(parts, _folders(files), strict=True):
         part.within = folder
+        if isinstance(part, tables.TableSource):
+            part.several = len(parts) > 1
     return parts[0] if len(parts) == 1 else Chain(f"{origin.source}, {len(parts)} files", parts, skipped)
 
 

@@ -3,12 +3,17 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from apexgen.data.columns import text_fault
+
 
 def check_prompts(prompts: Sequence[str], origin: str) -> list[str]:
-    """The prompts without surrounding blanks; ValueError when there are none, or one is empty."""
+    """The prompts without surrounding blanks; ValueError when there are none, or one is empty or no UTF-8."""
     cleaned = [prompt.strip() for prompt in prompts]
     if not cleaned or not all(cleaned):
         raise ValueError(f"{origin}: a prompt is empty; write at least a word")
+    fault = text_fault(cleaned)  # of an argument in another encoding
+    if fault is not None:
+        raise ValueError(f"{origin}: {fault}")
     return cleaned
 
 
@@ -17,7 +22,7 @@ def prompts_in(file: Path, origin: str) -> list[str]:
     if not file.is_file():
         raise ValueError(f"{origin}: no such file; write one prompt a line into it")
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError:
         raise ValueError(f"{origin}: it is no text of UTF-8; save it as such") from None
     return check_prompts([line for line in lines if line.strip()], origin)
