@@ -3,10 +3,13 @@
     python benchmarks/step.py            # the embedded model, LoRA; a few minutes on two calm cores
 
 An APEX step beside flow matching's, twin_flow's (the released recipe's forwards) and DMD's with its second network;
-one-step sampling beside the bare network call; a step compiled and not. Every round takes one of each, every other
-round in the opposite order, so that what else the machine does falls on all; a ratio is of the same round. Told are
-the median of the rounds and the interval that holds it with 95 % (of order statistics: what the ratios' law is does
-not matter).
+one-step sampling beside the bare call, which is the adapter's, and beside diffusers' network alone, on the arguments
+that the adapter gives it; a step compiled and not. Every round takes one of each, every other round in the opposite
+order, so that what else the machine does falls on all; a ratio is of the same round. Told are the median of the rounds
+and the interval that holds it with 95 % (of order statistics: what the ratios' law is does not matter).
+
+Bytes held are what autograd keeps for backward. Beside them stand the bytes of what an objective trains: weights,
+their gradients and the optimizer's moments, of which DMD has a second set.
 """
 
 import time
@@ -68,17 +71,37 @@ def held(trainer: Trainer) -> int:
     return most_held(trainer.advance, own)
 
 
+def trained_bytes(trainer: Trainer) -> dict[str, int]:
+    """Bytes of what an objective trains, after a step: weights, gradients like them, and moments."""
+    weights = sum(weight.nbytes for weight in trainer.student.trained.values())
+    states = [value for state in trainer.optimizer.state.values() for value in state.values()]
+    moments = sum(value.nbytes for value in states if isinstance(value, torch.Tensor) and value.dim())
+    return {"weights": weights, "gradients": weights, "moments": moments}
+
+
 def sampling_calls(trainer: Trainer, batch: int = BATCH) -> dict[str, Callable[[], Any]]:
-    """One-step sampling, and the network's own call on the same inputs."""
-    network, device = trainer.student.backbone, trainer.student.backbone.device
+    """One-step sampling, the adapter's call on the same inputs, and diffusers' network on what the adapter gives it."""
+    adapter, device = trainer.student.backbone, trainer.student.backbone.device
     c = trainer.corpus.batch(0, batch, 0).c.to(device)
     noise, one = torch.randn(batch, *trainer.shape, device=device), torch.ones(batch, 1, 1, 1, device=device)
 
     @torch.no_grad()
     def bare() -> torch.Tensor:
-        return network(noise, one, one, c)
+        return adapter(noise, one, one, c)
 
-    return {"bare": bare, "sampling": lambda: generate(network, c, noise, 1)}
+    given: list[tuple[Any, Any]] = []
+    note = lambda module, inputs, options: given.append((inputs, options))  # noqa: E731
+    hook = adapter.network.register_forward_pre_hook(note, with_kwargs=True)
+    bare()
+    hook.remove()
+    [(inputs, options)] = given
+
+    @torch.no_grad()
+    def alone() -> Any:
+        with torch.autocast(device.type, dtype=adapter.precision, enabled=adapter.precision is not None):
+            return adapter.network(*inputs, **options)
+
+    return {"bare": bare, "network": alone, "sampling": lambda: generate(adapter, c, noise, 1)}
 
 
 def main() -> None:
@@ -89,8 +112,10 @@ def main() -> None:
     others = [name for name in trainers if name != "apex"]
     report: dict[str, Any] = {"apex over": {name: ratio(took["apex"], took[name]) for name in others}}
     report["held by apex over"] = {name: round(bytes_held["apex"] / bytes_held[name], 3) for name in others}
+    report["bytes trained"] = {name: trained_bytes(trainer) for name, trainer in trainers.items()}
     drew = seconds(sampling_calls(trainers["apex"]), 60 * ROUNDS)
     report["sampling over the bare call"] = ratio(drew["sampling"], drew["bare"])
+    report["sampling over the network alone"] = ratio(drew["sampling"], drew["network"])
     compiled = open_trainer(*OBJECTIVES["apex"], "train.compile=true")
     both = seconds({"compiled": compiled.advance, "plain": trainers["apex"].advance}, ROUNDS)
     report["compiled over plain"] = ratio(both["compiled"], both["plain"])

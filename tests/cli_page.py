@@ -24,18 +24,27 @@ Exit codes, of every command:
 
 | code | when |
 |---|---|
-| 0 | done; or a run's training, of `train`, `demo` or `compare`, that ctrl-C or SIGTERM stopped after a step |
+| 0 | done; or asked to stop by ctrl-C or SIGTERM where a command has an end of its own for it: see below |
 | 1 | the result says no, such as a LoRA that does not load; or training diverged |
 | 2 | a mistake in what was asked: one line on standard error names it, and nothing is half-written |
 | 130 | stopped by ctrl-C at any other time; what was saved is whole, and the last line says what is next |
 
-A run's training that is asked to stop saves and exits with 0, as schedulers of clusters expect: after ctrl-C during
-`apexgen train run.toml && apexgen export runs/mine --to merged`, what was saved is exported. A second signal stops at
-once, without a word, and `&&` with it.
+These end well, with 0, when ctrl-C or SIGTERM asks them to, as schedulers of clusters expect:
+
+- a run's training, of `train`, `demo` or `compare --world scenes`: after the step, saved;
+- its encoding, also of `encode`: after a few records, and what is encoded is kept where there is a cache;
+- `app` and `serve`, which run until then.
+
+So after ctrl-C during `apexgen train run.toml && apexgen export runs/mine --to merged`, what was saved is exported. A
+second signal stops at once, without a word, and `&&` with it. Everything else, such as opening a model, `compare` of
+points (`--world ring`), `sample`, `evaluate` and `synthesize`, ctrl-C stops with 130; SIGTERM ends it as it ends any
+program: at once, without a word, which a shell tells as 143. Files appear whole or not at all then too; a hidden
+`.partial-...` beside them may be left, and can be removed.
 
 Where a command tells a result, `--json` prints it as JSON, alone on standard output; progress and remarks go to
-standard error. Colours and bars are for terminals: there are no escape codes in a pipe, and no colours where `NO_COLOR`
-is set.
+standard error. It has values by name, not lines for people: of `doctor`, `well` and `python`, `packages`, `devices`,
+`families`, or of a LoRA `ranks`, `scales`, `diffusers`, `comfyui`, what is `wrong` and more. Colours and bars are for
+terminals: there are no escape codes in a pipe, and no colours where `NO_COLOR` is set.
 """
 
 

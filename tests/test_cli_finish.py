@@ -3,6 +3,7 @@
 import ast
 import json
 import os
+import platform
 import pty
 import re
 import shlex
@@ -127,6 +128,17 @@ def test_help_lists_every_command_in_a_section():
     assert top <= {name for names in SECTIONS.values() for name in names}
 
 
+@pytest.mark.parametrize("group", GROUPS, ids=" ".join)
+def test_help_says_a_whole_sentence_of_each_command(group, run, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    said = " ".join(run(*group, "--help")[1].split())
+    inside = [path for path in COMMANDS if path[:-1] == group]
+    for path in inside:
+        sentence = " ".join(COMMANDS[path].help.split("\n\n")[0].split()).partition(". ")[0].removesuffix(".")
+        assert f"{path[-1]} {sentence}." in said
+    assert inside and "..." not in said.replace("ARGS]...", "")
+
+
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
 def test_every_command_shows_an_example_that_parses(path):
     command = COMMANDS[path]
@@ -247,7 +259,10 @@ def test_a_probe_and_a_doctor_speak_json(run):
     rows = json.loads(said)
     assert code == 0 and rows[0]["pooled"] is None and {"verdict", "advice"} <= rows[0].keys()
     code, said, _ = run("doctor", "--json")
-    assert code == 0 and json.loads(said)["well"] is True
+    told = json.loads(said)
+    assert code == 0 and told["well"] is True and told["python"] == platform.python_version()
+    assert told["families"]["SANA"]["well"] and told["devices"][0]["name"] == "cpu"
+    assert f"python        {told['python']}\n" in run("doctor")[1]
 
 
 def test_a_built_pipeline_is_told_of_and_its_recipe_as_json(run, tmp_path):
@@ -280,16 +295,37 @@ def test_what_takes_long_says_what_it_does_on_a_terminal_and_nothing_elsewhere(t
     file = tmp_path / "run.toml"
     file.write_text(f'folder = "{tmp_path / "run"}"\ndata.cache = "{tmp_path / "cache"}"\n')
     train, opened = ("train", file, *SHORT, "train.steps=2"), ("starting", "opening the model")
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("a red ring\ntwo rings\nthree rings\n")
+    theirs = tmp_path / "theirs.yaml"
+    theirs.write_text(
+        f"model: {{}}\nmethod: {{}}\ndata: {{train_dirs: [{prompts}]}}\ntrain: {{num_train_epochs: 12}}\n"
+    )
+    synthesize = (
+        "synthesize",
+        "scenes",
+        "--prompts",
+        prompts,
+        "--out",
+        tmp_path / "drawn",
+        "--steps",
+        "1",
+        "--shard",
+        "2",
+    )
     for words, doing in (
         (("encode", *train[1:]), opened),
         (train, (*opened, "making the student", "training")),
         (("report", tmp_path / "run"), ("starting", "reading the runs")),
         (compare, ("training the teacher", "judging the teacher", "training flow_matching, seed 1", "judging flow")),
         (sample, (*opened, "drawing")),
+        (synthesize, (*opened, "drawing", "2/3", "3/3")),
+        (("init", "--from", theirs, "--out", tmp_path / "theirs.toml"), ("starting", "counting the records")),
         (scenes, ("drawing pictures", "training the autoencoder", "training the transformer")),
     ):
         said = forked_on_a_terminal(*map(str, words))
         assert all(what in said for what in doing), (words, said)
+        assert "Token indices" not in said, "a notice of the libraries', of a text that no encoder is given"
     piped = apexgen(*sample)
     assert (piped.returncode, piped.stdout, piped.stderr) == (0, f"{tmp_path / 'a.png'}\n", "")
 
@@ -334,6 +370,31 @@ def test_ctrl_c_before_anything_is_saved_does_not_say_that_something_was(run, mo
     monkeypatch.setattr(distill, "distill", stopped)
     (tmp_path / "run.toml").write_text("")
     assert run("train", tmp_path / "run.toml") == (130, "", f"{STOPPED} goes on from it\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "inside"),
+    [
+        ("compare --world ring --objectives flow_matching --budget 60 --folder new", "apexgen.compare.plane.descend"),
+        ("sample scenes -p ring --out new.png", "apexgen.drawer.make_pictures"),
+        ("evaluate scenes scenes --per-task 1 --out new", "apexgen.drawer.make_pictures"),
+        ("synthesize scenes --prompts prompts.txt --out new --steps 1", "apexgen.synthesize.make_pictures"),
+    ],
+)
+def test_what_notes_no_signal_is_stopped_by_it(words, inside, run, monkeypatch, tmp_path):
+    """As docs/cli.md has it: ctrl-C is 130, SIGTERM the system's."""
+    found = []
+
+    def stopped(*_, **__):
+        found.append([signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)])
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    Path("prompts.txt").write_text("a red ring\n")
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    monkeypatch.setattr(inside, stopped)
+    assert run(*words.split())[0] == 130
+    assert found == [before]
 
 
 def test_ctrl_c_while_modules_are_read_is_told_in_a_line_too():

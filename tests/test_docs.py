@@ -1,4 +1,9 @@
-"""The pages say what is so: they build, their links lead somewhere, and every snippet in them works."""
+"""Every snippet of the pages is read: Python is run, settings are loaded, commands are parsed.
+
+Commands of apexgen are run too, but for those that test_docs_commands.py names; what other programs do is not, nor are
+several processes started: of pip, make and scripts the names are looked up, of hf, curl, ray and serve only the word
+(what docs/serving.md asks of a server test_serve.py and test_cluster.py ask too).
+"""
 
 import re
 import shutil

@@ -11,7 +11,7 @@ from safetensors.torch import save, save_file
 
 from apexgen.backbones.header import read_header
 from apexgen.doctor.base import describe, open_empty
-from apexgen.doctor.environment import describe_environment
+from apexgen.doctor.environment import describe_environment, environment_lines
 from apexgen.doctor.lora import examine
 from apexgen.export.native import native_places
 
@@ -274,6 +274,32 @@ def test_a_command_on_a_pipeline_that_would_import_picture_processors_has_no_wor
 
 
 def test_the_environment_names_every_family():
-    lines = describe_environment()
-    assert sum(line.startswith("family") for line in lines) == 6
-    assert any(line.startswith("device        cpu") for line in lines)
+    told = describe_environment()
+    lines = environment_lines(told)
+    assert sum(line.startswith("family") for line in lines) == 6 == len(told["families"])
+    assert all(one["well"] and f"diffusers {one['diffusers']}" in " ".join(lines) for one in told["families"].values())
+    threads = torch.get_num_threads()
+    assert any(line.startswith(f"device        cpu, {threads} threads, bfloat16 ") for line in lines)
+    assert told["devices"][0]["threads"] == threads and told["packages"]["torch"] == torch.__version__
+    told = {"python": "3.11.7", "packages": {"torch": "2.0"}, "devices": [], "families": {}}
+    assert environment_lines(told) == ["python        3.11.7", "torch         2.0"]
+    gpu = {"name": "cuda:0", "model": "a GPU", "memory_gib": 79.6, "bfloat16": "fast"}
+    family = {"A": {"well": False, "diffusers": "0.36"}}
+    assert environment_lines(told | {"devices": [gpu], "families": family})[2:] == [
+        "device        cuda:0, a GPU, 80 GiB, bfloat16 fast",
+        "family        A: no, it needs diffusers 0.36",
+    ]
+
+
+def test_programs_are_told_of_a_lora_by_name(tmp_path, bases):
+    folder, shapes = bases["qwen"]
+    whole = weights(shapes, *TRAINERS["diffusers"])
+    first = min(whole)
+    extra = {"transformer.img_in.dora_scale": torch.ones(1)}
+    told = examine(written(tmp_path, whole | extra | {first: whole[first].bfloat16()}), folder).told
+    assert json.loads(json.dumps(told)) == told
+    assert (told["ranks"], told["scales"], told["pipeline"]) == ([RANK], [1.0], "QwenImagePipeline")
+    assert told["modules"] == told["fit"] == told["moved"] == len(shapes) < told["pipeline_modules"]
+    assert told["diffusers"] == {"loads": False, "said": f"{len(shapes)} modules take effect"}
+    assert told["kinds"]["BF16"] == first and set(told["kinds"]) == {"BF16", "F32"}
+    assert told["wrong"] == ["transformer.img_in.dora_scale: no LoRA known here, left out"] and told["text"] == []

@@ -41,9 +41,7 @@ def test_a_source_that_has_nothing_is_refused_and_does_not_end_the_others(tmp_pa
     (tmp_path / "none.jsonl").write_text('{"text": "a", "score": 1}\n')
     nothing = {"source": str(tmp_path / "none.jsonl"), "filter": {"score": {"minimum": 2}}}
     with pytest.raises(ValueError, match=r"data\.mixture\.1: .*none\.jsonl, a table, has no records that can be used"):
-        next(
-            mixed({**prompts(tmp_path, "big.txt", 900), "weight": 5000.0}, nothing).entries()
-        )  # before its turn
+        next(mixed({**prompts(tmp_path, "big.txt", 900), "weight": 5000.0}, nothing).entries())  # before its turn
 
 
 def test_a_mixture_keeps_its_shares_until_one_has_no_more(tmp_path):

@@ -1,10 +1,12 @@
 """A run begins well: files that load for every family and card, refusals that help, the authors' files translated."""
 
+import inspect
 import sys
 from pathlib import Path
 
 import pytest
 
+from apexgen.backbones.diffusion import load_backbone
 from apexgen.cli import main
 from apexgen.config import load_run
 from apexgen.distill import encodes_first
@@ -13,9 +15,13 @@ from apexgen.start.choices import FAMILIES, choose, estimate
 from apexgen.start.translate import translate
 from apexgen.start.write import run_file, write_start
 from apexgen.train import open_objective
+from pipelines import SQUARE
 
 THEIRS = Path(__file__).with_name("authors") / "sd35.yaml"
 CARDS = (12, 16, 24, 48, 80)
+PUBLISHED = {  # each with the tiny pipeline of its kind
+    "qwen-image": "qwen", "flux": "flux", "sd3": "sd3", "sana": "sana", "lumina2": "lumina2", "z-image": "zimage",
+}  # fmt: skip
 
 
 def loaded(text, tmp_path):
@@ -59,6 +65,24 @@ def test_a_larger_card_is_never_worse_and_the_card_that_is_named_suffices(name):
             continue
         ranks.append((held.index(choice.weights), choice.rank, choice.batch))
     assert ranks == sorted(ranks)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_the_guidance_that_is_written_is_the_default_of_the_stock_pipeline(name, folders):
+    """Counted as ours: the adapter makes of it the default of the stock call."""
+    net = load_backbone(folders[PUBLISHED[name]])
+    net.size = SQUARE
+    told = net.pipeline_arguments(1, FAMILIES[name].guidance)
+    stock = inspect.signature(type(net.pipeline).__call__).parameters
+    scales = [key for key in ("guidance_scale", "true_cfg_scale") if key in told]
+    assert scales and all(told[key] == stock[key].default for key in scales)
+
+
+def test_a_card_that_no_published_family_fits_is_told_so_not_given_the_embedded_one():
+    with pytest.raises(ValueError, match=r"or train on another machine: no published family fits this card$"):
+        choose("qwen-image", 6)
+    with pytest.raises(ValueError, match=r"or take a family that fits: lumina2$"):
+        choose("qwen-image", 8)
 
 
 def test_known_sizes():

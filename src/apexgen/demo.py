@@ -1,25 +1,28 @@
 """The whole path on the embedded model: distil, score teacher and student alike, export, reopen, report."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.console import Console
+from torch import Tensor
 
+from apexgen.condition import Condition
 from apexgen.config import Run, load_run
 from apexgen.cost import peak_memory_bytes
 from apexgen.distill import base_folder, distill, open_trained, read_run
 from apexgen.evaluate.scenes import Examination
 from apexgen.export.diffusers import export_student, refuse_second_time
 from apexgen.export.run import as_published, check_export, take_export_proof
+from apexgen.generate import CHUNK
 from apexgen.precision import best_device, fast_in_bfloat16
-from apexgen.progress import working
+from apexgen.progress import bar, working
 from apexgen.report import environment, table, write_report
 from apexgen.rules import TASKS
 from apexgen.student import Student
 from apexgen.train import open_objective
-from apexgen.velocities import guided
+from apexgen.velocities import Velocity, guided
 
 TEACHER_STEPS, TEACHER_GUIDANCE = 50, 3.0
 STUDENT_STEPS = (1, 2, 4)
@@ -45,9 +48,9 @@ def run_demo(folder: Path, overrides: Sequence[str], ablate: bool, per_task: int
     if mixed is not None:
         distill(mixed, console)
     console.print("scoring on held-out prompts")
-    with working("scoring on held-out prompts"):
+    with working("opening the student"):
         student = open_published(run)
-        report, columns, prompts = prove(student, trainer.objective.renoises, per_task, mixed)
+    report, columns, prompts = prove(student, trainer.objective.renoises, per_task, mixed)
     report["training"] = {
         "objective": run.objective,
         "steps": trainer.step,
@@ -90,22 +93,36 @@ def prove(
     examination = Examination.draw(backbone, per_task, EXAMINATION_SEED)
     guide = guided(student.teacher, backbone.encode_text([""]), TEACHER_GUIDANCE)
     columns: dict[str, np.ndarray] = {}
-    report: dict[str, Any] = {"data": examination.judge_data(EXAMINATION_SEED)}
-    teacher, columns[f"teacher@{TEACHER_STEPS}"] = examination.sit(backbone, guide, TEACHER_STEPS)
-    report["teacher"] = {"steps": TEACHER_STEPS, "guidance": TEACHER_GUIDANCE} | teacher
-    report["teacher_1"], columns["teacher@1"] = examination.sit(backbone, student.teacher, 1)
-    report["student"] = {}
-    for steps in STUDENT_STEPS:
-        report["student"][str(steps)], columns[f"student@{steps}"] = examination.sit(
-            backbone, student.ema, steps, renoises
-        )
-    if mixed is not None:
-        other = open_published(mixed)
-        result, columns["mix@1"] = examination.sit(other.backbone, other.ema, 1)
-        report["ablation"] = {"mix": {"1": result}}
+    report: dict[str, Any] = {"data": examination.judge_data(EXAMINATION_SEED), "student": {}}
+    sittings = (TEACHER_STEPS, 1, *STUDENT_STEPS, *[1] * (mixed is not None))
+    batches = -(-len(examination.captions) // CHUNK)
+    calls = sum(1 + steps * batches for steps in sittings)  # a sitting warms up with one
+    with bar("scoring on held-out prompts", calls, still=True) as advance:
+        guide, plain, ema = (_counted(velocity, advance) for velocity in (guide, student.teacher, student.ema))
+        teacher, columns[f"teacher@{TEACHER_STEPS}"] = examination.sit(backbone, guide, TEACHER_STEPS)
+        report["teacher"] = {"steps": TEACHER_STEPS, "guidance": TEACHER_GUIDANCE} | teacher
+        report["teacher_1"], columns["teacher@1"] = examination.sit(backbone, plain, 1)
+        for steps in STUDENT_STEPS:
+            sat = examination.sit(backbone, ema, steps, renoises)
+            report["student"][str(steps)], columns[f"student@{steps}"] = sat
+        if mixed is not None:
+            other = open_published(mixed)
+            result, columns["mix@1"] = examination.sit(other.backbone, _counted(other.ema, advance), 1)
+            report["ablation"] = {"mix": {"1": result}}
     shown = [task * per_task + index for task in range(len(TASKS)) for index in range(min(SHOWN, per_task))]
     prompts = [examination.captions[index].text for index in shown]
     return report, {name: pictures[shown] for name, pictures in columns.items()}, prompts
+
+
+def _counted(velocity: Velocity, advance: Callable[[], None]) -> Velocity:
+    """The same velocity, which tells of each call."""
+
+    def told(x: Tensor, t: Tensor, r: Tensor, c: Condition) -> Tensor:
+        v = velocity(x, t, r, c)
+        advance()
+        return v
+
+    return told
 
 
 def export(student: Student, base: Path, target: Path, renoises: bool) -> dict[str, float]:

@@ -7,7 +7,7 @@ of its place. So whoever goes on, and with however many processes, ends with the
 import hashlib
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from apexgen.encode import prompts_in
 from apexgen.files import write_whole
 from apexgen.generate import draw_noise, make_pictures
 from apexgen.parallel import assembled
+from apexgen.progress import bar, working
 from apexgen.sample import uniform_grid
 from apexgen.size import Size
 from apexgen.velocities import guided
@@ -61,12 +62,10 @@ def run_synthesis(plan: Plan, prompts: Path, out: Path, console: Console) -> dic
     tars = [out / f"{first // plan.shard:06d}.tar" for first in range(0, len(texts), plan.shard)]
     with assembled() as team:
         console = console if team.first else Console(quiet=True)
-        with console.status("opening the model"):
+        with working("opening the model"):
             backbone = open_backbone(run)
         missing = team.by_first(lambda: _begin(plan, texts, out, tars))
-        team.by_each(
-            lambda: _draw_tars(plan, backbone, texts, [tars[n] for n in missing[team.rank :: team.count]], console)
-        )
+        team.by_each(lambda: _draw_tars(plan, backbone, texts, [tars[n] for n in missing[team.rank :: team.count]]))
     if not team.first:
         return None
     console.print(f"{out}: {len(texts)} pictures, {len(missing)} of {len(tars)} tars made now", soft_wrap=True)
@@ -102,25 +101,30 @@ def _begin(plan: Plan, texts: Sequence[str], out: Path, tars: Sequence[Path]) ->
     return [number for number, tar in enumerate(tars) if not tar.is_file()]
 
 
-def _draw_tars(plan: Plan, backbone: Backbone, texts: Sequence[str], tars: Sequence[Path], console: Console) -> None:
-    null = backbone.encode_text([""])
-    with console.status("") as status:
-        for done, tar in enumerate(tars):
-            status.update(f"{tar.name}: {done} of {len(tars)} missing tars done here")
-            first = int(tar.stem) * plan.shard
-            pictures = _draw(plan, backbone, null, texts[first : first + plan.shard], plan.seed + first)
+def _draw_tars(plan: Plan, backbone: Backbone, texts: Sequence[str], tars: Sequence[Path]) -> None:
+    null, firsts = backbone.encode_text([""]), [int(tar.stem) * plan.shard for tar in tars]
+    missing = sum(len(texts[first : first + plan.shard]) for first in firsts)
+    with bar("drawing", missing) as advance:  # of several processes, the first one's share
+        for tar, first in zip(tars, firsts, strict=True):
+            pictures = []
+            for drawn in _draw(plan, backbone, null, texts[first : first + plan.shard], plan.seed + first):
+                pictures.append(drawn)
+                advance()
             write_whole(tar, _tar(plan, texts, first, pictures))
 
 
-def _draw(plan: Plan, backbone: Backbone, null: Condition, prompts: Sequence[str], seed: int) -> np.ndarray:
-    """The pictures (B, H, W, 3) in [0, 1] of some prompts, noises from `seed` on."""
+def _draw(plan: Plan, backbone: Backbone, null: Condition, prompts: Sequence[str], seed: int) -> Iterator[np.ndarray]:
+    """The picture (H, W, 3) in [0, 1] of each of some prompts, noises from `seed` on."""
     chunk = max(1, PIXELS // (backbone.sides.height * backbone.sides.width))
     noise = draw_noise(range(seed, seed + len(prompts)), backbone.latent_shape())
     teacher = guided(backbone, null.to(backbone.device), plan.guidance)
-    return make_pictures(backbone, teacher, backbone.encode_text(prompts), noise, plan.steps, chunk=chunk)
+    for start in range(0, len(prompts), chunk):
+        rows = slice(start, start + chunk)
+        c = backbone.encode_text(prompts[rows])  # a tar's all at once might be more than memory holds
+        yield from make_pictures(backbone, teacher, c, noise[rows], plan.steps, chunk=chunk)
 
 
-def _tar(plan: Plan, texts: Sequence[str], first: int, pictures: np.ndarray) -> bytes:
+def _tar(plan: Plan, texts: Sequence[str], first: int, pictures: Sequence[np.ndarray]) -> bytes:
     """The bytes of a tar; the same pictures make the same bytes."""
     from webdataset import TarWriter
 

@@ -52,7 +52,10 @@ class Sana(Backbone):
         """What the stock call puts before a prompt, where the tokenizer has room for both; the embedded one has not."""
         stock = signature(type(self.pipeline).__call__).parameters["complex_human_instruction"].default
         tokenizer = self.pipeline.tokenizer
-        needed = len(tokenizer.encode("\n".join(stock))) + self.max_tokens - 2  # the sum that the stock pipeline makes
+        tokens = tokenizer.encode(
+            "\n".join(stock), verbose=False
+        )  # it would warn of a text that it is not given to read
+        needed = len(tokens) + self.max_tokens - 2  # the sum that the stock pipeline makes
         return stock if needed <= tokenizer.model_max_length else None
 
     def _encode_text(self, prompts: Sequence[str]) -> Condition:

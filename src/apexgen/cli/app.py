@@ -1,6 +1,7 @@
 """The commands' home: their order in help, the exit codes, and one way for a result to be told."""
 
 import json
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from apexgen.drawer import Drawer
 
 WIDEST = 240  # columns that a table may take, also where the terminal has fewer
+SENTENCE = 1000  # characters: no command says more of itself in a list of them
 PIPELINE = 'A diffusers pipeline: its folder, "hub:owner/name", or "scenes", the embedded one.'
 MODEL = f"A run's folder. {PIPELINE}"
 WELL, NO, MISTAKE, STOPPED = 0, 1, 2, 130  # done; the result says no, or training diverged; the user's; ctrl-C
@@ -28,7 +30,22 @@ SECTIONS = {
 }  # of help, in reading order; a command that no section names is last
 
 
-class Sections(TyperGroup):
+class Whole(TyperGroup):
+    """Lists the commands with a whole sentence each, on as many lines as it takes."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """One table."""
+        self.write_table("Commands", self.list_commands(ctx), formatter)
+
+    def write_table(self, title: str, names: Sequence[str], formatter: Any) -> None:
+        """A table of the commands of these names that there are."""
+        shown = [self.commands[name] for name in names if name in self.commands]
+        if shown:
+            with formatter.section(title):
+                formatter.write_dl([(one.name, one.get_short_help_str(SENTENCE)) for one in shown])
+
+
+class Sections(Whole):
     """Lists the commands in their sections."""
 
     def list_commands(self, ctx: Any) -> list[str]:
@@ -42,11 +59,7 @@ class Sections(TyperGroup):
         for title, names in SECTIONS.items():
             if title == "More":
                 names += tuple(name for name in self.list_commands(ctx) if name not in named)
-            shown = [self.commands[name] for name in names if name in self.commands]
-            if shown:
-                with formatter.section(title):
-                    width = formatter.width - 6 - max(map(len, self.commands))
-                    formatter.write_dl([(one.name, one.get_short_help_str(width)) for one in shown])
+            self.write_table(title, names, formatter)
 
 
 console = Console()
@@ -61,6 +74,7 @@ app = typer.Typer(
     "Exit codes: 0 done, 1 the result says no or training diverged, 2 a mistake in what was asked, 130 stopped.",
 )
 scenes = typer.Typer(
+    cls=Whole,
     no_args_is_help=True,
     help="The embedded world of captioned scenes.",
     epilog="Example: apexgen scenes build my-pipeline",

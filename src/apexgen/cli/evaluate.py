@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from apexgen.cli.app import MODEL, Checkpoint, Json, Sides, answer, app, busy, console, drawer_of
+from apexgen.cli.app import MODEL, Checkpoint, Json, Sides, Whole, answer, app, busy, console, drawer_of
 
 if TYPE_CHECKING:
     from apexgen.evaluate.geneval.judge import Line
     from apexgen.evaluate.result import Result
 
 evaluate = typer.Typer(
+    cls=Whole,
     no_args_is_help=True,
     help="Judge a model's pictures; each result names its judge.",
     epilog="Example: apexgen evaluate sweep scenes:3 runs/mine --steps 1-4,8,16",

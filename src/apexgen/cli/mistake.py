@@ -35,6 +35,14 @@ def mistake(error: Any, words: Sequence[str]) -> str:
     elif hasattr(error, "possibilities"):  # an unknown option
         said, remedy = error.message, f"did you mean {error.possibilities[0]}?" if error.possibilities else see
     else:
-        remedy = f"write it as here: {example(command)}"
+        shown = example(command)
+        remedy = f"write it as here: {shown}" if _is_shown(error, shown) else see
     said = " ".join(said.split()).rstrip(".")
     return f"{' '.join(path)}: {said[0].lower()}{said[1:]}; {remedy}"
+
+
+def _is_shown(error: Any, shown: str) -> bool:
+    """Whether an example has the option that an error is of, if it is of one."""
+    named = [getattr(error, "option_name", None), *getattr(getattr(error, "param", None), "opts", ())]
+    options = {name for name in named if name is not None and name.startswith("-")}
+    return not options or bool(options & set(shown.split()))

@@ -29,6 +29,8 @@ def sample(
 
     Example: apexgen sample apexgen-demo -p "a photo of a red circle" --steps 1 --seed 0
     """
+    if not prompt and prompts is None:
+        raise ValueError('--prompt is missing: write -p "a red ring", or --prompts FILE, one prompt a line')
     with busy("starting"):
         from apexgen.drawer import check_out, save_grid
         from apexgen.encode import given_prompts
@@ -81,19 +83,20 @@ def doctor(
     Example: apexgen doctor lora.safetensors --base path/to/a/pipeline
     """
     with busy("starting"):
-        from apexgen.doctor.environment import describe_environment
+        from apexgen.doctor.environment import describe_environment, environment_lines
         from apexgen.doctor.lora import examine
 
     if (file is None) != (base is None):
         raise ValueError("write apexgen doctor FILE --base FOLDER, or apexgen doctor alone")
     if file is None or base is None:
         with busy("looking at this machine"):
-            lines, well = describe_environment(), True
+            told, well = describe_environment(), True
+        lines = environment_lines(told)
     else:
         with busy("giving it to the loaders"):
             diagnosis = examine(file, base)
-        lines, well = diagnosis.lines, diagnosis.loads
-    answer(json, {"well": well, "lines": lines}, *lines)
+        told, well, lines = diagnosis.told, diagnosis.loads, diagnosis.lines
+    answer(json, {"well": well} | told, *lines)
     if not well:
         raise typer.Exit(NO)
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from apexgen.cost import Cost
 from apexgen.objectives import FlowMatching, Objective
-from apexgen.progress import working
+from apexgen.progress import counted, working
 from apexgen.velocities import Velocity
 
 Judgement = dict[str, float]
@@ -127,8 +127,8 @@ def _teach(
             curve[step] = world.judge(average, 1, objective.renoises)[first]
 
     student = world.train(name, objective, steps, seed, watch)
-    with working(f"judging {name}, seed {seed}"):
-        said = {count: world.judge(student, count, objective.renoises) for count in world.evaluations}
+    counts = counted(world.evaluations, f"judging {name}, seed {seed}")
+    said = {count: world.judge(student, count, objective.renoises) for count in counts}
     return said, curve | {steps: said[1][first]}
 
 

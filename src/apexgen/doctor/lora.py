@@ -27,9 +27,10 @@ COMFYUI_SPELLINGS = (
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What was found, line by line."""
+    """What was found, line by line and by name."""
 
     lines: list[str]
+    told: dict[str, Any]  # the same for programs
     loads: bool  # all of it, with the scale it asks for, in diffusers or in ComfyUI
 
 
@@ -62,22 +63,45 @@ def examine(file: Path, folder: Path) -> Diagnosis:
     _refuse(file, header, names)
     pipeline = open_empty(pipeline_folder(str(folder)))
     case = _take_up(file, header, names, describe(pipeline))
-    in_diffusers, diffusers_line = _in_diffusers(case, pipeline, file, header)
-    in_comfyui, comfyui_line = _in_comfyui(case)
-    ranks, scales = {pair.rank for pair in names.pairs}, set(case.asked.values())
-    covered = {module for key in case.fits for module in case.matched[key]}
-    lines = [
-        f"format     {names.trainer} ({names.spelling})",
-        f"rank       {_listed(map(str, sorted(ranks)))}; scale {_listed(f'{scale:g}' for scale in sorted(scales))}",
-        f"covers     {len(case.fits)} of its {len(names.pairs)} modules fit, and move {len(covered)} of the "
-        f"{len(case.base.shapes)} in {case.base.pipeline}",
-        f"diffusers  {diffusers_line}",
-        f"ComfyUI    {comfyui_line}",
-        *_mixture(header),
-        *_text(names),
-        *(f"wrong      {fault}" for fault in _faults(case)),
+    in_diffusers, diffusers_said = _in_diffusers(case, pipeline, file, header)
+    in_comfyui, comfyui_said = _in_comfyui(case)
+    told = {
+        "trainer": names.trainer,
+        "spelling": names.spelling,
+        "ranks": sorted({pair.rank for pair in names.pairs}),
+        "scales": sorted(set(case.asked.values())),
+        "modules": len(names.pairs),
+        "fit": len(case.fits),
+        "moved": len({module for key in case.fits for module in case.matched[key]}),
+        "pipeline": case.base.pipeline,
+        "pipeline_modules": len(case.base.shapes),
+        "diffusers": {"loads": in_diffusers, "said": diffusers_said},
+        "comfyui": {"loads": in_comfyui, "said": comfyui_said},
+        "kinds": _kinds(header),
+        "text": names.text,
+        "wrong": _faults(case),
+    }
+    return Diagnosis(_lines(told), told, in_diffusers or in_comfyui)
+
+
+def _lines(told: dict[str, Any]) -> list[str]:
+    """What `examine` tells, for people; of kinds and of a text encoder's part only where there is something to say."""
+    ranks, scales = _listed(map(str, told["ranks"])), _listed(f"{scale:g}" for scale in told["scales"])
+    kinds = _listed(f"{kind} ({name})" for kind, name in told["kinds"].items())
+    loads = {
+        name: f"{'yes' if told[name]['loads'] else 'no'}: {told[name]['said']}" for name in ("diffusers", "comfyui")
+    }
+    return [
+        f"format     {told['trainer']} ({told['spelling']})",
+        f"rank       {ranks}; scale {scales}",
+        f"covers     {told['fit']} of its {told['modules']} modules fit, and move {told['moved']} of the "
+        f"{told['pipeline_modules']} in {told['pipeline']}",
+        f"diffusers  {loads['diffusers']}",
+        f"ComfyUI    {loads['comfyui']}",
+        *([f"mixes      {kinds}; each is cast to the base's type"] if len(told["kinds"]) > 1 else []),
+        *([f"text       {_listed(told['text'])}: of a text encoder, not examined"] if told["text"] else []),
+        *(f"wrong      {fault}" for fault in told["wrong"]),
     ]
-    return Diagnosis(lines, in_diffusers or in_comfyui)
 
 
 def _refuse(file: Path, header: Header, names: Names) -> None:
@@ -116,7 +140,7 @@ def _in_diffusers(case: Case, pipeline: Any, file: Path, header: Header) -> tupl
     try:
         scales = try_loading(pipeline, file, header)
     except ValueError as error:
-        return False, f"no: {error}"
+        return False, str(error)
     wanted = {module: case.asked[key] for key in case.fits for module in case.matched[key]}
     missed = sorted(wanted.keys() - scales.keys())
     unlike = sorted(
@@ -130,9 +154,9 @@ def _in_diffusers(case: Case, pipeline: Any, file: Path, header: Header) -> tupl
 def _in_comfyui(case: Case) -> tuple[bool, str]:
     """The same for ComfyUI, by its key map; it knows alpha, and no metadata."""
     if case.base.pipeline not in SUPPORTED:
-        return False, "no: it has no such model"
+        return False, "it has no such model"
     if case.names.spelling not in COMFYUI_SPELLINGS:
-        return False, f"no: it does not read {case.names.spelling}"
+        return False, f"it does not read {case.names.spelling}"
     accepted = accepted_keys(case.base.pipeline, list(case.base.shapes))
     missed = [pair.key for pair in case.names.pairs if pair.key not in accepted]
     scales = {pair.key: case.alphas.get(pair.key, pair.rank) / pair.rank for pair in case.names.pairs}
@@ -151,8 +175,7 @@ def _verdict(
     if unlike:
         _, scale, asked = unlike[0]
         said += f"; at scale {scale:g} in place of {asked:g}: {why or _listed(name for name, _, _ in unlike)}"
-    good = case.is_whole and not missed and not unlike
-    return good, f"{'yes' if good else 'no'}: {said}"
+    return case.is_whole and not missed and not unlike, said
 
 
 def _faults(case: Case) -> list[str]:
@@ -170,21 +193,13 @@ def _faults(case: Case) -> list[str]:
     return [f"{_listed(keys)}: {what}" for what, keys in found.items() if keys]
 
 
-def _mixture(header: Header) -> list[str]:
-    """A line where the factors are not all of one type, with the first of each."""
+def _kinds(header: Header) -> dict[str, str]:
+    """The types of the factors, with the first of each."""
     kinds: dict[str, str] = {}
     for name, entry in header.tensors.items():
         if len(entry.shape) > 1:
             kinds.setdefault(entry.kind, name)
-    if len(kinds) < 2:
-        return []
-    listed = _listed(f"{kind} ({name})" for kind, name in kinds.items())
-    return [f"mixes      {listed}; each is cast to the base's type"]
-
-
-def _text(names: Names) -> list[str]:
-    """A line where the file is of a text encoder too: the base is opened without one."""
-    return [f"text       {_listed(names.text)}: of a text encoder, not examined"] if names.text else []
+    return kinds
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -29,7 +29,7 @@ class Family:
     width: int
     tokens: int  # of a picture at `size`, with the longest prompt
     size: int
-    guidance: float  # of the teacher inside the run
+    guidance: float  # of the teacher inside the run: the stock pipeline's default, counted as here, where 1 is none
     source: str
 
 
@@ -38,14 +38,14 @@ FAMILIES = {
                          "20.43 B, Qwen2.5-VL-7B for text: the cards of Qwen/Qwen-Image and its text encoder"),
     "flux": Family("hub:black-forest-labs/FLUX.1-dev", 11.90, 1, 4.9, 131, 57, 3072, 4608, 1024, 1.0,
                    "11.90 B, T5-XXL and CLIP-L for text: the card of black-forest-labs/FLUX.1-dev"),
-    "sd3": Family("hub:stabilityai/stable-diffusion-3-medium-diffusers", 2.03, 1, 5.6, 42, 24, 1536, 4352, 1024, 5.0,
+    "sd3": Family("hub:stabilityai/stable-diffusion-3-medium-diffusers", 2.03, 1, 5.6, 42, 24, 1536, 4352, 1024, 7.0,
                   "2.03 B, T5-XXL and two CLIPs for text: the card of stable-diffusion-3-medium"),
     "sana": Family("hub:Efficient-Large-Model/Sana_1600M_1024px_diffusers", 1.60,
                    0.5, 2.6, 37, 20, 2240, 1324, 1024, 4.5,
                    "1.60 B, Gemma-2-2B for text: the card of Sana_1600M_1024px"),
     "lumina2": Family("hub:Alpha-VLLM/Lumina-Image-2.0", 2.61, 1, 2.6, 48, 30, 2304, 4352, 1024, 4.0,
                       "2.61 B, Gemma-2-2B for text: the card of Alpha-VLLM/Lumina-Image-2.0"),
-    "z-image": Family("hub:Tongyi-MAI/Z-Image", 6.15, 1, 4.0, 80, 34, 3840, 4608, 1024, 4.0,
+    "z-image": Family("hub:Tongyi-MAI/Z-Image", 6.15, 1, 4.0, 80, 34, 3840, 4608, 1024, 6.0,
                       "6.15 B, Qwen3-4B for text: the card of Tongyi-MAI/Z-Image"),
     "scenes": Family("scenes", 0.003, 1, 0.001, 1, 6, 192, 80, 64, 3.0,
                      "the embedded model, whose files are in this package"),
@@ -116,8 +116,9 @@ def find_family(name: str) -> Family:
 
 
 def _nearest(vram: float) -> str:
-    """The largest family that a card can train."""
-    for name, family in sorted(FAMILIES.items(), key=lambda item: -item[1].parameters):
-        if estimate(family, "4bit" if name != "scenes" else "float32", RANKS[-1], 1).needed <= vram * (1 - SPARE):
+    """The largest published family that a card can train; the embedded one, of 64 pixels, is in place of none."""
+    published = [item for item in FAMILIES.items() if item[0] != "scenes"]
+    for name, family in sorted(published, key=lambda item: -item[1].parameters):
+        if estimate(family, "4bit", RANKS[-1], 1).needed <= vram * (1 - SPARE):
             return f"take a family that fits: {name}"
-    return "train on another machine"
+    return "train on another machine: no published family fits this card"

@@ -15,6 +15,7 @@ import yaml
 
 from apexgen.config import Data, Train, validate
 from apexgen.encode import count_records
+from apexgen.progress import working
 from apexgen.start.choices import FAMILIES
 from apexgen.train import open_objective
 
@@ -145,7 +146,8 @@ def _steps(keys: dict[str, Any], folders: list[Any], train: dict[str, Any]) -> i
     if not isinstance(epochs, int | float) or not all(isinstance(each, int) and each > 0 for each in samples):
         return None
     try:
-        records = sum(count_records(Data(source=str(folder))) for folder in folders)
+        with working("counting the records"):
+            records = sum(count_records(Data(source=str(folder))) for folder in folders)
     except (ValueError, OSError):
         return None
     return max(1, math.ceil(records * epochs / math.prod(samples)))

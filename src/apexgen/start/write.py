@@ -36,7 +36,7 @@ def _lines(lines: list[Line]) -> str:
 
 def _objective(family: Family) -> list[Line]:
     distilled = family.guidance == 1
-    why = "the network was distilled from guidance already" if distilled else "the teacher's own, baked in"
+    why = "the network was distilled from guidance already" if distilled else "the teacher's usual, baked in"
     return [
         ("name", '"apex"', "one network, no discriminator, prompts alone: apexgen's default"),
         ("guidance", str(family.guidance), why),
