@@ -52,9 +52,7 @@ class Sana(Backbone):
         """What the stock call puts before a prompt, where the tokenizer has room for both; the embedded one has not."""
         stock = signature(type(self.pipeline).__call__).parameters["complex_human_instruction"].default
         tokenizer = self.pipeline.tokenizer
-        tokens = tokenizer.encode(
-            "\n".join(stock), verbose=False
-        )  # it would warn of a text that it is not given to read
+        tokens = tokenizer.encode("\n".join(stock), verbose=False)  # it would warn of a length that it never reads
         needed = len(tokens) + self.max_tokens - 2  # the sum that the stock pipeline makes
         return stock if needed <= tokenizer.model_max_length else None
 
