@@ -5,7 +5,7 @@
 
 Weights, latents and texts are random, made on the device; text encoders and autoencoder are left out, for a step
 calls neither. Beside APEX stand flow matching, the released recipe (twin_flow, guided, of order 2) and, where nothing
-is checkpointed, DMD with its second set of weights; then one-step sampling beside the network's bare call, and both
+is checkpointed, DMD with its second set of weights; then one-step sampling beside the network alone, and both
 compiled. Two such networks do not fit beside one another, nor should one hold what another objective needs: each is
 opened alone, when the last is gone.
 A ratio is of rounds of the same number; told are the median and the interval that holds it with 95 %.
@@ -127,7 +127,7 @@ class Measured:
     peak: float
     parameters: int
     trained: int
-    drawn: dict[str, np.ndarray]  # of APEX: one-step sampling, and the network's bare call
+    drawn: dict[str, np.ndarray]  # of APEX: one-step sampling, the adapter's call and the network alone
 
 
 def measure_one(case: Case, name: str, settings: tuple[str, ...], rounds: int, narrow: bool) -> Measured:
@@ -163,7 +163,7 @@ def measure(case: Case, rounds: int, narrow: bool) -> dict[str, Any]:
             for name, one in found.items()
             if name != "apex"
         },
-        "sampling over the bare call": ratio(apex.drawn["sampling"], apex.drawn["bare"]),
+        "sampling over the network alone": ratio(apex.drawn["sampling"], apex.drawn["network"]),
         "images a second in one step": {
             name: case.batch / float(np.median(one.drawn["sampling"])) for name, one in found.items() if one.drawn
         },
@@ -182,9 +182,9 @@ def table(report: dict[str, Any]) -> str:
         for other, told in case["apex over"].items():
             time, peak = interval(told["time"]), told["peak"]
             lines.append(f"| {name} | {case['batch']} | {case['size']} | {other} | {time} | {peak} |")
-    lines += ["", "| case | one-step sampling over the bare call | images a second | compiled |", "|---|---|---|---|"]
+    lines += ["", "| case | sampling over the network alone | images a second | compiled |", "|---|---|---|---|"]
     for name, case in report["cases"].items():
-        over = interval(case["sampling over the bare call"])
+        over = interval(case["sampling over the network alone"])
         rates = case["images a second in one step"]
         compiled = f"{rates['apex, compiled']:.2f}" if "apex, compiled" in rates else "-"
         lines.append(f"| {name} | {over} | {rates['apex']:.2f} | {compiled} |")

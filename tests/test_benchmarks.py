@@ -47,7 +47,7 @@ def test_real_sizes_run_narrow_and_tell_a_ratio_of_each_case(monkeypatch, capsys
     for name, case in report["cases"].items():
         seconds = case["seconds"]
         assert set(seconds) == {"apex", "flow_matching", "twin_flow"} | ({"dmd"} if "SANA" in name else set())
-        for told in (case["sampling over the bare call"], *(other["time"] for other in case["apex over"].values())):
+        for told in (case["sampling over the network alone"], *(other["time"] for other in case["apex over"].values())):
             low, high = told["95 %"]
             assert low <= told["median"] <= high
         assert seconds["apex"] > seconds["flow_matching"] and case["images a second in one step"]["apex"] > 0
