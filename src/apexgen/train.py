@@ -168,7 +168,12 @@ class Trainer:
 
         What is known of the data comes first: a checkpoint must never know less of it than when it was made.
         """
-        self.team.by_first(lambda: self.corpus.save(folder))
+
+        def save_data() -> None:
+            folder.mkdir(parents=True, exist_ok=True)
+            self.corpus.save(folder)
+
+        self.team.by_first(save_data)
         checkpoint.save(folder / "checkpoints", self.state(), dump_run(self.run), self.run.train.keep, self.team)
 
     def restore(self, state: checkpoint.State) -> None:
