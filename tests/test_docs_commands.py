@@ -1,7 +1,10 @@
 """The commands of pages that are not walked whole: each runs, with tiny models and settings, or is named here."""
 
+import os
 import re
 import shutil
+import socket
+import subprocess
 import sys
 from pathlib import Path
 
@@ -55,12 +58,22 @@ RUN = 'folder = "runs/short"\n[data]\nsource = "prompts.txt"\ncache = "cache"\n'
 
 
 def commands(page):
-    """The words after apexgen of each line of a page that one process runs."""
+    """The words after apexgen of each line of a page; what several processes share, one does alone."""
     for block in snippets.blocks(ROOT / f"{page}.md"):
-        if block.language in SHELL:
-            for words in block.commands():
-                if words[0] == "apexgen" and without_launcher(words) == words and "--help" not in words:
-                    yield words[1:]
+        for words in block.commands() if block.language in SHELL else ():
+            words = words if "=" in words[0] else without_launcher(words)
+            if words[0] == "apexgen" and "--help" not in words:
+                yield words[1:]
+
+
+def launched():
+    """Each launcher of the pages with its first line; and what is set before a command."""
+    shells = [block for block in snippets.EVERY if block.language in SHELL and block.page.name != "design.md"]
+    lines = {}
+    for words in (words for block in shells for words in block.commands() if "apexgen" in words):
+        given = without_launcher(words)
+        lines.setdefault(tuple(words[: -len(given)]), words)
+    return [words for launcher, words in lines.items() if launcher]
 
 
 def is_run(words):
@@ -141,6 +154,31 @@ def test_the_commands_of_a_page_run(page, world, monkeypatch, tmp_path):
         main()  # a mistake would exit
         ran += 1
     assert ran
+
+
+@pytest.mark.parametrize("words", launched(), ids=" ".join)
+def test_a_launchers_line_runs_with_two_processes(words, world, tmp_path):
+    shutil.copytree(world, tmp_path / "here", symlinks=True)
+    given = without_launcher(words)
+    launcher = ["2" if word == "8" else word for word in words[: -len(given)]]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])  # tests beside this one start others
+    if launcher[0] == "accelerate":
+        launcher[2:2] = ["--main_process_port", port]
+    elif launcher[0] == "torchrun":
+        launcher[1:1] = ["--master-port", port]
+    else:
+        launcher[:0] = ["env"]
+    short = [word for word in TINY if "rank" not in word or "model.tune=full" not in words]
+    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
+    ran = subprocess.run(
+        [*launcher, *given, *short, "objective.warmup=1"], cwd=tmp_path / "here", timeout=300,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PATH": path}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    trained = list((tmp_path / "here/runs/short/checkpoints").glob("*/student.safetensors"))
+    assert bool(trained) == ("--dry-run" not in words)
 
 
 def test_each_exception_is_one_of_some_page():
