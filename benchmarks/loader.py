@@ -1,4 +1,4 @@
-"""Records that sources give in a second, decoded, against what a training step of the embedded model takes.
+"""Records that sources and a run's batches give in a second, against what a training step of the embedded model takes.
 
 python benchmarks/loader.py [--records 1200]
 """
@@ -14,6 +14,7 @@ from typing import Any
 
 from told import new_parser, tell
 
+from apexgen.backbones.base import Backbone
 from apexgen.backbones.diffusion import load_backbone
 from apexgen.config import Data, load_run
 from apexgen.data import decode_picture, open_source
@@ -23,7 +24,7 @@ from apexgen.encode import encode
 from apexgen.scenes.pipeline import FOLDER
 from apexgen.train import Trainer
 
-STEPS, SIZE = 5, (64, 64)
+STEPS, SIZE, BATCH = 5, (64, 64), 16
 
 
 def write_sources(folder: Path, records: int) -> dict[str, str]:
@@ -57,10 +58,19 @@ def records_a_second(source: str, records: int) -> float:
     return records / (time.perf_counter() - began)
 
 
-def trained_a_second() -> float:
+def batched_a_second(data: Data, backbone: Backbone, records: int) -> float:
+    """Records in the batches of a run, with captions and latents: from its cache, or encoded at the step."""
+    corpus = encode(data, backbone, pictures=True)
+    steps = records // BATCH
+    began = time.perf_counter()
+    for step in range(steps):
+        corpus.batch(step, BATCH, 0)
+    return steps * BATCH / (time.perf_counter() - began)
+
+
+def trained_a_second(backbone: Backbone) -> float:
     """Records that the demo's training step takes."""
-    run = load_run(CONFIG, ["data.limit=64"])
-    backbone = load_backbone(FOLDER)
+    run = load_run(CONFIG, ["data.limit=64", f"train.batch={BATCH}"])
     corpus = encode(run.data, backbone, pictures=False)
     trainer = Trainer(run, open_student(run, backbone), corpus, backbone.latent_shape())
     trainer.step = run.train.steps - STEPS - 1  # when every term is at work
@@ -75,12 +85,18 @@ def main() -> None:
     parser = new_parser(__doc__)
     parser.add_argument("--records", type=int, default=1200)
     arguments = parser.parse_args()
-    taken = trained_a_second()
+    backbone = load_backbone(FOLDER)
+    taken = trained_a_second(backbone)
     figures: dict[str, Any] = {"training, records a second": round(taken, 1)}
     with tempfile.TemporaryDirectory() as folder:
-        for name, source in write_sources(Path(folder), arguments.records).items():
-            rate = records_a_second(source, arguments.records)
-            figures[name] = {"records a second": round(rate), "times what training takes": round(rate / taken, 1)}
+        sources = write_sources(Path(folder), arguments.records)
+        rates = {name: records_a_second(source, arguments.records) for name, source in sources.items()}
+        cached = Data(source=sources["parquet"], cache=f"{folder}/cache")
+        rates["batches from a cache"] = batched_a_second(cached, backbone, arguments.records)
+        live = Data(source=sources["parquet"], encode="step")
+        rates["batches encoded at the step"] = batched_a_second(live, backbone, arguments.records)
+    for name, rate in rates.items():
+        figures[name] = {"records a second": round(rate), "times what training takes": round(rate / taken, 1)}
     tell(figures, arguments.out)
 
 

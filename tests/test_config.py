@@ -91,6 +91,8 @@ def test_the_caller_can_not_change_a_run():
     [
         ("train.steps=100", 100),
         ("train.learning_rate=1e-4", 1e-4),
+        ("train.learning_rate=1.e-4", 1e-4),
+        ("train.ema=.5", 0.5),
         ("train.betas=[0.8, 0.9]", (0.8, 0.9)),
         ("model.tune=full", "full"),
         ('model.tune="full"', "full"),
@@ -105,6 +107,11 @@ def test_an_override_has_the_type_of_its_key(override, expected):
     for name in override.partition("=")[0].split("."):
         value = getattr(value, name)
     assert value == expected and type(value) is type(expected)
+
+
+def test_a_number_without_a_leading_zero_is_one_for_an_objective_too():
+    """Whose fields are checked for their exact type, and where a misread number would be a string."""
+    assert load_run(None, ["objective.guidance_until=.5"]).objective["guidance_until"] == 0.5
 
 
 def test_overrides_win_over_the_file_and_the_last_one_wins(tmp_path):

@@ -1,5 +1,6 @@
 """A run's configuration: one TOML file in, dotted overrides, the resolved TOML out."""
 
+import re
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -56,7 +57,8 @@ def _apply(table: dict[str, Any], override: str) -> None:
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
-        value = text  # a bare word is a string
+        # TOML wants digits on both sides of a point, and a shell's user may write .5; a bare word is a string.
+        value = float(text) if re.fullmatch(r"[+-]?(\.\d+|\d+\.)(e[+-]?\d+)?", text) else text
     *parents, last = key.split(".")
     for parent in parents:
         table = table.setdefault(parent, {})
