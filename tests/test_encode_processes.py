@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from kills import CONTEXT, _command, start
+from PIL import Image
 
 from apexgen.encode.table import Table
 from apexgen.scenes.prompts import draw_captions
@@ -107,6 +108,23 @@ def test_processes_share_the_work_and_hold_what_one_would(source, alone, tmp_pat
     assert mine.keys() == whole.keys()
     assert max((mine[name].float() - whole[name].float()).abs().max() for name in mine) < 1e-5
     assert len(list(cache.glob("texts-*/*"))) > len(list(alone.glob("texts-*/*")))  # each wrote its own
+
+
+def test_bad_records_that_are_all_in_one_share_are_judged_among_all(tmp_path):
+    """And listed with those of the other process."""
+    Image.new("RGB", (64, 64)).save(tmp_path / "0.png")
+    for number in range(1, 40):
+        (tmp_path / f"{number}.png").hardlink_to(tmp_path / "0.png")
+    for number in range(8):
+        lost = {0: 5, 1: 1}.get(number, 0)  # five are more than two hundredths of the first 200
+        names = [f"{'lost-' * (row < lost)}{row}.png" for row in range(40)]
+        rows = [json.dumps({"file_name": name, "text": "a red ring"}) + "\n" for name in names]
+        (tmp_path / f"{number}.jsonl").write_text("".join(rows))
+    (tmp_path / "run.toml").write_text('[objective]\nname = "flow_matching"\n[data]\nbad_limit = 0.02\n')
+    cache = tmp_path / "cache"
+    run_shared(tmp_path, "encode", str(tmp_path / "run.toml"), f"data.source={tmp_path}/*.jsonl", f"data.cache={cache}")
+    [told] = [json.loads(file.read_text()) for file in cache.glob("records-*.json")]
+    assert told["records"] == 8 * 40 - 6 and len(told["bad"]) == 6
 
 
 def synthesis(folder: Path, source: Path) -> tuple[str, ...]:

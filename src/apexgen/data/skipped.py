@@ -40,6 +40,7 @@ class Skipped:
     why: dict[str, str] = field(default_factory=dict)  # by the record's key or path
     counts: dict[str, int] = field(default_factory=dict)  # records that were seen, good and bad, by who reads them
     whole: bool = False  # whether every record was tried
+    readers: int = 1  # among how many processes the source is shared out: its bad records may all be in one share
     _untold: dict[str, str] = field(default_factory=dict, init=False, repr=False)  # what other processes don't know
     _judged_whole: bool = field(default=False, init=False, repr=False)
 
@@ -53,9 +54,9 @@ class Skipped:
         self.counts[reader] = max(number, self.counts.get(reader, 0))
 
     def add(self, path: str, why: str) -> None:
-        """Count a bad record. TooManyBad where there are too many."""
+        """Count a bad record. TooManyBad where there are too many, whatever other readers find."""
         self.note(path, why)
-        self._judge(max(self.seen, FIRST))
+        self._judge(max(self.seen, FIRST) * self.readers)
 
     def note(self, path: str, why: str) -> None:
         """Count a bad record, and leave it to others to judge."""

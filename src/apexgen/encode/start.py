@@ -133,6 +133,7 @@ def _fill(
     """
     parts = source.parts()
     shared = len(parts) >= PARTS * team.count
+    source.skipped.readers = team.count if shared else 1
 
     def mine(key: bytes) -> bool:
         return shared or int.from_bytes(key[:4]) % team.count == team.rank
