@@ -2,7 +2,6 @@
 
 import io
 import json
-from pathlib import Path
 
 import pytest
 import torch
@@ -16,14 +15,8 @@ from apexgen.compare.plane import Plane
 from apexgen.compare.points import WORLDS, PointNetwork, Ring, condition
 from apexgen.compare.scenes import Scenes
 from apexgen.compare.terms import SHIPPED, load_terms
-from apexgen.cost import most_held
-from apexgen.objectives import OBJECTIVES, build_objective
-from apexgen.objectives.apex import Apex
-from apexgen.objectives.ddo import Ddo
+from apexgen.objectives import OBJECTIVES
 from apexgen.objectives.flow_matching import FlowMatching
-from apexgen.objectives.ladd import Ladd
-from apexgen.objectives.lcm import Lcm
-from apexgen.objectives.progressive import Progressive
 from apexgen.report.curves import points
 
 
@@ -67,58 +60,6 @@ def test_the_point_network_reads_the_second_time_only_once_it_has_learnt_to():
     assert torch.equal(net(x, t, t, c), net(x, t, t / 3, c))
     net.second_time.weight.data.normal_()
     assert not torch.allclose(net(x, t, t, c), net(x, t, t / 3, c))
-
-
-@pytest.mark.parametrize(
-    "objective, evaluations",
-    [
-        (FlowMatching(), 3),  # a forward, and a backward of two
-        (Lcm(guidance=1.0), 5),  # and one forward each of teacher and average
-        (Progressive(), 5),  # and two forwards of the snapshot
-        (Ddo(), 16),  # two terms with a gradient, each beside the reference, which draws in eight steps
-        (Ladd(r1=0.0, every=3), 6.63),  # the student 3, the teacher 2 and 1 back to the points; one head
-        (Apex(), 11),  # three terms with a gradient, the teacher, and the sample drawn twice
-        (Apex(redraw=False), 10),
-        (Apex(redraw=False, anchor_share=0.25), 7.75),
-        (Apex(guidance=2.0), 12),
-    ],
-)
-def test_a_step_costs_what_its_equations_say(objective, evaluations):
-    """Within a percent: the gradient of a batch's own points is not needed."""
-    assert Plane(Ring(), 1).cost(objective).evaluations == pytest.approx(evaluations, rel=0.01)
-
-
-def declared():
-    """Each objective, and the evaluations of a step that the page declares for it."""
-    forms = {"`consistency`, continuous": {"form": "continuous"}, "`apex`, mix form": {"form": "mix"}}
-    page = Path(__file__).parents[1] / "docs" / "objectives.md"
-    table = page.read_text().partition("| evaluations a step |\n")[2].partition("\n\n")[0]
-    for line in table.splitlines()[1:]:
-        title, *_, evaluations = (cell.strip() for cell in line.strip("|").split("|"))
-        yield pytest.param(title.split("`")[1], forms.get(title, {}), int(evaluations), id=title)
-
-
-def test_the_page_declares_what_every_objective_costs():
-    assert {param.values[0] for param in declared()} == OBJECTIVES.keys()
-
-
-@pytest.mark.parametrize("name, fields, evaluations", declared())
-def test_a_step_costs_what_is_declared(name, fields, evaluations):
-    objective = build_objective(name, fields)
-    assert round(Plane(Ring(), 1).cost(objective).evaluations) == evaluations
-
-
-def test_what_backward_needs_is_counted_once_and_given_back():
-    """tanh keeps its result, the product both factors, one of them that same result: 2 tensors of 400 bytes."""
-    x, y = torch.randn(100, requires_grad=True), torch.randn(100)
-    run = lambda: (x.tanh() * y).sum().backward()  # noqa: E731
-    assert most_held(run, [x]) == 800
-    assert most_held(lambda: [run() for _ in range(3)], [x]) == 800, "a graph that is gone holds nothing"
-
-
-def test_a_redrawn_sample_brings_the_kl_form_down_to_the_memory_of_flow_matching():
-    held = [Plane(Ring(), 1).cost(one).held_bytes for one in (FlowMatching(), Apex(), Apex(redraw=False))]
-    assert held[1] == pytest.approx(held[0], rel=0.05) and held[2] == pytest.approx(2 * held[0], rel=0.05)
 
 
 def test_training_is_reproducible_and_leaves_the_teacher_alone():

@@ -16,7 +16,7 @@ from apexgen import checkpoint
 from apexgen.backbones.base import fast_attention
 from apexgen.config import Run, dump_run
 from apexgen.cost import peak_memory_bytes
-from apexgen.data import Batches
+from apexgen.data import Batches, Reading
 from apexgen.files import write_whole
 from apexgen.interrupt import Elsewhere, Stopped
 from apexgen.objectives import Batch, Draw, Nets, Objective, build_objective
@@ -110,18 +110,17 @@ class Trainer:
         Where one can't read a source, or too many records are bad, all stop: one raises ValueError, the others
         Elsewhere. What was encoded before has nothing to tell, and no process waits for another.
         """
-        mine, skipped = self.team.share(self.samples), self.corpus.skipped
+        mine, corpus = self.team.share(self.samples), self.corpus
         asked = self.step, self.samples, self.run.train.seed, slice(mine.start, mine.stop)
-        if skipped is None or not self.corpus.reads:
-            return self.corpus.batch(*asked)
+        if isinstance(corpus, Reading):
 
-        def act() -> tuple[dict[str, str], bool]:
-            self.corpus.look(*asked)
-            return skipped.tell()
+            def act() -> tuple[dict[str, str], bool]:
+                corpus.look(*asked)
+                return corpus.skipped.tell()
 
-        while skipped.hear(self.team.by_each(act)):  # another process's bad rows move those of this one
-            self.team.by_first(skipped.judge)
-        return self.corpus.batch(*asked)
+            while corpus.skipped.hear(self.team.by_each(act)):  # another process's bad rows move those of this one
+                self.team.by_first(corpus.skipped.judge)
+        return corpus.batch(*asked)
 
     def _skip(self, bad: list[str]) -> dict[str, Any]:
         """Count a step that is not finite; returns which losses were not, and on which records."""

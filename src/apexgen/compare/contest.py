@@ -13,6 +13,7 @@ from apexgen.velocities import Velocity
 
 Judgement = dict[str, float]
 MARKS = (0.25, 0.5, 0.75)  # shares of a training after which one step is judged
+SETTLED = 10**9  # a step after every warm-up
 
 
 class World(ABC):
@@ -24,8 +25,8 @@ class World(ABC):
     teacher_evaluations: ClassVar[tuple[int, ...]]
 
     @abstractmethod
-    def cost(self, objective: Objective) -> Cost:
-        """One training step of it after every warm-up."""
+    def cost(self, objective: Objective, step: int = SETTLED) -> Cost:
+        """One training step of it, the first being step 0."""
 
     @abstractmethod
     def train(
@@ -44,16 +45,17 @@ class World(ABC):
 
 
 def plan(world: World, objective: Objective, budget: float) -> tuple[int, Cost]:
-    """How many steps a budget of evaluations buys, and what each costs.
+    """How many steps a budget of evaluations buys, and what each costs after every warm-up; dearer ones pay for it.
 
     ValueError where they are used up before the student learns anything.
     """
-    cost = world.cost(objective)
-    steps, least = int(budget / cost.evaluations), objective.least_steps
+    cost, least = world.cost(objective), objective.least_steps
+    dearer = max(0, world.cost(objective, 0).evaluations - cost.evaluations) if least else 0
+    steps = int((budget - least * dearer) / cost.evaluations)
     if steps <= least:
         raise ValueError(
             f"--budget {budget:g} is {steps} steps of {type(objective).__name__}, which takes {least} to prepare; "
-            f"write --budget {2 * (least + 1) * cost.evaluations:.0f}"
+            f"write --budget {2 * (least + 1) * (cost.evaluations + dearer):.0f}"
         )
     return steps, cost
 

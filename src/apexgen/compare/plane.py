@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from apexgen import flow
-from apexgen.compare.contest import Judgement, World
+from apexgen.compare.contest import SETTLED, Judgement, World
 from apexgen.compare.points import NULL, PointNetwork, Points, condition
 from apexgen.cost import Cost, arithmetic, most_held
 from apexgen.discriminator import Discriminator
@@ -46,7 +46,7 @@ class Plane(World):
         torch.manual_seed(0)
         return self._fit("the teacher", FlowMatching(), PointNetwork(), self.teacher_steps, 0, lambda *_: None)
 
-    def cost(self, objective: Objective) -> Cost:
+    def cost(self, objective: Objective, step: int = SETTLED) -> Cost:
         network = PointNetwork()
         others = (copy.deepcopy(network), network, _discriminator(network, objective, seed=0))
         nets = Nets(copy.deepcopy(network), network, network, *others, shift=_shift(objective, seed=0))
@@ -57,8 +57,8 @@ class Plane(World):
         modules += [nets.discriminator.heads] if nets.discriminator else []
         weights = [weight for module in modules for weight in module.parameters()]
         forward = arithmetic(lambda: network(x, t, t, batch.c))
-        step = lambda: descend(objective, nets, batch, draw, 10**9)  # noqa: E731
-        return Cost(arithmetic(step) / forward, most_held(step, weights))
+        run = lambda: descend(objective, nets, batch, draw, step)  # noqa: E731
+        return Cost(arithmetic(run) / forward, most_held(run, weights))
 
     def train(
         self, name: str, objective: Objective, steps: int, seed: int, watch: Callable[[int, Velocity], None]

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from rich.console import Console
 
-from apexgen.compare.contest import Judgement, World
+from apexgen.compare.contest import SETTLED, Judgement, World
 from apexgen.config import Data, Run, validate
 from apexgen.cost import Cost, arithmetic, most_held
 from apexgen.data import Batches
@@ -61,7 +61,7 @@ class Scenes(World):
         with working("drawing and encoding pictures"):
             return encode(Data(limit=self.records), self.backbone, pictures=True)
 
-    def cost(self, objective: Objective) -> Cost:
+    def cost(self, objective: Objective, step: int = SETTLED) -> Cost:
         run = self._run("count", described(objective), 1, 0)
         run = run.model_copy(update={"train": run.train.model_copy(update={"batch": COUNTED})})
         backbone = open_backbone(run)
@@ -73,9 +73,9 @@ class Scenes(World):
         t = x.new_ones(COUNTED, 1, 1, 1)
         draw = trainer.objective.draw(tuple(x.shape), torch.Generator().manual_seed(0))
         forward = arithmetic(lambda: self.backbone(x, t, t, batch.c))
-        step = lambda: descend(trainer.objective, nets, batch, draw, 10**9)  # noqa: E731
+        run = lambda: descend(trainer.objective, nets, batch, draw, step)  # noqa: E731
         weights = [*backbone.network.parameters(), *trainer.student.trained.values(), *trainer.student.average.values()]
-        return Cost(arithmetic(step) / forward, most_held(step, weights))
+        return Cost(arithmetic(run) / forward, most_held(run, weights))
 
     def train(
         self, name: str, objective: Objective, steps: int, seed: int, watch: Callable[[int, Velocity], None]

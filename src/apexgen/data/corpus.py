@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -31,18 +31,11 @@ class Batches(Protocol):
     def skipped(self) -> Skipped | None:
         """What the source left out; None where nothing was read from one."""
 
-    @property
-    def reads(self) -> bool:
-        """Whether a batch is read from the source, so that a record may turn out bad at any step."""
-
     def records(self, step: int, size: int, seed: int) -> Tensor:
         """The numbers of a step's records, (size,) int64."""
 
     def names(self, step: int, size: int, seed: int) -> list[str]:
         """The keys of a step's records, by which a bad one is found in its source."""
-
-    def look(self, step: int, size: int, seed: int, rows: slice = WHOLE) -> bool:
-        """Whether some rows of a step, where they are read from the source, are good; others replace the bad."""
 
     def batch(self, step: int, size: int, seed: int, rows: slice = WHOLE) -> Batch:
         """The batch of a step, or some rows of it; the same whenever it is asked for, so that a run resumes exactly."""
@@ -55,6 +48,18 @@ class Batches(Protocol):
 
     def restore(self, folder: Path) -> None:
         """Go on with what `save` wrote there."""
+
+
+@runtime_checkable
+class Reading(Batches, Protocol):
+    """Batches that are read from their source at the step, so that a record may turn out bad at any."""
+
+    @property
+    def skipped(self) -> Skipped:
+        """What the source left out so far."""
+
+    def look(self, step: int, size: int, seed: int, rows: slice = WHOLE) -> bool:
+        """Read some rows of a step; whether all are good. Others replace the bad from then on."""
 
 
 class Texts(Protocol):
@@ -100,11 +105,6 @@ class Corpus:
     def __len__(self) -> int:
         return len(self.rows)
 
-    @property
-    def reads(self) -> bool:
-        """No: what is bad was left out as it was encoded."""
-        return False
-
     def records(self, step: int, size: int, seed: int) -> Tensor:
         """The records of a step, (size,) int64: every one once an epoch, each epoch in another order."""
         return self._order.records(step, size, seed)
@@ -123,10 +123,6 @@ class Corpus:
             f"{len(scarce)} sizes of pictures have {sum(scarce):,} records in all, fewer each than a step's {size:,}: "
             "a batch of them holds some twice; a lesser data.aspect, or smaller steps, would not"
         )
-
-    def look(self, step: int, size: int, seed: int, rows: slice = WHOLE) -> bool:
-        """They are."""
-        return True
 
     def batch(self, step: int, size: int, seed: int, rows: slice = WHOLE) -> Batch:
         """The batch of a step, or some rows of it: its records, encoded."""

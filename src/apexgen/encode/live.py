@@ -46,11 +46,6 @@ class Live:
         self._passed: list[int] = []  # places in the endless order whose records are bad, ascending
         self._pictures: dict[int, np.ndarray] = {}  # of the places that were last looked at
 
-    @property
-    def reads(self) -> bool:
-        """Yes, at every step."""
-        return True
-
     def records(self, step: int, size: int, seed: int) -> Tensor:
         """The numbers of a step's records in the endless source, (size,) int64; bad ones that are known left out."""
         return torch.tensor(list(self._taken(step, size, seed).values()))
