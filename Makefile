@@ -22,7 +22,7 @@ tests: $(READY)
 with-diffusers: $(READY)
 	$(BIN)/python -m pip install --no-deps --target build/diffusers-$(DIFFUSERS) diffusers==$(DIFFUSERS)
 	PYTHONPATH=$(CURDIR)/build/diffusers-$(DIFFUSERS) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto \
-	  tests/test_families.py tests/test_targets.py tests/test_export.py -k '$(KEEP)'
+	  tests/test_families.py tests/test_families_files.py tests/test_families_train.py tests/test_targets.py tests/test_export.py -k '$(KEEP)'
 
 # Every contest of runs/ablations, anew; hours on two cores. Its tables go into docs/ablations.
 ablations: $(READY)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from pipelines import LETTERS
+from text_encoders import LETTERS
 
 
 def save_tokenizer(folder, length):

@@ -17,8 +17,10 @@ import torch
 import typer
 from diffusers import FlowMatchEulerDiscreteScheduler
 
+import families
 import snippets
 import test_families as family_laws
+import test_families_train as training_laws
 import test_objectives as objective_laws
 from apexgen.backbones.diffusion import BACKBONES
 from apexgen.cli import app, main
@@ -220,9 +222,9 @@ def test_the_backbone_that_is_added_keeps_every_law(monkeypatch, tmp_path):
     monkeypatch.setitem(BACKBONES, "AuraFlowPipeline", "auraflow:AuraFlow")
     folder = tmp_path / "model"
     module_in("add-a-backbone.md", "builder").new_auraflow().save_pretrained(folder)
-    net = family_laws.opened(folder)
+    net = families.opened(folder)
     net.pipeline.scheduler = FlowMatchEulerDiscreteScheduler(**net.scheduler_config)
-    for prompts in ([family_laws.SHORT], [family_laws.SHORT, family_laws.LONG]):
+    for prompts in ([families.SHORT], [families.SHORT, families.LONG]):
         for steps in (1, 4):
             family_laws.test_our_steps_are_the_stock_pipelines(net, steps, prompts)
     family_laws.test_our_guidance_is_the_stock_pipelines(net, family_laws.PLAIN_GUIDANCE[0])
@@ -234,6 +236,6 @@ def test_the_backbone_that_is_added_keeps_every_law(monkeypatch, tmp_path):
         family_laws.test_a_size_the_family_does_not_allow_names_the_nearest,
     ):
         law(net)
-    family_laws.test_every_trained_weight_gets_a_gradient_checkpointed_or_not(folder)
-    family_laws.test_the_teacher_is_the_adapter_off_bit_for_bit(folder)
-    family_laws.test_a_short_run_trains_exports_and_opens_in_the_stock_pipeline(folder, tmp_path)
+    training_laws.test_every_trained_weight_gets_a_gradient_checkpointed_or_not(folder)
+    training_laws.test_the_teacher_is_the_adapter_off_bit_for_bit(folder)
+    training_laws.test_a_short_run_trains_exports_and_opens_in_the_stock_pipeline(folder, tmp_path)

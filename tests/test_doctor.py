@@ -1,30 +1,16 @@
 """The doctor's verdicts are what the loaders do: diffusers' own, and ComfyUI's key map."""
 
 import json
-import shutil
-import subprocess
-import sys
 
 import pytest
 import torch
-from safetensors.torch import save, save_file
 
-from apexgen.backbones.header import read_header
 from apexgen.doctor.base import describe, open_empty
 from apexgen.doctor.environment import describe_environment, environment_lines
 from apexgen.doctor.lora import examine
 from apexgen.export.native import native_places
+from loras import ALPHA, RANK, TRAINERS, base_of, weights, written
 
-RANK, ALPHA = 4, 8.0
-TRAINERS = {  # prefix, the two factors, alpha beside them
-    "diffusers": ("transformer.", "lora_A", "lora_B", None),
-    "diffusers, alpha": ("transformer.", "lora_A", "lora_B", ALPHA),
-    "PEFT": ("base_model.model.", "lora_A", "lora_B", None),
-    "kohya": ("lora_unet_", "lora_down", "lora_up", ALPHA),
-    "ai-toolkit": ("diffusion_model.", "lora_A", "lora_B", None),
-    "DiffSynth": ("", "lora_A.default", "lora_B.default", None),
-    "Lightning": ("", "lora_down", "lora_up", ALPHA),
-}
 LOADS = {  # all with diffusers' module names; D: in diffusers, C: in ComfyUI
     "flux": ("DC", "DC", "", "", "", "C", "C"),
     "sd3": ("DC", "C", "C", "", "", "", ""),
@@ -35,31 +21,10 @@ LOADS = {  # all with diffusers' module names; D: in diffusers, C: in ComfyUI
 }
 
 
-def weights(shapes, prefix, down, up, alpha):
-    """A LoRA of these modules, {name: (rows, columns)}, in a trainer's spelling."""
-    tensors = {}
-    for name, (rows, columns) in shapes.items():
-        key = prefix + (name.replace(".", "_") if prefix.endswith("_") else name)
-        tensors[f"{key}.{down}.weight"] = torch.randn(RANK, columns)
-        tensors[f"{key}.{up}.weight"] = torch.randn(rows, RANK)
-        if alpha is not None:
-            tensors[f"{key}.alpha"] = torch.tensor(alpha)
-    return tensors
-
-
 @pytest.fixture(scope="module")
 def bases(folders):
     """The folder of every family, and the shapes of its attention's first layer."""
-    found = {}
-    for family, folder in folders.items():
-        shapes = describe(open_empty(folder)).shapes
-        found[family] = folder, {name: shape for name, shape in shapes.items() if name.endswith("to_q")}
-    return found
-
-
-def written(folder, tensors, metadata=None):
-    save_file(tensors, folder / "lora.safetensors", metadata=metadata)
-    return folder / "lora.safetensors"
+    return {family: base_of(folder) for family, folder in folders.items()}
 
 
 def said(diagnosis, word):
@@ -207,70 +172,6 @@ def test_a_file_of_several_types_loads_and_they_are_named(tmp_path, bases):
     assert f"BF16 ({first})" in said(diagnosis, "mixes") and said(diagnosis, "mixes").endswith(
         "cast to the base's type"
     )
-
-
-def test_a_file_that_is_no_lora_is_refused_in_a_line(tmp_path, bases):
-    folder, shapes = bases["qwen"]
-    whole = weights(shapes, *TRAINERS["diffusers"])
-    name = next(iter(whole))
-    data, file = save(whole), tmp_path / "lora.safetensors"
-    torch.save(whole, tmp_path / "zip.pt")
-    torch.save(whole, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
-    cases = {
-        (tmp_path / "zip.pt").read_bytes(): "is pickled: opening it could run code",
-        (tmp_path / "old.pt").read_bytes(): "is pickled",
-        data[:-4]: r"is cut short: \d+ of \d+ bytes",
-        data[:100]: "is cut short: its header has 92 of",
-        b"version https://git-lfs": "is no safetensors file",
-        b"": "is no safetensors file",
-        save({"weight": torch.ones(2, 2)}): "is no LoRA: none of its 1 tensors",
-        save(whole | {name: whole[name].to(torch.float8_e4m3fn)}): f"{name} is F8_E4M3, quantised; give weights of 16",
-        save(whole | {name: whole[name] * torch.nan}): f"{name} is not finite",
-    }
-    for content, message in cases.items():
-        file.write_bytes(content)
-        with pytest.raises(ValueError, match=message) as caught:
-            examine(file, folder)
-        assert "\n" not in str(caught.value) and str(file) in str(caught.value)
-    with pytest.raises(ValueError, match="no such file"):
-        read_header(tmp_path / "missing.safetensors")
-
-
-@pytest.mark.parametrize("kind", [None, [None, None], "transformer", ["diffusers", "Nope"]])
-def test_a_base_without_its_network_is_refused_in_a_line(tmp_path, bases, kind):
-    folder, shapes = bases["sana"]
-    file, base = written(tmp_path, weights(shapes, *TRAINERS["diffusers"])), tmp_path / "base"
-    index = json.loads((folder / "model_index.json").read_text()) | {"transformer": kind}
-    base.mkdir()
-    (base / "model_index.json").write_text(json.dumps(index))
-    with pytest.raises(ValueError, match=r"base/model_index\.json: its transformer is .*, which diffusers has not$"):
-        examine(file, base)
-
-
-def test_a_base_that_is_its_networks_configuration_alone_will_do(tmp_path, bases):
-    folder, shapes = bases["sana"]
-    file, base = written(tmp_path, weights(shapes, *TRAINERS["diffusers"])), tmp_path / "base"
-    index = {key: kind for key, kind in json.loads((folder / "model_index.json").read_text()).items() if key != "vae"}
-    (base / "transformer").mkdir(parents=True)
-    (base / "model_index.json").write_text(json.dumps(index))
-    with pytest.raises(ValueError, match=r"base/transformer has no config\.json; fetch it again"):
-        examine(file, base)
-    shutil.copy(folder / "transformer" / "config.json", base / "transformer")
-    assert examine(file, base).loads
-
-
-def test_a_command_on_a_pipeline_that_would_import_picture_processors_has_no_word_of_them(tmp_path, bases):
-    """Which transformers has for those who have torchvision."""
-    folder, shapes = bases["sd3"]
-    file = written(tmp_path, weights(shapes, *TRAINERS["kohya"]))
-    for arguments, code in (
-        (("sample", folder, "-p", "a ring", "--size", 50), 2),
-        (("doctor", file, "--base", folder), 1),
-    ):
-        command = [sys.executable, "-m", "apexgen", *map(str, arguments)]
-        done = subprocess.run(command, capture_output=True, text=True)
-        assert done.returncode == code
-        assert len(done.stderr.splitlines()) == (code == 2) and "torchvision" not in done.stdout
 
 
 def test_the_environment_names_every_family():

@@ -2,12 +2,7 @@
 
 import json
 import shutil
-from collections import Counter
-from pathlib import Path
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as parquet
 import pytest
 import torch
 from PIL import Image
@@ -15,7 +10,6 @@ from rich.console import Console
 
 from apexgen.backbones.diffusion import load_backbone
 from apexgen.config import Data, load_run
-from apexgen.data.corpus import Corpus
 from apexgen.data.source import open_source
 from apexgen.distill import distill, open_student
 from apexgen.encode import encode
@@ -25,65 +19,15 @@ from apexgen.parallel import Team
 from apexgen.scenes.pipeline import FOLDER
 from apexgen.size import Size
 from apexgen.train import Trainer
+from corpora import CAPTIONS, Counted, encoded, same, settings, write_pictures
 from pipelines import SIZE, SQUARE
 from small import short_run
 from stored import picture, write_tar
-
-CAPTIONS = ("a red circle", "two rings", "a photo of a white cross", "a blue square", "three rings", "a red ring")
-SHAPES = ((64, 64), (32, 128), (70, 66), (128, 32), (40, 160), (64, 60))  # height, width
-
-
-def write_pictures(folder: Path) -> Path:
-    """Six captioned pictures of several shapes."""
-    folder.mkdir()
-    random = np.random.default_rng(0)
-    for place, (caption, shape) in enumerate(zip(CAPTIONS, SHAPES, strict=True)):
-        pixels = random.integers(0, 256, (*shape, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(folder / f"{place}.png")
-        (folder / f"{place}.txt").write_text(caption)
-    return folder
-
-
-class Counted:
-    """Counts what a backbone's encoders are given."""
-
-    def __init__(self, backbone):
-        self.texts, self.pictures = [], 0
-        text, image = backbone.encode_text, backbone.encode_image
-
-        def encode_text(prompts):
-            self.texts += [prompt for prompt in prompts if prompt]  # not the empty one
-            return text(prompts)
-
-        def encode_image(pictures):
-            self.pictures += len(pictures)
-            return image(pictures)
-
-        backbone.encode_text, backbone.encode_image = encode_text, encode_image
 
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
     return write_pictures(tmp_path_factory.mktemp("pictures") / "folder")
-
-
-def settings(source, **others):
-    return Data(**{"source": str(source), "aspect": 4.0} | others)
-
-
-def encoded(data, pipeline=FOLDER):
-    """The corpus, the captions that were encoded for it, and how many pictures."""
-    net = load_backbone(pipeline)
-    counted = Counted(net)
-    corpus = encode(data, net, pictures=True)
-    return corpus, sorted(counted.texts), counted.pictures
-
-
-def same(one, other):
-    assert torch.equal(one.x, other.x)
-    for name in ("embeds", "mask", "pooled"):
-        a, b = getattr(one.c, name), getattr(other.c, name)
-        assert (a is None and b is None) or torch.equal(a, b)
 
 
 @pytest.mark.parametrize("when", ["start", "step"])
@@ -234,11 +178,11 @@ def no_text_encoder(monkeypatch):
 def test_a_run_from_a_cache_ends_like_one_from_memory_and_both_free_their_encoders(tmp_path, monkeypatch):
     """A run whose cache is whole never opens the text encoder."""
     ends, cache = [], [f"data.cache={tmp_path / 'cache'}"]
-    for name, settings in (("memory", []), ("cached", cache), ("again", cache)):
+    for name, given in (("memory", []), ("cached", cache), ("again", cache)):
         if name == "again":
             no_text_encoder(monkeypatch)
         trainer, _ = distill(
-            short_run(tmp_path / name, "train.steps=2", "objective.warmup=0", *settings), Console(quiet=True)
+            short_run(tmp_path / name, "train.steps=2", "objective.warmup=0", *given), Console(quiet=True)
         )
         ends.append({name: weight.detach() for name, weight in trainer.student.trained.items()})
         pipeline = trainer.student.backbone.pipeline
@@ -247,54 +191,12 @@ def test_a_run_from_a_cache_ends_like_one_from_memory_and_both_free_their_encode
     assert (tmp_path / "cached" / "samples" / "step-000002.png").is_file()
 
 
-def test_what_is_bad_is_left_out_listed_and_not_too_much_of_it(pictures, tmp_path):
-    source = shutil.copytree(pictures, tmp_path / "source")
-    (source / "2.png").write_bytes((source / "2.png").read_bytes()[:99])
-    (source / "5.png").write_bytes(b"no picture")
-    with pytest.raises(ValueError, match=r"2 of 6 records are bad; the first is .*; mend them") as refused:
-        encoded(settings(source))
-    assert "\n" not in str(refused.value)
-    corpus, *_ = encoded(settings(source, aspect=1.0, bad_limit=0.5, cache=str(tmp_path / "cache")))
-    assert len(corpus) == 4
-    assert sorted(corpus.names(0, 4, 0)) == [f"{number}.png" for number in (0, 1, 3, 4)]
-    [listed] = (tmp_path / "cache").glob("records-*.json")
-    bad = json.loads(listed.read_text())["bad"]
-    assert bad.keys() == {"2.png", "5.png"} and all("can't be read" in reason for reason in bad.values())
-
-
 def test_a_cache_tells_of_every_source_of_a_mixture(pictures, tmp_path):
     shares = [{"source": str(pictures)}, {"source": str(pictures), "weight": 2.0}]
     encoded(Data.model_validate({"mixture": shares, "cache": str(tmp_path)}))
     [listed] = tmp_path.glob("records-*.json")
     said = json.loads(listed.read_text())["source"]
     assert said.startswith(f"a mixture: 33.3% of {pictures}, a folder") and f"; 66.7% of {pictures}" in said
-
-
-def test_a_bad_picture_takes_no_record_of_a_like_name_with_it(tmp_path):
-    """Parquet files of one name in two folders, and a table that names a good picture twice."""
-    for folder in ("x", "y"):
-        (tmp_path / folder).mkdir()
-        images = [b"no picture" if (folder, n) == ("x", 2) else picture(n) for n in range(5)]
-        table = pa.table({"text": [f"{folder} {n}" for n in range(5)], "image_bytes": images})
-        parquet.write_table(table, tmp_path / folder / "part-0.parquet")
-    corpus, texts, _ = encoded(settings(tmp_path / "*/*.parquet", bad_limit=0.5))
-    assert len(corpus) == 9 and {"x 1", "y 2"} <= set(texts)
-    assert list(corpus.skipped.why) == ["x/part-0.parquet:2"] and corpus.skipped.seen == 10
-    (tmp_path / "a.png").write_bytes(picture(0))
-    (tmp_path / "metadata.jsonl").write_text('{"file_name": "a.png", "text": "x"}\n' * 3)
-    corpus, *_ = encoded(settings(tmp_path / "metadata.jsonl", bad_limit=0.9))
-    assert len(corpus) == 1 and list(corpus.skipped.why) == ["a.png, record 2", "a.png, record 3"]
-
-
-def test_a_broken_shard_is_named(pictures, tmp_path):
-    data = settings(pictures, cache=str(tmp_path / "cache"))
-    encoded(data)
-    [shard] = (tmp_path / "cache").glob("latents-*/*")
-    shard.write_bytes(shard.read_bytes()[:20])
-    with pytest.raises(ValueError, match=rf"{shard.name} can't be read .*; remove it, and it is made again"):
-        encoded(data)
-    shard.unlink()
-    assert encoded(data)[1:] == ([], 6)
 
 
 def test_what_another_process_has_half_written_is_not_read(tmp_path):
@@ -311,40 +213,3 @@ def test_any_key_is_found(tmp_path):
     store.reopen()
     assert [float(store[key]["latents"][0]) for key in keys] == list(range(9))
     assert bytes(16) not in store and all(key in store for key in keys)
-
-
-@pytest.mark.parametrize("field", ["flip = true", "aspect = 2.0"])
-def test_settings_of_pictures_need_pictures(field):
-    name, _, value = field.partition(" = ")
-    with pytest.raises(ValueError, match=rf"data\.{name} is of pictures"):
-        encode(Data(**{name: json.loads(value)}), load_backbone(FOLDER), pictures=False)
-
-
-def corpus_of(**fields):
-    """Eight records with two captions each, the first drawn three times of four; row r of all columns is full of r."""
-    from apexgen.condition import Condition
-
-    rows = torch.arange(16).reshape(8, 2)
-    c = Condition(torch.arange(16.0)[:, None, None].expand(16, 3, 2), torch.ones(16, 3, dtype=torch.bool))
-    null = Condition(torch.full((1, 3, 2), -1.0), torch.ones(1, 3, dtype=torch.bool))
-    weights = torch.tensor([[0.75, 0.25]] * 7 + [[1.0, 0.0]])
-    return Corpus([""] * 16, c, rows, null, torch.arange(16.0)[:, None, None, None], weights, **fields)
-
-
-def test_captions_are_drawn_by_weight_dropped_and_mirrored_by_share():
-    corpus, seen = corpus_of(drop=0.2, flip=True), Counter()
-    for step in range(500):
-        batch = corpus.batch(step, 8, 0)
-        for caption, latent in zip(batch.c.embeds[:, 0, 0].tolist(), batch.x.flatten().tolist(), strict=True):
-            assert caption == -1 or caption // 2 == latent % 8
-            seen.update(["dropped" if caption == -1 else f"caption {caption % 2:.0f}"])
-            seen.update(["mirrored"] * (latent >= 8) + ["unseen"] * (caption == 15))
-    assert seen["unseen"] == 0
-    for name, share in (("dropped", 0.2), ("mirrored", 0.5), ("caption 1", 0.8 * 0.25 * 7 / 8)):
-        assert seen[name] / 4000 == pytest.approx(share, abs=0.03)
-
-
-def test_rows_of_a_batch_are_those_of_the_whole():
-    corpus = corpus_of(drop=0.2, flip=True)
-    whole, part = corpus.batch(3, 8, 1), corpus.batch(3, 8, 1, slice(2, 5))
-    assert torch.equal(part.x, whole.x[2:5]) and torch.equal(part.c.embeds, whole.c.embeds[2:5])

@@ -1,45 +1,28 @@
-"""Every family: our steps are the stock pipeline's, and what we train opens in it. A new one joins by a builder."""
+"""Every family: our steps, pictures and texts are the stock pipeline's. A new one joins by a builder."""
 
 import re
-import shutil
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderTiny, FlowMatchEulerDiscreteScheduler
-from PIL import Image
-from safetensors.torch import load_file, save_file
+from diffusers import FlowMatchEulerDiscreteScheduler
 
-from apexgen.backbones.base import fast_attention
-from apexgen.backbones.diffusion import BACKBONES, load_backbone, open_pipeline
+from apexgen.backbones.diffusion import BACKBONES
 from apexgen.backbones.two_times import give_second_time
 from apexgen.condition import Condition
-from apexgen.config import load_run
 from apexgen.config.data import Data
-from apexgen.distill import open_student
-from apexgen.encode import encode
 from apexgen.encode.start import open_stores
-from apexgen.export.diffusers import compare, export_student
 from apexgen.generate import draw_noise, make_pictures
 from apexgen.sample import generate
 from apexgen.shift import scalar
 from apexgen.size import Size
-from apexgen.student import Student
-from apexgen.train import Trainer, open_objective
 from apexgen.velocities import guided
-from pipelines import BUILDERS, SIZE, SQUARE
-from small import perturb
+from families import LONG, SHORT, inputs, opened
+from pipelines import BUILDERS, SIZE
 
-SHORT, LONG = "a red ring", "a photo of the two blue rings, three white squares"
 PLAIN_GUIDANCE = ("sd3", "flux", "schnell", "lumina2", "zimage", "sana")  # the stock Qwen-Image rescales what is guided
-
-
-def opened(folder):
-    net = load_backbone(folder)
-    net.size = SQUARE
-    return net
 
 
 @pytest.fixture(scope="module", params=BUILDERS)
@@ -58,13 +41,6 @@ def net(folder):
     net = opened(folder)
     net.pipeline.scheduler = FlowMatchEulerDiscreteScheduler(**net.scheduler_config)
     return net
-
-
-def inputs(net, prompts=(SHORT, LONG)):
-    generator = torch.Generator().manual_seed(1)
-    x = torch.randn(len(prompts), *net.latent_shape(), generator=generator)
-    t = torch.rand(len(prompts), 1, 1, 1, generator=generator)
-    return x, t, net.encode_text(list(prompts))
 
 
 def test_every_family_is_here():
@@ -214,77 +190,6 @@ def test_sana_goes_without_its_instruction_where_the_tokenizer_has_no_room_for_i
     assert open_stores(Data(cache=str(tmp_path)), net, False).names() != with_it  # encoded anew
 
 
-def first(tensors):
-    return min(name for name in tensors if tensors[name].is_floating_point())
-
-
-def not_finite(file):
-    tensors = load_file(file)
-    save_file(tensors | {first(tensors): tensors[first(tensors)] * torch.nan}, file, metadata={"format": "pt"})
-
-
-def lacking(file):
-    tensors = load_file(file)
-    tensors.pop(first(tensors))
-    save_file(tensors, file, metadata={"format": "pt"})
-
-
-def quantised(file):
-    tensors = load_file(file)
-    retyped = tensors[first(tensors)].to(torch.float8_e4m3fn)
-    save_file(tensors | {first(tensors): retyped}, file, metadata={"format": "pt"})
-
-
-def pickled(file):
-    torch.save(load_file(file), file.with_suffix(".bin"))
-    file.unlink()
-
-
-DAMAGES = {
-    r": [\w.-]+ is not finite; fetch it again": not_finite,
-    r": [\w.-]+ is missing; fetch it again": lacking,
-    r": [\w.-]+ is F8_E4M3, quantised": quantised,
-    " can't be opened: .": pickled,
-    r" is cut short: \d+ of \d+ bytes": lambda file: file.write_bytes(file.read_bytes()[:-100]),
-}
-
-
-@pytest.mark.parametrize("message", DAMAGES)
-def test_damaged_weights_cost_one_line_that_names_the_part(folder, tmp_path, message):
-    for file in sorted(folder.glob("*/*.safetensors")):
-        broken = shutil.copytree(folder, tmp_path / file.parent.name)
-        DAMAGES[message](broken / file.relative_to(folder))
-        with pytest.raises(ValueError, match=message) as caught:
-            load_backbone(broken)
-        text = str(caught.value)
-        assert text.startswith(str(broken)) and "\n" not in text
-        assert DAMAGES[message] is pickled or text.startswith(str(broken / file.parent.name))
-
-
-def test_text_encoders_fetched_late_are_held_to_the_same(folder, tmp_path):
-    for damage, message in ((not_finite, "is not finite"), (lacking, "is missing")):
-        broken = shutil.copytree(folder, tmp_path / damage.__name__)
-        damage(broken / "text_encoder" / "model.safetensors")
-        net = load_backbone(broken, with_text=False)
-        with pytest.raises(ValueError, match=message) as caught:
-            net.encode_text([SHORT])
-        assert str(caught.value).startswith(str(broken / "text_encoder"))
-
-
-def test_files_in_shards_are_opened_and_held_to_the_same(folders, tmp_path):
-    open_pipeline(folders["sd3"]).save_pretrained(tmp_path, max_shard_size="10KB")
-    assert torch.equal(
-        load_backbone(tmp_path).encode_text([SHORT]).embeds, opened(folders["sd3"]).encode_text([SHORT]).embeds
-    )
-    for part in ("transformer", "text_encoder_3"):
-        file = max((tmp_path / part).glob("*.safetensors"))
-        whole = file.read_bytes()
-        lacking(file)
-        with pytest.raises(ValueError, match=rf"{part}: [\w.]+ is missing; fetch it again"):
-            load_backbone(tmp_path)
-        file.write_bytes(whole)
-
-
 def test_a_size_the_family_does_not_allow_names_the_nearest(net):
     for height in (SIZE + 1, SIZE - 2, 3):
         with pytest.raises(
@@ -292,17 +197,6 @@ def test_a_size_the_family_does_not_allow_names_the_nearest(net):
         ):
             net.latent_shape(height)
     assert net.latent_shape(SIZE, SIZE // 2) == (net.latent_shape()[0], 8, 4)
-
-
-def test_the_teacher_is_the_adapter_off_bit_for_bit(folder):
-    net = opened(folder)
-    x, t, c = inputs(net)
-    with torch.no_grad():
-        before = net(x, t, t, c)
-        student = Student(net, "lora", rank=2)
-        perturb(student)
-        assert torch.equal(student.teacher(x, t, t, c), before)
-        assert not torch.allclose(net(x, t, t, c), before, atol=1e-3)
 
 
 def test_a_second_time_is_silent_at_the_start_and_read_once_trained(folder, net):
@@ -317,24 +211,6 @@ def test_a_second_time_is_silent_at_the_start_and_read_once_trained(folder, net)
         assert not torch.allclose(two(x, t, t / 2, c), expected, atol=1e-4)
 
 
-def short_trainer(net, folder, *settings):
-    for index, prompt in enumerate([SHORT, LONG, "a blue cross"]):
-        pixels = np.random.default_rng(index).integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(folder / f"{index}.png")
-        (folder / f"{index}.txt").write_text(prompt)
-    run = load_run(None, ["train.steps=3", "train.batch=1", f"data.source={folder}", *settings])
-    student, pictures = open_student(run, net), open_objective(run).needs_pictures
-    return Trainer(run, student, encode(run.data, net, pictures), net.latent_shape())
-
-
-def test_an_objective_of_two_times_trains_in_forward_mode(folder, tmp_path):
-    settings = ["objective.name=mean_flow", "objective.equal_share=0.0", "objective.difference=0"]
-    trainer = short_trainer(opened(folder), tmp_path, *settings)
-    for _ in range(2):
-        trainer.advance()
-    assert trainer.student.backbone.second.last.weight.any()
-
-
 @torch.no_grad()
 def test_bfloat16_casts_on_its_way_in_and_out(folder, net):
     x, t, c = inputs(net)
@@ -343,95 +219,6 @@ def test_bfloat16_casts_on_its_way_in_and_out(folder, net):
     found = rough(x, t, t, c)
     assert found.dtype == x.dtype
     assert 0 < (found - exact).norm() < 0.1 * exact.norm()
-
-
-def gradients(net, student):
-    x, t, c = inputs(net)
-    with fast_attention(x.device):
-        net(x, t, t, c).square().mean().backward()
-    found = {name: weight.grad for name, weight in student.weights.items()}
-    student.backbone.network.zero_grad()
-    return found
-
-
-def test_every_trained_weight_gets_a_gradient_checkpointed_or_not(folder):
-    net = opened(folder)
-    student = Student(net, "lora", 2, "all-linear")  # the other presets are within it
-    perturb(student)
-    plain = gradients(net, student)
-    net.network.enable_gradient_checkpointing()
-    checkpointed = gradients(net, student)
-    for name, gradient in plain.items():
-        assert gradient is not None and gradient.abs().max() > 0, name
-        torch.testing.assert_close(checkpointed[name], gradient, atol=1e-7, rtol=1e-4, msg=name)
-
-
-@pytest.mark.filterwarnings("error::UserWarning", "ignore:.* by CLIP alone")
-def test_a_short_run_trains_exports_and_opens_in_the_stock_pipeline(folder, tmp_path):
-    net = opened(folder)
-    trainer = short_trainer(
-        net, tmp_path, "train.warmup=0", "train.learning_rate=0.05", "model.rank=2", "objective.warmup=1"
-    )
-    for _ in range(3):
-        trainer.advance()
-    exported = export_student(trainer.student, folder, tmp_path / "export")
-    noise = draw_noise([0, 1], net.latent_shape())
-    for steps in (1, 2):
-        assert compare(trainer.student, exported, folder, [SHORT, LONG], noise, steps) < 1e-4
-    condition = net.encode_text([SHORT, LONG])
-    student = trainer.student
-    ours, teacher = (make_pictures(net, field, condition, noise, 1) for field in (student.ema, student.teacher))
-    assert np.abs(ours - teacher).max() > 1e-3  # else nothing was learnt, and equal pictures prove nothing
-
-
-def test_full_tuning_tolerates_what_gets_no_gradient(folder, tmp_path):
-    trainer = short_trainer(opened(folder), tmp_path, 'model.tune="full"')
-    assert trainer.advance()["gradient_norm"] > 0
-
-
-def test_an_older_diffusers_is_refused_before_the_weights_are_opened(folders, monkeypatch):
-    monkeypatch.setattr("diffusers.__version__", "0.36.1")
-    monkeypatch.setattr("apexgen.backbones.diffusion.open_pipeline", pytest.fail)
-    with pytest.raises(ValueError, match=r"Qwen-Image needs diffusers 0\.37, here is 0\.36\.1; write: pip install"):
-        load_backbone(folders["qwen"])
-
-
-def test_stable_diffusion_3_without_its_t5_reads_with_clip(folders, tmp_path):
-    pipeline = open_pipeline(folders["sd3"])
-    pipeline.register_modules(text_encoder_3=None)
-    pipeline.save_pretrained(tmp_path)
-    net = opened(tmp_path)
-    net.pipeline.scheduler = FlowMatchEulerDiscreteScheduler(**net.scheduler_config)
-    noise = draw_noise([0], net.latent_shape())
-    with torch.no_grad():
-        ours = generate(net, net.encode_text([SHORT]), noise, 2)
-    stock = net.pipeline(prompt=[SHORT], latents=noise, output_type="latent", **net.pipeline_arguments(2, 1.0)).images
-    torch.testing.assert_close(ours, stock, atol=1e-5, rtol=1e-5)
-    with pytest.warns(UserWarning) as caught:
-        net.encode_text([LONG])
-    [line] = [str(warning.message) for warning in caught]
-    assert line.startswith("1 of 1 prompts cut to 24 tokens; the first")
-
-
-def test_a_tiny_autoencoder_in_place_of_the_familys_own_is_used_as_the_stock_pipeline_uses_it(folders, tmp_path):
-    pipeline = open_pipeline(folders["flux"])
-    tiny = AutoencoderTiny(
-        encoder_block_out_channels=(8,) * 4, decoder_block_out_channels=(8,) * 4, latent_channels=4,
-        scaling_factor=1.3, shift_factor=0.2,
-    )  # fmt: skip
-    pipeline.register_modules(vae=tiny)
-    pipeline.save_pretrained(tmp_path)
-    net = opened(tmp_path)
-    net.pipeline.scheduler = FlowMatchEulerDiscreteScheduler(**net.scheduler_config)
-    pictures = torch.rand(2, 3, SIZE, SIZE) * 2 - 1
-    with torch.no_grad():
-        plain = tiny.decode(tiny.encode(pictures).latents).sample
-        torch.testing.assert_close(net.decode(net.encode_image(pictures)), plain, atol=1e-5, rtol=1e-4)
-    noise = draw_noise([0], net.latent_shape())
-    ours = make_pictures(net, net, net.encode_text([SHORT]), noise, 1)
-    arguments = net.pipeline_arguments(1, 1.0)
-    stock = net.pipeline(prompt=[SHORT], latents=net.pack(noise), output_type="np", **arguments).images
-    np.testing.assert_allclose(ours, stock, atol=1e-4)
 
 
 def test_a_norm_in_half_precision_says_nothing_that_no_user_can_act_on():

@@ -1,14 +1,10 @@
-"""Processes that train together do what one would do alone, decide alike, and never wait for one that is gone."""
+"""Processes that train together do what one would do alone: gradients, runs that go on, weights that are exported."""
 
-import json
-import os
-import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
@@ -19,27 +15,19 @@ from safetensors.torch import load_file
 from torch.distributed.fsdp import FSDPModule
 
 from apexgen import checkpoint, distill
-from apexgen.config import load_run, validate
+from apexgen.config import load_run
 from apexgen.distill import open_backbone, open_student, read_run
 from apexgen.encode import encode
 from apexgen.export.run import export_run
 from apexgen.objectives import Loss
 from apexgen.objectives.apex import Apex
-from apexgen.parallel import Team, assembled, settle
+from apexgen.parallel import Team, assembled
 from apexgen.shard import repeated_blocks, whole
 from apexgen.train import Trainer, open_objective
 from pipelines import SIZE
 from small import inputs, perturb
-from together import JOIN, begin, command, end
+from together import BY_TERM, FSDP, FULL, JOIN, SHORT, begin, command, end, logs_of, metrics, run_file, saved
 
-SHORT = (
-    "train.steps=2", "train.batch=1", "train.save_every=1", "train.keep=9", "train.preview_every=1000",
-    "train.preview_prompts=1", "train.seed=1", "data.limit=8", "model.precision=float32", "model.rank=2",
-    "objective.warmup=0",
-)  # fmt: skip
-# Another seed: of eight, that one is at a kink, to either side of which a batch of two and two of one are rounded,
-# 2e-5 of the gradient apart in one process (in float64, 6e-10); the others are apart by 6e-7 at most.
-FULL = [*(one for one in SHORT if "rank" not in one), "model.tune=full", "train.learning_rate=1e-4", "train.seed=7"]
 TWICE = ("train.batch=2",)  # what one process does for two
 
 
@@ -114,7 +102,6 @@ OBJECTIVES = {
     "sharded, in parts": (*FULL, *PARTS),
     "sharded, in parts, by term": (*FULL, *PARTS),
 }
-FSDP, BY_TERM = "train.parallel=fsdp", "train.reduce_gradients=term"
 SHARDED = {name: (FSDP, BY_TERM) if "by term" in name else (FSDP,) for name in OBJECTIVES if name.startswith("sharded")}
 ALONE = dict.fromkeys(OBJECTIVES, TWICE) | {"apex in parts": ("train.batch=4",)}
 
@@ -127,10 +114,6 @@ def both(tmp_path_factory):
     return {
         name: [torch.load(folder / f"{name}-{rank}.pt", weights_only=False) for rank in (0, 1)] for name in OBJECTIVES
     }
-
-
-def logs_of(folder: Path) -> str:
-    return "\n".join(f"{path.name}: {path.read_text()[-1500:]}" for path in sorted(folder.glob("log-*")))
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
@@ -157,21 +140,6 @@ def test_sharded_gradients_cross_once_a_step_or_at_every_term(both, name):
         times = 5 if "in parts" in name else 3  # the terms of apex, in two batches, of which one lacks the anchor
     for told in both[name]:
         assert told["units"] > 1 and told["calls"] == {"scatter": times * told["units"], torch.float64: 1}
-
-
-def run_file(folder: Path, *settings: str) -> list[str]:
-    """A run's command; its folder is folder/run."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "run.toml").write_text(f'folder = "{folder / "run"}"\n')
-    return ["train", str(folder / "run.toml"), *settings]
-
-
-def saved(folder: Path, step: int, group: str = "student") -> dict[str, torch.Tensor]:
-    return load_file(folder / "run" / "checkpoints" / f"step-{step:08d}" / f"{group}.safetensors")
-
-
-def metrics(folder: Path) -> list[dict]:
-    return [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
 
 
 def alone(folder: Path, *settings: str) -> None:
@@ -323,106 +291,3 @@ def test_accelerate_starts_a_sharded_run_whose_weights_are_exported(tmp_path):
     written, start = load_file(file), initial(*FULL)
     assert all(torch.equal(written[name], weight) for name, weight in trained.items())
     assert any(not torch.equal(written[name], weight) for name, weight in start.items())
-
-
-def test_a_signal_to_one_process_saves_once_and_ends_both(tmp_path):
-    folder = tmp_path / "run"
-    arguments = run_file(tmp_path, *SHORT, "train.steps=100000", "train.save_every=100000")
-    processes = begin(tmp_path / "log", command, *arguments)
-    while all(process.is_alive() for process in processes) and not (
-        (folder / "metrics.jsonl").is_file() and (folder / "metrics.jsonl").read_text()
-    ):
-        time.sleep(0.02)
-    os.kill(processes[1].pid, signal.SIGTERM)
-    assert end(processes) == [0, 0], logs_of(tmp_path)
-    [path] = checkpoint.checkpoints(folder / "checkpoints")
-    assert int(path.name[5:]) == metrics(tmp_path)[-1]["step"] == len(metrics(tmp_path))
-    assert f"stopped after step {int(path.name[5:])} of 100000, saved" in (tmp_path / "log-0").read_text()
-
-
-def command_on_poison(*arguments: str) -> None:
-    """A command that finds something not finite in the rows of the second process only."""
-    honest = distill.encode
-
-    def poisoned(*given):
-        corpus = honest(*given)
-        record = corpus.records(1, 2, seed=1)[1]
-        stored = corpus.conditions.select(torch.arange(len(corpus.prompts)))  # wherever they are
-        embeds = stored.embeds.clone()
-        embeds[corpus.rows[record]] = float("nan")
-        return replace(corpus, conditions=replace(stored, embeds=embeds))
-
-    distill.encode = poisoned
-    command(*arguments)
-
-
-def test_what_is_not_finite_in_one_process_stops_both(tmp_path):
-    arguments = run_file(tmp_path, *SHORT, "train.save_every=1")
-    assert end(begin(tmp_path / "log", command_on_poison, *arguments)) == [1, 1], logs_of(tmp_path)
-    assert "step 1: " in (tmp_path / "log-0").read_text() and "not finite" in (tmp_path / "log-0").read_text()
-    assert "not finite" not in (tmp_path / "log-1").read_text()  # said once
-    assert len(metrics(tmp_path)) == 1
-    assert [path.name for path in checkpoint.checkpoints(tmp_path / "run" / "checkpoints")] == ["step-00000001"]
-
-
-def test_where_the_first_can_not_save_nobody_waits(tmp_path):
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "checkpoints").write_text("a file in the way")
-    assert end(begin(tmp_path / "log", command, *run_file(tmp_path, *SHORT))) == [2, 1], logs_of(tmp_path)
-    assert "checkpoints" in (tmp_path / "log-0").read_text()
-
-
-def test_a_setting_without_effect_is_refused(monkeypatch):
-    for table, why in [
-        ({"offload": True}, 'write parallel = "fsdp"'),
-        ({"reduce_gradients": "term"}, 'write parallel = "fsdp"'),
-        ({"parallel": "fsdp", "compile": True}, "write compile = false"),
-        ({"parallel": "fsdp", "optimizer": "adamw8bit"}, 'write optimizer = "adamw"'),
-    ]:
-        with pytest.raises(ValueError, match=why):
-            validate({"train": table})
-    with pytest.raises(ValueError, match="is of several processes and here is one"):
-        settle(validate({"train": {"parallel": "ddp"}}))
-    assert settle(validate({})) == validate({})
-    monkeypatch.setenv("WORLD_SIZE", "4")
-    settled = settle(validate({"train": {"batch": 2}})).train
-    assert (settled.parallel, settled.processes, settled.samples) == ("ddp", 4, 8)
-    with pytest.raises(ValueError, match=r'write parallel = "ddp"'):
-        settle(validate({"train": {"parallel": "fsdp"}}))
-    with pytest.raises(ValueError, match=r"train\.processes = 2 and here are 4"):
-        settle(validate({"train": {"processes": 2}}))
-    sharded = validate({"train": {"parallel": "fsdp", "offload": True}, "model": {"tune": "full"}})
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(ValueError, match="offload is for weights of an accelerator and here is none; write"):
-        distill.check_run(sharded)
-
-
-@pytest.mark.parametrize("setting", ["model.checkpointing=true", "train.parallel=fsdp"])
-@pytest.mark.parametrize(
-    ("name", "why"), [("dmd", "a second network"), ("mean_flow", "forward mode"), ("ladd", "a discriminator")]
-)
-def test_what_would_be_computed_again_with_other_weights_is_refused_before_any_work(tmp_path, setting, name, why):
-    run = load_run(None, [f"folder={tmp_path}", f'objective={{name="{name}"}}', setting])
-    with pytest.raises(ValueError, match=rf"does not go with {why}; write objective\."):
-        distill.check_run(run)
-
-
-def test_what_the_remedy_of_a_stopped_run_names_may_change_when_it_goes_on(tmp_path):
-    """Too many bad records, a disk too small, a step that is not finite."""
-    (tmp_path / "config.toml").write_text("")
-    for changed in (
-        "data.bad_limit=0.5", "train.keep=1", "train.save_every=1000", "train.on_divergence=skip",
-        "train.preview_every=1", "train.preview_prompts=1", "train.evaluate_every=3",
-    ):  # fmt: skip
-        distill.check_run(load_run(None, [f"folder={tmp_path}", changed]))
-    for changed in ("train.steps=700", "train.learning_rate=1", "data.limit=5", "model.rank=3"):
-        with pytest.raises(ValueError, match=rf"begun with {changed.partition('=')[0]} = "):
-            distill.check_run(load_run(None, [f"folder={tmp_path}", changed]))
-
-
-def test_a_run_may_be_cut_anew_and_not_grow(tmp_path):
-    (tmp_path / "config.toml").write_text('[train]\nbatch = 2\nprocesses = 4\nparallel = "ddp"\n')
-    distill.check_run(load_run(None, [f"folder={tmp_path}", "train.batch=4", "train.accumulate=2"]))
-    distill.check_run(load_run(None, [f"folder={tmp_path}", "train.batch=8", FSDP, BY_TERM]))
-    with pytest.raises(ValueError, match=r"begun with train\.batch x train\.accumulate x processes = 8 .* not 6"):
-        distill.check_run(load_run(None, [f"folder={tmp_path}", "train.batch=6"]))

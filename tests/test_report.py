@@ -11,21 +11,10 @@ from apexgen.report import picture_grid, table, write_page, write_report
 from apexgen.report.chart import charts
 from apexgen.report.folder import differences, read_all, read_folder
 from apexgen.report.rows import duration
-from apexgen.report.warnings import warnings
 from browser import in_browser, launched
+from reports import TASKS, begun, columns, entry, preview
 
-TASKS = ("single_object", "two_object", "counting", "colors", "position", "color_attr", "overall")
 PROMPTS = ["a ring", '<script>alert("x")</script> & co']
-
-
-def entry(score, seconds):
-    return {
-        "score": dict.fromkeys(TASKS, score),
-        "error": dict.fromkeys(TASKS, 0.037),
-        "n": 120,
-        "seconds_per_image": seconds,
-        "spread": {"x": 0.2, "y": 0.19, "size": 0.04, "pairwise": 0.36, "color": 0.81},
-    }
 
 
 def full_report():
@@ -41,10 +30,6 @@ def full_report():
     }
 
 
-def columns(names=("teacher@50", "student@1"), count=2, side=16):
-    return {name: np.random.default_rng(0).random((count, side, side, 3)) for name in names}
-
-
 def rendered(report, width=80):
     console = Console(width=width, record=True, file=open("/dev/null", "w"))
     console.print(table(report))
@@ -54,23 +39,6 @@ def rendered(report, width=80):
 @pytest.fixture
 def folder(tmp_path):
     return begun(tmp_path / "run")
-
-
-def begun(folder, steps=3, config="[train]\nsteps = 4\nbatch = 2\n"):
-    """A run's folder in the middle of training."""
-    (folder / "samples").mkdir(parents=True)
-    (folder / "config.toml").write_text(config)
-    lines = [json.dumps({"step": step, "seconds": float(step), "kl": 1.0 / step}) for step in range(1, steps + 1)]
-    (folder / "metrics.jsonl").write_text("\n".join(lines) + '\n{"step": 9, "k')
-    return folder
-
-
-def preview(folder, step, flat=False):
-    names = ("teacher@16", "student@1", "student@2", "student@4")
-    drawn = columns(names, count=4)
-    if flat:
-        drawn["student@1"] = np.tile(drawn["student@1"][:1], (4, 1, 1, 1))
-    picture_grid(["a", "b", "c", "d"], drawn).save(folder / "samples" / f"step-{step:06d}.png")
 
 
 def test_the_page_needs_nothing_else_and_escapes_what_it_is_told(folder):
@@ -157,19 +125,6 @@ def test_a_broken_configuration_is_named_and_a_foreign_picture_passed_over(folde
         read_folder(folder)
 
 
-@pytest.mark.parametrize(("diversity", "word"), [(0.8, None), (0.7, "Diversity loss"), (0.2, "Collapse")])
-def test_variety_that_is_lost_while_it_trains_is_told(tmp_path, diversity, word):
-    """By the newest checkup after the warm-up, before previews are looked at."""
-    folder = begun(tmp_path / "run", config='[objective]\nname = "apex"\nwarmup = 2\n')
-    lines = [json.dumps({"step": step, "one_step_diversity": said}) for step, said in ((2, 0.1), (4, diversity))]
-    for checked in (lines[:1], lines):
-        (folder / "metrics.jsonl").write_text("\n".join(checked))
-        said = warnings(read_folder(folder))
-    assert said == [] if word is None else said[0].startswith(f"{word}: at step 4 two samples of a prompt")
-    (folder / "metrics.jsonl").write_text(lines[0])
-    assert warnings(read_folder(folder)) == []
-
-
 def test_scores_have_a_standard_error_and_the_number_of_pictures(folder):
     write_report(folder, full_report(), None, [])
     page = (folder / "report.html").read_text()
@@ -235,50 +190,6 @@ def test_memory_is_shown_in_gigabytes(folder):
     (folder / "run.json").write_text('{"peak_memory_bytes": 1080000000}')
     page = write_page([folder]).read_text()
     assert "1.08 GB</span>" in page and "<dd>1.08 GB</dd>" in page
-
-
-def test_what_is_wrong_is_said_and_nothing_else(folder):
-    assert warnings(read_folder(folder)) == []
-    preview(folder, 0)
-    assert warnings(read_folder(folder)) == []
-    preview(folder, 200, flat=True)
-    assert "Collapse: in the preview of step 200" in warnings(read_folder(folder))[0]
-    (folder / "run.json").write_text('{"warnings": ["the shifted condition is invisible"]}')
-    with (folder / "metrics.jsonl").open("a") as file:
-        file.write('\n{"step": 4, "not_finite": ["kl"], "fake": NaN}\n')
-    said = " ".join(warnings(read_folder(folder)))
-    for words in ("The shifted condition is invisible.", "Skipped, since", "1 of 4 steps (4)", "Not finite in"):
-        assert words in said
-
-
-@pytest.mark.parametrize(
-    ("objective", "quiet", "warned"),
-    [
-        ("", 150, 151),
-        ('name = "apex"\nwarmup = 20\n', 20, 21),
-        ('name = "mean_flow"\n', 0, 1),
-        ('name = "mine"\n', 0, 1),
-    ],
-)
-def test_until_its_objective_has_warmed_up_a_blank_student_is_no_collapse(tmp_path, objective, quiet, warned):
-    folder = begun(tmp_path / "run", config=f"[objective]\n{objective}")
-    for step in (0, quiet):
-        preview(folder, step, flat=True)
-        assert warnings(read_folder(folder)) == []
-    preview(folder, warned, flat=True)
-    assert "Collapse" in warnings(read_folder(folder))[0]
-
-
-@pytest.mark.parametrize(
-    ("pairwise", "data", "word"), [(0.35, 0.36, None), (0.2, 0.36, "Diversity loss"), (0.05, 0.36, "Collapse")]
-)
-def test_lost_variety_is_told_by_how_much(folder, pairwise, data, word):
-    report = {"student": {"1": entry(1.0, 0.1)}, "data": entry(1.0, 0.1)}
-    report["student"]["1"]["spread"]["pairwise"] = pairwise
-    report["data"]["spread"]["pairwise"] = data
-    write_report(folder, report, None, [])
-    said = warnings(read_folder(folder))
-    assert said == [] if word is None else (said[0].startswith(word) and f"{pairwise / data:.0%}" in said[0])
 
 
 @pytest.mark.parametrize("missing", ["teacher", "teacher_1", "student", "training", "export", "data", "environment"])

@@ -1,6 +1,5 @@
 """The endpoint: a real server's answers to a real client, and every refusal in OpenAI's shape."""
 
-import asyncio
 import base64
 import io
 import json
@@ -10,7 +9,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -23,13 +21,12 @@ from PIL import Image
 
 import snippets
 from apexgen.drawer import open_model
-from apexgen.serve.api import Api, Offer
+from apexgen.serve.api import Api
 from apexgen.serve.ask import Refusal, read_ask
 from apexgen.serve.server import make_offer
+from endpoint import PATH, pictures
 from runs import finished_run
 from snippets import ROOT
-
-PATH = "/v1/images/generations"
 
 
 @pytest.fixture(scope="module")
@@ -55,12 +52,6 @@ def serving(folder, log, *options):
 def server(folder):
     with serving(folder, folder.with_name("log")) as (address, _):
         yield address
-
-
-def pictures(answer: httpx.Response) -> list[np.ndarray]:
-    assert answer.status_code == 200, answer.text
-    files = [base64.b64decode(one["b64_json"]) for one in answer.json()["data"]]
-    return [np.asarray(Image.open(io.BytesIO(file)), dtype=int) for file in files]
 
 
 def figure(server: str, name: str) -> float:
@@ -232,77 +223,6 @@ def test_asked_to_stop_it_answers_what_it_has_and_refuses_more(folder, tmp_path)
         assert process.exitcode == 0 and "stopped" in (tmp_path / "log").read_text()
 
 
-class Held:
-    """A drawing that waits until it is let go, or breaks."""
-
-    def __init__(self):
-        self.free, self.calls = threading.Event(), 0
-
-    def __call__(self, kind, items):
-        self.calls += 1
-        assert self.free.wait(10)
-        if kind == ("student", 13):
-            raise RuntimeError("broken")
-        return [np.full((4, 4, 3), seed / 255) for _, seed in items]
-
-
-def served(body, draw, timeout=10.0, queue=2):
-    """What `body` sees as a client of an endpoint that draws so, one picture at a time."""
-
-    async def main():
-        api = Api(Offer({"student": 1}, "4x4", draw, 1, queue, timeout))
-        transport = httpx.ASGITransport(api.app, raise_app_exceptions=False)
-        async with api.batcher, httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-            return await body(client, api)
-
-    return asyncio.run(main())
-
-
-async def once_drawing(client, draw, **ask):
-    task = asyncio.create_task(client.post(PATH, json={"prompt": "a", "seed": 1} | ask))
-    while not draw.calls:
-        await asyncio.sleep(0.001)
-    return task
-
-
-def test_beyond_the_queue_the_answer_is_429_with_a_time_to_come_back():
-    draw = Held()
-
-    async def body(client, api):
-        first = await once_drawing(client, draw)
-        waiting = [asyncio.create_task(client.post(PATH, json={"prompt": "a", "seed": seed})) for seed in (2, 3)]
-        await asyncio.sleep(0.05)
-        refused = await client.post(PATH, json={"prompt": "a"})
-        health = (await client.get("/health")).json()
-        draw.free.set()
-        return refused, health, await asyncio.gather(first, *waiting)
-
-    refused, health, answered = served(body, draw)
-    assert refused.status_code == 429 and int(refused.headers["Retry-After"]) >= 1 and health["waiting"] == 2
-    assert refused.json()["error"]["type"] == "rate_limit_error"
-    assert [pictures(answer)[0][0, 0, 0] for answer in answered] == [1, 2, 3]
-
-
-def test_more_pictures_than_may_ever_wait_are_refused_for_good():
-    answer = served(lambda client, api: client.post(PATH, json={"prompt": "a", "n": 3}), Held())
-    assert answer.status_code == 400 and "at most 2 pictures may wait" in answer.json()["error"]["message"]
-
-
-def test_what_takes_too_long_is_given_up_and_what_waited_is_not_drawn():
-    draw = Held()
-
-    async def body(client, api):
-        first = await once_drawing(client, draw)
-        second = asyncio.create_task(client.post(PATH, json={"prompt": "a"}))
-        answers = await asyncio.gather(first, second)
-        draw.free.set()
-        return answers
-
-    answers = served(body, draw, timeout=0.2)
-    assert [answer.status_code for answer in answers] == [504, 504] and draw.calls == 1
-    assert "not drawn within 0.2 s" in answers[0].json()["error"]["message"]
-
-
 def test_a_body_that_does_not_come_is_408_and_not_ours(folder, tmp_path):
     with serving(folder, tmp_path / "log", "--timeout", "1") as (address, _):
         port = int(address.rpartition(":")[2])
@@ -310,15 +230,3 @@ def test_a_body_that_does_not_come_is_408_and_not_ours(folder, tmp_path):
             client.sendall(f'POST {PATH} HTTP/1.1\r\nHost: a\r\nContent-Length: 99\r\n\r\n{{"prompt": '.encode())
             answer = client.makefile("rb").read().decode()  # to the end, which it closes
     assert answer.startswith("HTTP/1.1 408") and "has not come within 1 s" in answer
-
-
-def test_our_own_mistake_is_told_as_such_and_counted():
-    draw = Held()
-    draw.free.set()
-
-    async def body(client, api):
-        return await client.post(PATH, json={"prompt": "a", "steps": 13}), (await client.get("/metrics")).text
-
-    answer, counted = served(body, draw)
-    assert answer.status_code == 500 and json.loads(answer.text)["error"]["type"] == "server_error"
-    assert 'apexgen_requests_total{status="500"} 1.0' in counted

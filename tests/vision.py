@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from pipelines import WIDTH, new_clip
+from text_encoders import WIDTH, new_clip
 
 SIDE = 32  # pixels a side of what the judges are given
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from pipelines import TINY, new_qwen_tokenizer
+from text_encoders import TINY, new_qwen_tokenizer
 
 TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{% for part in message.content %}"

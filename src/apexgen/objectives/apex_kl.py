@@ -1,12 +1,12 @@
 """APEX on the generated path: Eq. 12 and 13 of https://arxiv.org/abs/2604.12322.
 
 By Eq. 38 the gradient of KL(fake | real) through the generator G(w) = w - F(w, 1, c) is, in
-velocities and with weight one over t,
+velocities and with the weight one at every t,
 
     d KL / d F(w, 1, c)  ~  v_fake(x_t, t, c_fake) - v_real(x_t, t, c),
     x_t = (1 - t) x_fake + t z,    x_fake = sg G(w),    w and z independent.
 
-v_fake - v_real = E_real[x | x_t] - E_fake[x | x_t], so descent moves G(w) toward the real mean.
+v_fake - v_real = (E_real[x | x_t] - E_fake[x | x_t]) / t, so descent moves G(w) toward the real mean.
 """
 
 from collections.abc import Iterator

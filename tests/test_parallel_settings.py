@@ -1,0 +1,65 @@
+"""Settings that do not go together are refused before any work; some may change when a run goes on."""
+
+import pytest
+import torch
+
+from apexgen import distill
+from apexgen.config import load_run, validate
+from apexgen.parallel import settle
+from together import BY_TERM, FSDP
+
+
+def test_a_setting_without_effect_is_refused(monkeypatch):
+    for table, why in [
+        ({"offload": True}, 'write parallel = "fsdp"'),
+        ({"reduce_gradients": "term"}, 'write parallel = "fsdp"'),
+        ({"parallel": "fsdp", "compile": True}, "write compile = false"),
+        ({"parallel": "fsdp", "optimizer": "adamw8bit"}, 'write optimizer = "adamw"'),
+    ]:
+        with pytest.raises(ValueError, match=why):
+            validate({"train": table})
+    with pytest.raises(ValueError, match="is of several processes and here is one"):
+        settle(validate({"train": {"parallel": "ddp"}}))
+    assert settle(validate({})) == validate({})
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    settled = settle(validate({"train": {"batch": 2}})).train
+    assert (settled.parallel, settled.processes, settled.samples) == ("ddp", 4, 8)
+    with pytest.raises(ValueError, match=r'write parallel = "ddp"'):
+        settle(validate({"train": {"parallel": "fsdp"}}))
+    with pytest.raises(ValueError, match=r"train\.processes = 2 and here are 4"):
+        settle(validate({"train": {"processes": 2}}))
+    sharded = validate({"train": {"parallel": "fsdp", "offload": True}, "model": {"tune": "full"}})
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match="offload is for weights of an accelerator and here is none; write"):
+        distill.check_run(sharded)
+
+
+@pytest.mark.parametrize("setting", ["model.checkpointing=true", "train.parallel=fsdp"])
+@pytest.mark.parametrize(
+    ("name", "why"), [("dmd", "a second network"), ("mean_flow", "forward mode"), ("ladd", "a discriminator")]
+)
+def test_what_would_be_computed_again_with_other_weights_is_refused_before_any_work(tmp_path, setting, name, why):
+    run = load_run(None, [f"folder={tmp_path}", f'objective={{name="{name}"}}', setting])
+    with pytest.raises(ValueError, match=rf"does not go with {why}; write objective\."):
+        distill.check_run(run)
+
+
+def test_what_the_remedy_of_a_stopped_run_names_may_change_when_it_goes_on(tmp_path):
+    """Too many bad records, a disk too small, a step that is not finite."""
+    (tmp_path / "config.toml").write_text("")
+    for changed in (
+        "data.bad_limit=0.5", "train.keep=1", "train.save_every=1000", "train.on_divergence=skip",
+        "train.preview_every=1", "train.preview_prompts=1", "train.evaluate_every=3",
+    ):  # fmt: skip
+        distill.check_run(load_run(None, [f"folder={tmp_path}", changed]))
+    for changed in ("train.steps=700", "train.learning_rate=1", "data.limit=5", "model.rank=3"):
+        with pytest.raises(ValueError, match=rf"begun with {changed.partition('=')[0]} = "):
+            distill.check_run(load_run(None, [f"folder={tmp_path}", changed]))
+
+
+def test_a_run_may_be_cut_anew_and_not_grow(tmp_path):
+    (tmp_path / "config.toml").write_text('[train]\nbatch = 2\nprocesses = 4\nparallel = "ddp"\n')
+    distill.check_run(load_run(None, [f"folder={tmp_path}", "train.batch=4", "train.accumulate=2"]))
+    distill.check_run(load_run(None, [f"folder={tmp_path}", "train.batch=8", FSDP, BY_TERM]))
+    with pytest.raises(ValueError, match=r"begun with train\.batch x train\.accumulate x processes = 8 .* not 6"):
+        distill.check_run(load_run(None, [f"folder={tmp_path}", "train.batch=6"]))
