@@ -7,12 +7,13 @@ from apexgen.velocities import guided
 
 
 class Counting:
-    """A velocity that depends on every input and counts its calls."""
+    """A velocity that depends on every input and counts its calls, and the rows it was asked for."""
 
-    calls = 0
+    calls = rows = 0
 
     def __call__(self, x, t, r, c):
         self.calls += 1
+        self.rows += len(x)
         return x * t + r + c.embeds.mean((1, 2))[:, None]
 
 
@@ -42,6 +43,15 @@ def test_guidance_ends_at_a_time_above_which_the_velocity_is_its_own(inputs):
     torch.testing.assert_close(partly[2:], v(x, t, r, c)[2:])
     assert guided(v, null, 2.5, 0.7)(x.bfloat16(), t, r, c).dtype == v(x.bfloat16(), t, r, c).dtype
     assert guided(v, null, 1.0, 0.7) is v
+
+
+def test_where_no_row_is_guided_none_is_asked_for_twice(inputs):
+    x, _, r, c = inputs
+    v, t = Counting(), torch.tensor([0.8, 0.71, 0.9, 1.0])[:, None]
+    assert torch.equal(guided(v, c.select([0]), 2.5, until=0.7)(x, t, r, c), Counting()(x, t, r, c))
+    assert v.rows == 4
+    guided(v, c.select([0]), 2.5, until=0.71)(x, t, r, c)
+    assert v.rows == 4 + 8
 
 
 def test_scale_one_is_the_velocity_itself(inputs):

@@ -25,7 +25,8 @@ class Velocity(Protocol):
 def guided(velocity: Velocity, null: Condition, scale: float, until: float = 1.0) -> Velocity:
     """Classifier-free guidance: v = v_null + s (v_c - v_null), s = scale where t <= until and 1 nearer the noise.
 
-    null has batch 1 or B; one call on both halves. At scale 1 the velocity itself comes back, at no further cost.
+    null has batch 1 or B; one call on both halves. At scale 1 the velocity itself comes back, at no further cost;
+    nor do times cost more that are all beyond the bound.
     Ho and Salimans, https://arxiv.org/abs/2207.12598, Eq. 6 (their w is s - 1); the bound on t: Kynkäänniemi et al.,
     https://arxiv.org/abs/2404.07724.
     """
@@ -34,6 +35,8 @@ def guided(velocity: Velocity, null: Condition, scale: float, until: float = 1.0
 
     def field(x: Tensor, t: Tensor, r: Tensor, c: Condition) -> Tensor:
         assert len(x) == len(t) == len(r) == len(c), "guidance needs one time and text a sample"
+        if until < 1 and not (t <= until).any():
+            return velocity(x, t, r, c)
         both = Condition.concatenate([c, null.expand(len(c))])
         v = velocity(torch.cat([x, x]), torch.cat([t, t]), torch.cat([r, r]), both)
         v_c, v_null = v.chunk(2)
