@@ -21,7 +21,6 @@ SHORT = (
     "train.preview_every=4",
     "train.preview_prompts=1",
     "objective.warmup=1",
-    "objective.start_steps=0",
     "data.limit=12",
     "model.precision=float32",
     "model.weights=float32",

@@ -36,7 +36,7 @@ def test_the_demo_fits_a_cpu_that_imitates_it_and_what_is_asked_for_comes_last(f
     settings = [f"folder={demo.CONFIG}", *demo.settings_here()]
     run = load_run(demo.CONFIG, settings)
     taken = run.model.weights, run.train.steps, run.objective["warmup"]
-    assert taken == (("bfloat16", 1100, 100) if fast else ("float32", 320, 80))
+    assert taken == (("bfloat16", 1300, 50) if fast else ("float32", 320, 80))
     assert load_run(demo.CONFIG, [*settings, "train.steps=7"]).train.steps == 7
 
 
