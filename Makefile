@@ -15,9 +15,8 @@ demo: $(READY)
 # make -j2 test: the linters beside the tests, which wait for processes now and then.
 test: lint tests
 
-# In the order of their names, not the files of most tests first: of those left for the end a few are the longest.
 tests: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 # The families beside another diffusers, kept in build: make with-diffusers DIFFUSERS=0.38.0 [KEEP='not zimage']
 with-diffusers: $(READY)
