@@ -2,11 +2,16 @@
 
 import gc
 import subprocess
+from functools import partial
 
 import pytest
 import torch
 
 import apexgen.export.run  # noqa: F401 - and with it what most tests import
+from apexgen.backbones.diffusion import load_backbone
+from apexgen.scenes.pipeline import FOLDER
+from called import call, save_results
+from corpora import write_pictures
 from pipelines import BUILDERS, build
 
 gc.collect()
@@ -18,6 +23,29 @@ def folders(tmp_path_factory):
     """The tiny pipeline of every family, by its name."""
     root = tmp_path_factory.mktemp("pipelines")
     return {family: build(family, root) for family in BUILDERS}
+
+
+@pytest.fixture(scope="module")
+def net():
+    """The embedded pipeline, opened."""
+    return load_backbone(FOLDER)
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """A folder of six captioned pictures."""
+    return write_pictures(tmp_path_factory.mktemp("pictures") / "folder")
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """A command in this process: its exit code and what it says, on both outputs."""
+    return partial(call, monkeypatch, capsys)
+
+
+@pytest.fixture
+def results(tmp_path):
+    return save_results(tmp_path)
 
 
 @pytest.fixture(autouse=True)

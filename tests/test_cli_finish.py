@@ -6,14 +6,13 @@ import platform
 import shlex
 import subprocess
 import sys
-from functools import partial
 
 import pytest
 import typer
 
 from apexgen.backbones.quiet import UNTOLD
 from apexgen.cli.app import SECTIONS, app
-from called import apexgen, call, save_results
+from called import apexgen
 from cli_page import PAGE, commands, example, page
 
 HEAVY = ("torch", "diffusers", "transformers", "numpy", "pydantic", "PIL", "scipy", "jinja2", "yaml", "huggingface_hub")
@@ -22,16 +21,6 @@ HEAVY = ("torch", "diffusers", "transformers", "numpy", "pydantic", "PIL", "scip
 COMMANDS = dict(commands())
 TOP = typer.main.get_command(app)
 GROUPS = {(): TOP} | {(name,): one for name, one in TOP.commands.items() if hasattr(one, "commands")}
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    return partial(call, monkeypatch, capsys)
-
-
-@pytest.fixture
-def results(tmp_path):
-    return save_results(tmp_path)
 
 
 def test_help_lists_every_command_in_a_section():

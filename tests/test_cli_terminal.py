@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from functools import partial
 from multiprocessing.reduction import DupFd
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from kills import CONTEXT, forked
 from apexgen import cli
 from apexgen.cli import _goes_on
 from apexgen.cli.app import console
-from called import apexgen, call, save_results
+from called import apexgen
 from small import SHORT
 from together import command as take_command
 
@@ -81,16 +80,6 @@ def read(master, slave):
         said += part
     os.close(master)
     return said.decode()
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    return partial(call, monkeypatch, capsys)
-
-
-@pytest.fixture
-def results(tmp_path):
-    return save_results(tmp_path)
 
 
 def test_escape_codes_are_for_terminals_and_colours_for_who_wants_them(results):

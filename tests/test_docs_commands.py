@@ -3,7 +3,6 @@
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +20,7 @@ from pipelines import SIZE
 from runs import finished_run
 from snippets import ROOT, SHELL, without_launcher
 from stored import write_folder
+from together import free_port
 
 PAGES = (
     "README", "docs/cli", "docs/start", "docs/encode", "docs/training", "docs/report", "docs/evaluation",
@@ -161,13 +161,10 @@ def test_a_launchers_line_runs_with_two_processes(words, world, tmp_path):
     shutil.copytree(world, tmp_path / "here", symlinks=True)
     given = without_launcher(words)
     launcher = ["2" if word == "8" else word for word in words[: -len(given)]]
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])  # tests beside this one start others
     if launcher[0] == "accelerate":
-        launcher[2:2] = ["--main_process_port", port]
+        launcher[2:2] = ["--main_process_port", str(free_port())]
     elif launcher[0] == "torchrun":
-        launcher[1:1] = ["--master-port", port]
+        launcher[1:1] = ["--master-port", str(free_port())]
     else:
         launcher[:0] = ["env"]
     short = [word for word in TINY if "rank" not in word or "model.tune=full" not in words]

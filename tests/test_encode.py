@@ -19,15 +19,10 @@ from apexgen.parallel import Team
 from apexgen.scenes.pipeline import FOLDER
 from apexgen.size import Size
 from apexgen.train import Trainer
-from corpora import CAPTIONS, Counted, encoded, same, settings, write_pictures
+from corpora import CAPTIONS, Counted, encoded, same, settings
 from pipelines import SIZE, SQUARE
 from small import short_run
 from stored import picture, write_tar
-
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
-    return write_pictures(tmp_path_factory.mktemp("pictures") / "folder")
 
 
 @pytest.mark.parametrize("when", ["start", "step"])

@@ -11,13 +11,8 @@ from apexgen.backbones.diffusion import load_backbone
 from apexgen.config import Data
 from apexgen.encode import encode
 from apexgen.scenes.pipeline import FOLDER
-from corpora import encoded, settings, write_pictures
+from corpora import encoded, settings
 from stored import picture
-
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
-    return write_pictures(tmp_path_factory.mktemp("pictures") / "folder")
 
 
 def test_what_is_bad_is_left_out_listed_and_not_too_much_of_it(pictures, tmp_path):

@@ -1,28 +1,20 @@
 """Real processes: an `apexgen encode` that is killed and goes on, two that share the work, and the same of pictures."""
 
 import json
-import os
 import signal
-import socket
 import tarfile
 import time
 from pathlib import Path
 
 import pytest
-from kills import CONTEXT, _command, start
+from kills import start
 from PIL import Image
 
 from apexgen.encode.table import Table
 from apexgen.scenes.prompts import draw_captions
+from together import begin, command, end, logs_of
 
 CAPTIONS = sorted({caption.text for caption in draw_captions(1200, held_out=False, seed=1)})
-
-
-def shared(rank, port, log, arguments):
-    """One of two processes as torchrun would start them."""
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    _command(log, arguments)
 
 
 def run(log, *arguments):
@@ -34,17 +26,9 @@ def run(log, *arguments):
 
 def run_shared(folder, *arguments):
     """What each of two processes printed."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    logs = [folder / f"log-{rank}" for rank in range(2)]
-    processes = [CONTEXT.Process(target=shared, args=(rank, port, logs[rank], arguments)) for rank in range(2)]
-    for process in processes:
-        process.start()
-    for process, log in zip(processes, logs, strict=True):
-        process.join()
-        assert process.exitcode == 0, log.read_text()
-    return [log.read_text() for log in logs]
+    codes = end(begin(folder / "log", command, *arguments))
+    assert codes == [0, 0], logs_of(folder)
+    return [(folder / f"log-{rank}").read_text() for rank in range(2)]
 
 
 def kill_when(process, happened):

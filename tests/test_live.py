@@ -8,25 +8,13 @@ import pytest
 import torch
 from rich.console import Console
 
-from apexgen.backbones.diffusion import load_backbone
 from apexgen.config import Data, validate
 from apexgen.data.tables import TableSource
 from apexgen.distill import distill
 from apexgen.encode import encode, live
-from apexgen.scenes.pipeline import FOLDER
-from corpora import opened, same, write_pictures
+from corpora import opened, same
 from small import short_run
 from stored import picture, write_tar
-
-
-@pytest.fixture(scope="module")
-def net():
-    return load_backbone(FOLDER)
-
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
-    return write_pictures(tmp_path_factory.mktemp("pictures") / "folder")
 
 
 def test_a_step_is_the_same_after_a_resume_and_from_memory(net, pictures, monkeypatch):

@@ -8,26 +8,14 @@ import torch
 from rich.console import Console
 
 from apexgen import checkpoint
-from apexgen.backbones.diffusion import load_backbone
 from apexgen.config import validate
 from apexgen.distill import distill, encode_run
 from apexgen.encode import encode, live
 from apexgen.encode.fill import decode, to_latents
-from apexgen.scenes.pipeline import FOLDER
-from corpora import opened, same, write_pictures
+from corpora import opened, same
 from small import short_run
 from stored import write_folder
 from together import begin, command, end
-
-
-@pytest.fixture(scope="module")
-def net():
-    return load_backbone(FOLDER)
-
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
-    return write_pictures(tmp_path_factory.mktemp("pictures") / "folder")
 
 
 def write_with_bad(folder, count, bad):

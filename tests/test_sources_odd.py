@@ -8,11 +8,9 @@ import pyarrow.parquet as parquet
 import pytest
 from PIL import Image
 
-from apexgen.backbones.diffusion import load_backbone
 from apexgen.config import Data
 from apexgen.data import decode_picture
 from apexgen.encode import encode
-from apexgen.scenes.pipeline import FOLDER
 from stored import picture, stored, write_tar
 from test_sources import opened
 from test_sources_bad import animated, flat
@@ -107,11 +105,6 @@ WRITERS = {  # and how a record is called, by name and place; None: the source h
     "parquet of structs": (write_structs, None),
     "hub": (lambda folder: f"hub:{write_structs(folder)}", None),
 }
-
-
-@pytest.fixture(scope="module")
-def net():
-    return load_backbone(FOLDER)
 
 
 @pytest.mark.parametrize("when", ["start", "step"])

@@ -22,12 +22,16 @@ FULL = [*(one for one in SHORT if "rank" not in one), "model.tune=full", "train.
 FSDP, BY_TERM = "train.parallel=fsdp", "train.reduce_gradients=term"
 
 
-def begin(log: Path, act, *given, count: int = 2) -> list:
-    """`act(*given)` in as many processes, each told its rank by the environment; what they print goes to log-RANK."""
+def free_port() -> int:
+    """A port that nobody listens on: tests beside this one start processes that meet, too."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    processes = []
+        return free.getsockname()[1]
+
+
+def begin(log: Path, act, *given, count: int = 2) -> list:
+    """`act(*given)` in as many processes, each told its rank by the environment; what they print goes to log-RANK."""
+    port, processes = free_port(), []
     for rank in range(count):
         place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "MASTER_PORT": port, "MASTER_ADDR": "127.0.0.1"}
         process = CONTEXT.Process(
