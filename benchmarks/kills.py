@@ -9,13 +9,9 @@ equal those of a run left alone, bitwise. Processes are forked from one that has
 costs no import.
 """
 
-import gc
-import multiprocessing
-import os
 import random
 import re
 import signal
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -23,10 +19,9 @@ from contextlib import suppress
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+from forks import start
 from told import new_parser, tell
 
-CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["apexgen.cli", "apexgen.distill", "peft", "diffusers.pipelines.sana.pipeline_sana"])
 STEPS = 8
 PROMPTS = """
 [objective]
@@ -52,32 +47,6 @@ save_every = 1
 preview_every = 1000
 preview_prompts = 1
 """
-
-
-def start(log: Path, *arguments: str) -> BaseProcess:
-    """Run a command of apexgen in a process of its own, what it prints going to a file."""
-    process = CONTEXT.Process(target=_command, args=(log, arguments), daemon=True)
-    process.start()
-    return process
-
-
-def forked() -> None:
-    """What a forked process does first."""
-    import torch
-
-    torch.set_num_threads(1)  # it has none of its parent's
-    gc.freeze()  # what was imported is no garbage: collections need not go through it
-
-
-def _command(log: Path, arguments: tuple[str, ...]) -> None:
-    from apexgen.cli import main
-
-    forked()
-    with log.open("w") as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
-    sys.argv = ["apexgen", *arguments]
-    main()
 
 
 def write_run(folder: Path, source: Path | None = None) -> str:

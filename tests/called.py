@@ -1,8 +1,12 @@
 """Commands of apexgen, called in this process or in one of their own, and results for them to show."""
 
 import os
+import re
 import subprocess
 import sys
+import time
+
+from forks import start
 
 from apexgen.cli import main
 
@@ -13,6 +17,22 @@ def apexgen(*arguments, **environment):
         [sys.executable, "-m", "apexgen", *map(str, arguments)],
         capture_output=True, text=True, env=os.environ | environment, timeout=120,
     )  # fmt: skip
+
+
+def apexgen_forked(folder, *arguments):
+    """A process without its imports, what it says going to files of a folder: its exit code, and both outputs."""
+    outputs = folder / "said", folder / "said-wrong"
+    process = start(outputs[0], *map(str, arguments), errors=outputs[1])
+    process.join(120)
+    return process.exitcode, *(file.read_text() for file in outputs)
+
+
+def wait_to_say(process, log, pattern):
+    """What a process that goes on says in a line of its log."""
+    while not (said := re.search(rf"{pattern}\n", log.read_text() if log.is_file() else "")):
+        assert process.is_alive(), f"it ended and did not say {pattern}"
+        time.sleep(0.02)
+    return said
 
 
 def call(monkeypatch, capsys, *arguments):

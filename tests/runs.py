@@ -1,8 +1,5 @@
 """Finished runs without the training, a configuration and a checkpoint of perturbed weights; cards of their exports."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 from apexgen import checkpoint
@@ -29,10 +26,3 @@ def lines_of_card(base: Path, steps: int) -> str:
     """What the card of an export in this folder says, for another number of steps and with the base where it is."""
     code = Path("README.md").read_text().split("```")[1].removeprefix("python\n")
     return code.replace("steps = 1 ", f"steps = {steps} ").replace(repr(base.name), repr(str(base)))
-
-
-def run_app(folder: Path | str, temporary: Path, *options: str, stderr=subprocess.PIPE) -> subprocess.Popen:
-    """A process that shows the page of a run, its files in a folder, and prints where."""
-    command = [sys.executable, "-m", "apexgen", "app", str(folder), *options]
-    environment = os.environ | {"PYTHONUNBUFFERED": "1", "TMPDIR": str(temporary)}
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True, env=environment)

@@ -1,13 +1,13 @@
 """The page in a real browser, served by a real process: type, draw, compare, download, and be told of mistakes."""
 
 import re
-import signal
 import time
 from types import SimpleNamespace
 
 import httpx
 import numpy as np
 import pytest
+from forks import start
 from PIL import Image
 
 from apexgen.app.launch import QUIET, launch
@@ -15,7 +15,8 @@ from apexgen.app.page import Desk, build_page
 from apexgen.app.studio import Studio
 from apexgen.drawer import open_model
 from browser import in_browser, launched
-from runs import finished_run, run_app
+from called import wait_to_say
+from runs import finished_run
 
 PROMPT = "a photo of a red circle"
 
@@ -29,18 +30,14 @@ def folder(tmp_path_factory):
 def started(folder, tmp_path_factory):
     """Where a real process shows the page of the run, and its log; stopped, it leaves no file behind."""
     temporary, log = tmp_path_factory.mktemp("files"), tmp_path_factory.mktemp("log") / "log"
-    process = run_app(folder, temporary, stderr=log.open("w"))
+    process = start(log, "app", str(folder), TMPDIR=str(temporary))
     try:
-        line = process.stdout.readline().strip()
-        assert re.fullmatch(r"http://127\.0\.0\.1:\d+/", line), f"the page did not come up: {line!r}"
-        yield line, log
+        yield wait_to_say(process, log, r"(http://127\.0\.0\.1:\d+/)")[1], log
     finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(20)
-        finally:
-            process.kill()
-            process.wait()
+        process.terminate()
+        process.join(20)
+        process.kill()
+        process.join()
     assert not list(temporary.glob("apexgen-app-*"))
 
 

@@ -14,7 +14,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from kills import CONTEXT
+from forks import CONTEXT
 
 from apexgen.checkpoint import ASIDE, BEST, MANIFEST, State, checkpoints, find, load, load_latest, save
 

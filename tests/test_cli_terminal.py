@@ -12,7 +12,7 @@ from multiprocessing.reduction import DupFd
 from pathlib import Path
 
 import pytest
-from kills import CONTEXT, forked
+from forks import CONTEXT, forked, start
 
 from apexgen import cli
 from apexgen.cli import _goes_on
@@ -155,17 +155,14 @@ def test_ctrl_c_leaves_a_sentence_and_130(tmp_path):
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("a red circle\n" * 1000)
     out = tmp_path / "pictures"
-    command = [sys.executable, "-m", "apexgen", "sample", "scenes", "--prompts", prompts, "--out", out]
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # tests in the background have it ignored
-    )  # fmt: skip
-    while process.poll() is None and not list(out.glob("*.png")):
+    log, errors = tmp_path / "log", tmp_path / "errors"
+    process = start(log, "sample", "scenes", "--prompts", str(prompts), "--out", str(out), errors=errors)
+    while process.is_alive() and not list(out.glob("*.png")):
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    _, error = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert error.splitlines()[-1] == f"{STOPPED} goes on from it"
+    os.kill(process.pid, signal.SIGINT)
+    process.join(60)
+    assert process.exitcode == 130
+    assert errors.read_text().splitlines()[-1] == f"{STOPPED} goes on from it"
     assert not list(out.glob(".partial-*"))
 
 

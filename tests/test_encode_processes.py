@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from kills import start
+from forks import start
 from PIL import Image
 
 from apexgen.encode.table import Table

@@ -7,7 +7,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from kills import STEPS, last_weights, start, write_run
+from forks import start
+from kills import STEPS, last_weights, write_run
 
 from apexgen.backbones.header import read_header
 from together import begin, command, end

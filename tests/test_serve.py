@@ -3,7 +3,6 @@
 import base64
 import io
 import json
-import re
 import shlex
 import shutil
 import socket
@@ -16,7 +15,7 @@ from contextlib import contextmanager
 import httpx
 import numpy as np
 import pytest
-from kills import start
+from forks import start
 from PIL import Image
 
 import snippets
@@ -24,6 +23,7 @@ from apexgen.drawer import open_model
 from apexgen.serve.api import Api
 from apexgen.serve.ask import Refusal, read_ask
 from apexgen.serve.server import make_offer
+from called import wait_to_say
 from endpoint import PATH, pictures
 from runs import finished_run
 from snippets import ROOT
@@ -39,10 +39,7 @@ def serving(folder, log, *options):
     """A real process that serves the run on a free port: its base address and itself."""
     process = start(log, "serve", str(folder), "--port", "0", "--batch", "8", "--queue", "64", *options)
     try:
-        while not (address := re.search(r"(http://127\.0\.0\.1:\d+)/", log.read_text() if log.is_file() else "")):
-            assert process.is_alive(), "the server did not come up"
-            time.sleep(0.02)
-        yield address[1], process
+        yield wait_to_say(process, log, r"(http://127\.0\.0\.1:\d+)/.*")[1], process
     finally:
         process.kill()
         process.join()

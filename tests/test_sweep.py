@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 import pytest
-from kills import start
+from forks import start
 from PIL import Image
 from rich.console import Console
 

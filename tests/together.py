@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import torch
-from kills import CONTEXT, forked
+from forks import CONTEXT, forked, take_outputs
 from safetensors.torch import load_file
 
 JOIN = 240  # seconds: who waits for a process that is gone fails here
@@ -54,9 +54,7 @@ def end(processes) -> list[int | None]:
 
 def _run(log: Path, place: dict, act, given: tuple) -> None:
     forked()
-    with log.open("w") as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
+    take_outputs(log)
     os.environ |= {name: str(value) for name, value in place.items()}
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     act(*given)
