@@ -26,6 +26,17 @@ SHORT = (
     "model.weights=float32",
 )
 
+BUILD = (  # a pipeline from nothing
+    "autoencoder_pictures=12",
+    "autoencoder_steps=2",
+    "autoencoder_batch=2",
+    "decoder_steps=2",
+    "text_steps=2",
+    "flow_pictures=100",
+    "flow_steps=2",
+    "flow_batch=2",
+)
+
 
 def backbone():
     return load_backbone(FOLDER)

@@ -16,34 +16,24 @@ from apexgen.scenes.pipeline import FOLDER, new_autoencoder, new_text_encoder, n
 from apexgen.scenes.prompts import captions
 from apexgen.scenes.train_autoencoder import train_decoder, training_pictures
 from apexgen.scenes.train_text import codes, encode_captions, mismatch, train_text
-
-SMALL = [
-    "autoencoder_pictures=12",
-    "autoencoder_steps=2",
-    "autoencoder_batch=2",
-    "decoder_steps=2",
-    "text_steps=2",
-    "flow_pictures=100",
-    "flow_steps=2",
-    "flow_batch=2",
-]
+from small import BUILD
 
 
 def test_every_stage_leaves_a_pipeline_that_draws(tmp_path):
-    recipe = build_pipeline(tmp_path / "tiny", SMALL, None, Console(quiet=True))
+    recipe = build_pipeline(tmp_path / "tiny", BUILD, None, Console(quiet=True))
     assert recipe == json.loads((tmp_path / "tiny" / "recipe.json").read_text())
     net = load_backbone(tmp_path / "tiny")
     picture = make_pictures(net, net, net.encode_text(["a ring"]), draw_noise([0], net.latent_shape()), 1)
     assert picture.shape == (1, 64, 64, 3) and np.isfinite(picture).all()
     with pytest.raises(ValueError, match="exists already"):
-        build_pipeline(tmp_path / "tiny", SMALL, None, Console(quiet=True))
+        build_pipeline(tmp_path / "tiny", BUILD, None, Console(quiet=True))
 
 
 def test_a_pipeline_from_nothing_starts_from_its_seed_whatever_was_drawn_before(tmp_path):
     made = []
     for place in ("one", "other"):
         (tmp_path / place).mkdir()
-        pipeline = _untrained_transformer(parse_recipe(SMALL), tmp_path / place, lambda line: None)
+        pipeline = _untrained_transformer(parse_recipe(BUILD), tmp_path / place, lambda line: None)
         parts = pipeline.vae, pipeline.text_encoder, pipeline.transformer
         made.append(torch.cat([weight.flatten() for part in parts for weight in part.parameters()]))
         torch.randn(3)
@@ -53,7 +43,7 @@ def test_a_pipeline_from_nothing_starts_from_its_seed_whatever_was_drawn_before(
 def test_the_decoders_own_training_leaves_the_latents_what_they_are():
     vae = new_autoencoder()
     before = copy.deepcopy(vae)
-    recipe = parse_recipe(SMALL)
+    recipe = parse_recipe(BUILD)
     train_decoder(vae, training_pictures(recipe), recipe, lambda line: None)
     for part, same in (("encoder", True), ("decoder", False)):
         old, new = (torch.cat([w.flatten() for w in getattr(net, part).parameters()]) for net in (before, vae))
@@ -61,7 +51,7 @@ def test_the_decoders_own_training_leaves_the_latents_what_they_are():
 
 
 def test_a_build_from_a_pipeline_keeps_its_codecs_and_moves_its_transformer(tmp_path):
-    build_pipeline(tmp_path / "more", SMALL, Path("scenes"), Console(quiet=True))
+    build_pipeline(tmp_path / "more", BUILD, Path("scenes"), Console(quiet=True))
     old, new = load_backbone(FOLDER), load_backbone(tmp_path / "more")
     for part in ("vae", "text_encoder"):
         for first, second in zip(*(getattr(b.pipeline, part).parameters() for b in (old, new)), strict=True):

@@ -14,6 +14,7 @@ from apexgen.backbones.quiet import UNTOLD
 from apexgen.cli.app import SECTIONS, app
 from called import apexgen
 from cli_page import PAGE, commands, example, page
+from small import BUILD
 
 HEAVY = ("torch", "diffusers", "transformers", "numpy", "pydantic", "PIL", "scipy", "jinja2", "yaml", "huggingface_hub")
 
@@ -166,11 +167,10 @@ def test_a_probe_and_a_doctor_speak_json(run):
 
 
 def test_a_built_pipeline_is_told_of_and_its_recipe_as_json(run, tmp_path):
-    built = ("flow_steps=1", "flow_pictures=12", "autoencoder_pictures=12", "autoencoder_steps=1", "decoder_steps=1")
-    code, said, _ = run("scenes", "build", tmp_path / "one", *built, "text_steps=1", "--json")
+    code, said, _ = run("scenes", "build", tmp_path / "one", *BUILD, "--json")
     told = json.loads(said)
-    assert code == 0 and (told["folder"], told["flow_steps"]) == (str(tmp_path / "one"), 1)
-    code, said, _ = run("scenes", "build", tmp_path / "two", *built, "text_steps=1")
+    assert code == 0 and (told["folder"], told["flow_steps"]) == (str(tmp_path / "one"), 2)
+    code, said, _ = run("scenes", "build", tmp_path / "two", *BUILD, "--from", tmp_path / "one")
     assert code == 0 and said.splitlines()[-1].startswith(f"{tmp_path / 'two'}: ")
 
 

@@ -66,14 +66,15 @@ def commands(page):
                 yield words[1:]
 
 
-def launched():
-    """Each launcher of the pages with its first line; and what is set before a command."""
+def launched(launchers):
+    """Each launcher of the pages, or what is set before a command, with its first line."""
     shells = [block for block in snippets.EVERY if block.language in SHELL and block.page.name != "design.md"]
     lines = {}
     for words in (words for block in shells for words in block.commands() if "apexgen" in words):
         given = without_launcher(words)
-        lines.setdefault(tuple(words[: -len(given)]), words)
-    return [words for launcher, words in lines.items() if launcher]
+        if words != given and ("=" not in words[0]) == launchers:
+            lines.setdefault(tuple(words[: -len(given)]), words)
+    return list(lines.values())
 
 
 def is_run(words):
@@ -156,26 +157,34 @@ def test_the_commands_of_a_page_run(page, world, monkeypatch, tmp_path):
     assert ran
 
 
-@pytest.mark.parametrize("words", launched(), ids=" ".join)
+@pytest.mark.parametrize("words", launched(True), ids=" ".join)
 def test_a_launchers_line_runs_with_two_processes(words, world, tmp_path):
     shutil.copytree(world, tmp_path / "here", symlinks=True)
     given = without_launcher(words)
-    launcher = ["2" if word == "8" else word for word in words[: -len(given)]]
-    if launcher[0] == "accelerate":
-        launcher[2:2] = ["--main_process_port", str(free_port())]
-    elif launcher[0] == "torchrun":
-        launcher[1:1] = ["--master-port", str(free_port())]
-    else:
-        launcher[:0] = ["env"]
-    short = [word for word in TINY if "rank" not in word or "model.tune=full" not in words]
-    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
+    program, *launcher = ["2" if word == "8" else word for word in words[: -len(given)]]
+    port = ["--main_process_port" if program == "accelerate" else "--master-port", str(free_port())]
+    first = launcher[0] == "launch"
+    launcher[first:first] = port
     ran = subprocess.run(
-        [*launcher, *given, *short, "objective.warmup=1"], cwd=tmp_path / "here", timeout=300,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PATH": path}, capture_output=True, text=True,
+        [Path(sys.executable).with_name(program), *launcher, *given, *TINY, "objective.warmup=1"],
+        cwd=tmp_path / "here", timeout=300, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr
-    trained = list((tmp_path / "here/runs/short/checkpoints").glob("*/student.safetensors"))
-    assert bool(trained) == ("--dry-run" not in words)
+    assert list((tmp_path / "here/runs/short/checkpoints").glob("*/student.safetensors"))
+
+
+@pytest.mark.parametrize("words", launched(False), ids=" ".join)
+def test_a_command_takes_what_is_set_before_it(words, world, monkeypatch, tmp_path, capsys):
+    shutil.copytree(world, tmp_path / "here", symlinks=True)
+    monkeypatch.chdir(tmp_path / "here")
+    given = without_launcher(words)
+    assert "--dry-run" in given  # or it would wait for the others
+    for name, value in (word.split("=", 1) for word in words[: -len(given)]):
+        monkeypatch.setenv(name, value)
+    short = [word for word in TINY if "rank" not in word or "model.tune=full" not in given]
+    monkeypatch.setattr(sys, "argv", [*given, *short, "objective.warmup=1"])
+    main()
+    assert re.search(rf"\b{os.environ['WORLD_SIZE']}\b", capsys.readouterr().out)
 
 
 def test_each_exception_is_one_of_some_page():

@@ -1,7 +1,5 @@
 """Processes that train together do what one would do alone: gradients, runs that go on, weights that are exported."""
 
-import subprocess
-import sys
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,7 +24,7 @@ from apexgen.shard import repeated_blocks, whole
 from apexgen.train import Trainer, open_objective
 from pipelines import SIZE
 from small import inputs, perturb
-from together import BY_TERM, FSDP, FULL, JOIN, SHORT, begin, command, end, logs_of, metrics, run_file, saved
+from together import BY_TERM, FSDP, FULL, SHORT, begin, command, end, logs_of, metrics, run_file, saved
 
 TWICE = ("train.batch=2",)  # what one process does for two
 
@@ -274,20 +272,8 @@ def test_a_sharded_student_is_exported_as_one_process_opens_it(tmp_path):
         assert one["held"][name] + other["held"][name] == tensor.numel()
     assert torch.equal(state.optimizer["state"][0]["exp_avg"], one["moment"])
     assert sum(one["held"].values()) < 0.6 * sum(tensor.numel() for tensor in student.average.values())
-
-
-def test_accelerate_starts_a_sharded_run_whose_weights_are_exported(tmp_path):
-    """On this machine's processor, as docs/training.md says."""
-    settings = (*FULL, "train.learning_rate=0.01", "train.parallel=fsdp", "model.checkpointing=true")
-    launch = "accelerate.commands.launch --multi_gpu --num_processes 2 --main_process_port 0 -m apexgen".split()
-    started = [sys.executable, "-m", *launch, *run_file(tmp_path, *settings)]
-    subprocess.run(started, check=True, timeout=JOIN, capture_output=True)
-    assert load_run(tmp_path / "run" / "config.toml").train.processes == 2
-    assert [line["step"] for line in metrics(tmp_path)] == [1, 2]
-    exported = export_run(tmp_path / "run", "merged", tmp_path / "export")
-    assert exported.difference < 1e-6
-    trained = saved(tmp_path, 2, "average")
+    assert export_run(tmp_path, "merged", tmp_path / "export").difference < 1e-6
     [file] = (tmp_path / "export" / "transformer").glob("*.safetensors")
     written, start = load_file(file), initial(*FULL)
-    assert all(torch.equal(written[name], weight) for name, weight in trained.items())
+    assert all(torch.equal(written[name], weight) for name, weight in student.average.items())
     assert any(not torch.equal(written[name], weight) for name, weight in start.items())
