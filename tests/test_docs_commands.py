@@ -102,11 +102,14 @@ def world(folders, tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def unseen(monkeypatch):
-    """Pages and servers open their model and draw, but wait for nobody: test_app.py and test_serve.py do."""
+    """Pages and servers open their model and draw, but wait for nobody: test_app.py and test_serve.py do. Worlds of
+    few points are judged."""
 
     def show(model, guidance, *_):
         Studio(model, guidance, Path()).draw(["a red ring"], 0, 1, 1)
 
+    monkeypatch.setattr("apexgen.compare.plane.BATCH", 16)  # a contest's budget covers warm-ups of hundreds of steps
+    monkeypatch.setattr("apexgen.compare.plane.JUDGED", 400)
     monkeypatch.setattr("apexgen.app.launch.run_app", show)
     monkeypatch.setattr("apexgen.serve.server.serve", lambda offer, *_: warm_up(offer))
 
