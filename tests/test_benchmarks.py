@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-BENCHMARKS = sorted({*Path("benchmarks").glob("*.py")} - {Path("benchmarks/told.py")})  # what they have in common
+SHARED = {Path("benchmarks/told.py"), Path("benchmarks/forks.py")}  # what they have in common
+BENCHMARKS = sorted({*Path("benchmarks").glob("*.py")} - SHARED)
 TELL = ("step", "encode", "loader", "serving", "startup", "demo_cost", "kills")
 
 

@@ -73,9 +73,9 @@ class Nodes:
         found = set()
         for process in psutil.process_iter():
             with suppress(psutil.Error):
-                if process.environ().get("RAY_TMPDIR") == self.home and named in process.name():
-                    found.add(process)
-        return found
+                if process.environ().get("RAY_TMPDIR") == self.home:
+                    found |= {process, *process.children(recursive=True)}  # some write a title over their environment
+        return {process for process in found if named in process.name()}
 
     def replicas(self):
         return self.processes("ServeReplica")

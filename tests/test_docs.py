@@ -35,7 +35,7 @@ from snippets import EVERY, ROOT, SHELL, in_language, without_launcher
 SHORT = ("train.steps=4", "train.batch=2", "train.save_every=4", "train.preview_every=4", "train.preview_prompts=1")
 LANGUAGES = {*SHELL, "toml", "python", "py", "{ .py }", "text"}  # py: a file of the package, shown or put in
 # What stands in a block beside the lines of apexgen.
-STARTED_BY_NAME = {"make", "pip", "hf", "curl", "python", "ray", "serve"}
+STARTED_BY_NAME = {"export", "make", "pip", "hf", "curl", "python", "ray", "serve"}
 
 
 def by_place(blocks):

@@ -243,12 +243,7 @@ def train(
     stop = team.any(asked_to_stop())
     with (metrics if team.first else Path(os.devnull)).open("a") as file:
         while trainer.step < settings.steps and not stop:
-            try:
-                logs, better = _step(trainer), False
-            except (ValueError, Elsewhere):
-                if team.first and trainer.corpus.skipped is not None:
-                    trainer.corpus.skipped.write(folder)  # too many, perhaps
-                raise
+            logs, better = _step(trainer, folder), False
             if settings.evaluate_every and is_due(trainer.step, settings.evaluate_every, settings.steps):
                 said = team.mean(evaluate())
                 logs, better = logs | said, trainer.note(said)
@@ -270,10 +265,15 @@ def is_due(step: int, every: int, steps: int) -> bool:
     return step % every == 0 or step == steps
 
 
-def _step(trainer: Trainer) -> dict[str, Any]:
+def _step(trainer: Trainer, folder: Path) -> dict[str, Any]:
     """What a training step logs, with its speed and the most memory the process has had."""
     began = time.perf_counter()
-    logs = trainer.advance()
+    try:
+        logs = trainer.advance()
+    except (ValueError, Elsewhere):
+        if trainer.team.first and trainer.corpus.skipped is not None:
+            trainer.corpus.skipped.write(folder)  # too many, perhaps
+        raise
     speed = 1 / (time.perf_counter() - began)
     return logs | {"steps_per_second": round(speed, 4), "peak_memory_bytes": peak_memory_bytes()}
 

@@ -83,15 +83,19 @@ class KlForm(Objective):
         yield Loss("anchor", self.anchor_weight * self._anchor(student, x_held, t, c, target, draw.shares), logs)
 
         if self.start_steps and step < self.warmup:
-            with torch.no_grad():
-                x_end = solve(real, w, one, zero, c, self.start_steps)
-            yield Loss("start", mean_square(student(w, one, zero, c), w - x_end))
-
+            yield self._start(student, real, w, c, one)
         if generates:
             if self.redraw:
                 F_w = student(w, one, zero, c)
             push = clamped(gap, self.clamp)
             yield Loss("kl", self.kl_weight * mean_square(F_w, F_w.detach() - push))
+
+    def _start(self, student: Velocity, real: Velocity, w: Tensor, c: Condition, one: Tensor) -> Loss:
+        """One step is drawn to where `start_steps` of the real field end, from the same noise."""
+        zero = torch.zeros_like(one)
+        with torch.no_grad():
+            x_end = solve(real, w, one, zero, c, self.start_steps)
+        return Loss("start", mean_square(student(w, one, zero, c), w - x_end))
 
     @staticmethod
     def _anchor(student: Velocity, x: Tensor, t: Tensor, c: Condition, target: Tensor, shares: Tensor | None) -> Tensor:
