@@ -76,10 +76,7 @@ class KlForm(Objective):
         gap = v_fake - v_real  # Eq. 13 in velocities, by Eq. 38
         logs = {"gap": gap.abs().mean()}
 
-        if x is None:
-            x_held, target = x_t, v_real
-        else:
-            x_held, target = interpolate(x, z, t), velocity(x, z)  # Eq. 4
+        x_held, target = (x_t, v_real) if x is None else (interpolate(x, z, t), velocity(x, z))  # Eq. 4
         yield Loss("anchor", self.anchor_weight * self._anchor(student, x_held, t, c, target, draw.shares), logs)
 
         if self.start_steps and step < self.warmup:
