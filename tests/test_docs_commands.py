@@ -37,9 +37,9 @@ NOT_RUN = {  # the beginning of a line's own words: why
     "demo": "minutes; test_cli.py goes the whole way",
     "scenes build": "hours; test_build.py",
     "compare --world (ring --seeds 3|scenes)": "all objectives' minutes, and hours; test_compare.py",
-    "evaluate (geneval|dpg|wise|geneval2|import-judged)": "asks for a judge's weights or files; tests of their names",
-    "evaluate (mjhq|fid|clip|diversity)": "asks for weights of features; test_statistics.py, test_clip.py",
-    "evaluate (timing|sweep)": "many calls of 50 steps; test_timing.py, test_sweep.py",
+    "evaluate (geneval|dpg|wise|geneval2|import-judged)": "asks for a judge's weights or files; test_docs_judged.py",
+    "evaluate (mjhq|fid|clip|diversity)": "asks for weights of features; test_docs_judged.py",
+    "evaluate (timing|sweep)": "many calls of 50 steps; test_docs_judged.py",
 }
 TINY = (
     "model.path=path/to/a/pipeline", f"model.size={SIZE}", "model.rank=1", "model.weights=float32", "data.limit=3",
