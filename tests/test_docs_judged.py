@@ -1,4 +1,4 @@
-"""What other pages say of judging, run by tiny judges under the pages' names; the pages of judges have tests of their own."""
+"""What other pages say of judging, run by tiny judges under the pages' names; judges' pages have tests of their own."""
 
 import re
 import sys
