@@ -47,10 +47,12 @@ style: $(READY)
 types: $(READY)
 	$(BIN)/mypy
 
-# torch comes first and alone, so that the pinned build is the one that everything else finds.
+# torch comes first and alone, so that the pinned build is the one that everything else finds. The rest is uv's, in
+# seconds; where that fails, pip's, which takes minutes and knows the machine's own indices.
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("write: make PYTHON=python3.11")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --no-compile '$(TORCH)'
-	$(BIN)/python -m pip install --no-compile -e '.[dev]' -c constraints.txt
+	$(BIN)/python -m pip install --no-compile uv && $(BIN)/uv pip install --python $(BIN)/python -e '.[dev]' -c constraints.txt || \
+	  $(BIN)/python -m pip install --no-compile -e '.[dev]' -c constraints.txt
 	touch $(READY)
