@@ -1,18 +1,22 @@
-"""Small real things for the tests of models and stages: the embedded pipeline, opened fresh, and short runs of it."""
+"""Small real things for the tests of models and stages: a tiny SANA, opened fresh, and short runs of it."""
 
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from weakref import finalize
 
 import torch
 
 from apexgen.backbones.diffusion import load_backbone
 from apexgen.config import Run, load_run
 from apexgen.demo import CONFIG
-from apexgen.distill import open_student
+from apexgen.distill import open_backbone, open_student
 from apexgen.encode import encode
 from apexgen.scenes.pipeline import FOLDER
 from apexgen.shard import like
 from apexgen.student import Student
 from apexgen.train import Trainer, open_objective
+from pipelines import SIZE, SQUARE, build
 
 SHORT = (
     "train.steps=4",
@@ -38,24 +42,49 @@ BUILD = (  # a pipeline from nothing
 )
 
 
+@cache
+def tiny() -> Path:
+    """A pipeline of the embedded one's family with short steps; it lasts as long as the process."""
+    folder = TemporaryDirectory()
+    finalize(tiny, folder.cleanup)
+    return build("sana", Path(folder.name))
+
+
+EMBEDDED = ("model.path=scenes",)  # for a run, where it matters which pipeline it is of
+
+
 def backbone():
+    net = load_backbone(tiny())
+    net.size = SQUARE
+    return net
+
+
+def embedded():
     return load_backbone(FOLDER)
 
 
+def place(*overrides: str) -> tuple[str, ...]:
+    """The tiny pipeline's settings, unless these name another."""
+    named = any(override.startswith("model.path=") for override in overrides)
+    return () if named else (f"model.path={tiny()}", f"model.size={SIZE}")
+
+
 def short_run(folder: Path, *overrides: str) -> Run:
-    return load_run(CONFIG, [f"folder={folder}", *SHORT, *overrides])
+    return load_run(CONFIG, [f"folder={folder}", *place(*overrides), *SHORT, *overrides])
 
 
 def trainer(folder: Path, *overrides: str) -> Trainer:
-    run, net = short_run(folder, *overrides), backbone()
+    run = short_run(folder, *overrides)
+    net = open_backbone(run)
     corpus = encode(run.data, net, pictures=False)
     return Trainer(run, open_student(run, net), corpus, net.latent_shape())
 
 
 def trainer_of(name: str, *overrides: str) -> Trainer:
-    """Three steps of any objective on the embedded pipeline, with pictures where it needs them."""
+    """Three steps of any objective, with pictures where it needs them."""
     settings = ("data.limit=12", "train.steps=3", "train.batch=2", f"objective.name={name}")
-    run, net = load_run(None, [*settings, *overrides]), backbone()
+    run = load_run(None, [*place(*overrides), *settings, *overrides])
+    net = open_backbone(run)
     corpus = encode(run.data, net, open_objective(run).needs_pictures)
     return Trainer(run, open_student(run, net), corpus, net.latent_shape())
 

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from apexgen.backbones.diffusion import load_backbone
 from apexgen.scenes.pipeline import FOLDER
-from small import backbone
+from small import embedded
 
 
 def test_latents_and_pictures_go_round():
@@ -17,7 +17,7 @@ def test_latents_and_pictures_go_round():
     from apexgen.scenes.draw import draw_pictures
     from apexgen.scenes.prompts import draw_captions
 
-    net, pictures = backbone(), to_tensor(draw_pictures(draw_captions(2, held_out=False, seed=0), seed=0))
+    net, pictures = embedded(), to_tensor(draw_pictures(draw_captions(2, held_out=False, seed=0), seed=0))
     assert (net.decode(net.encode_image(pictures)) - pictures).abs().mean() < 0.05
 
 

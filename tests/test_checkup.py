@@ -13,7 +13,7 @@ from apexgen.report.page import write_page
 from apexgen.scenes.draw import draw_pictures
 from apexgen.scenes.pipeline import FOLDER
 from apexgen.train import train
-from small import perturb, trainer
+from small import EMBEDDED, perturb, trainer
 
 EVERY = ("train.evaluate_every=2", "train.evaluate_prompts=8", "train.batch=16")  # all that is looked at, at once
 
@@ -63,7 +63,7 @@ def test_of_a_teacher_that_is_collapsed_itself_there_is_no_share(tmp_path):
 
 
 def test_true_pictures_score_well_and_noise_does_not(tmp_path):
-    made = trainer(tmp_path, *EVERY)
+    made = trainer(tmp_path, *EVERY, *EMBEDDED)
     looked = Checkup(made)
     assert len(looked.captions) == 16 and len({caption.text for caption in looked.captions}) == 8
     pictures = draw_pictures(looked.captions, seed=3)

@@ -13,7 +13,7 @@ from apexgen.preview import draw_student
 from apexgen.train import open_objective
 from apexgen.velocities import guided
 from runs import finished_run
-from small import backbone
+from small import embedded
 
 PROMPTS = ["a photo of a red circle", "two white rings", "a green square left of a blue cross"]
 CLOSE = 1e-5  # float32, in another order
@@ -36,7 +36,7 @@ def test_a_run_draws_what_its_averaged_student_draws(run_folder, steps):
 
 
 def test_student_and_teacher_share_one_set_of_weights_and_do_not_disturb_each_other(run_folder):
-    model, stock = open_model(run_folder), backbone()
+    model, stock = open_model(run_folder), embedded()
     student, teacher = model.student(2), model.teacher(4, 3.0)
     first = student.draw(PROMPTS, [1, 2, 3])
     noise = draw_noises([1, 2, 3], stock.latent_shape(), 1)[0]

@@ -11,14 +11,14 @@ from apexgen.export.diffusers import LORA_FILE, compare, export_student, open_ex
 from apexgen.generate import draw_noise
 from apexgen.scenes.pipeline import FOLDER
 from apexgen.student import Student
-from small import backbone, perturb
+from small import embedded, perturb
 
 PROMPTS = ["a photo of a red circle", "three squares"]
 
 
 @pytest.fixture(params=["lora", "full"])
 def student(request) -> Student:
-    student = Student(backbone(), request.param, rank=4)
+    student = Student(embedded(), request.param, rank=4)
     perturb(student, 0.02)
     return student
 
@@ -32,7 +32,7 @@ def test_the_stock_pipeline_draws_our_pictures(tmp_path, student):
 
 
 def test_the_difference_is_seen_when_the_weights_are_others(tmp_path):
-    student = Student(backbone(), "lora", rank=4)
+    student = Student(embedded(), "lora", rank=4)
     perturb(student)
     folder = export_student(student, FOLDER, tmp_path / "export")
     weights = {name: 0 * tensor for name, tensor in load_file(folder / LORA_FILE).items()}
@@ -44,7 +44,7 @@ def test_the_difference_is_seen_when_the_weights_are_others(tmp_path):
 
 
 def test_the_lora_file_has_the_keys_that_load_everywhere(tmp_path):
-    student = Student(backbone(), "lora", rank=4)
+    student = Student(embedded(), "lora", rank=4)
     perturb(student)
     folder = export_student(student, FOLDER, tmp_path / "export")
     with safe_open(folder / LORA_FILE, framework="pt") as file:
@@ -55,7 +55,7 @@ def test_the_lora_file_has_the_keys_that_load_everywhere(tmp_path):
 
 
 def test_what_is_exported_is_the_average(tmp_path):
-    student = Student(backbone(), "lora", rank=4)
+    student = Student(embedded(), "lora", rank=4)
     perturb(student)
     folder = export_student(student, FOLDER, tmp_path / "export")
     saved = load_file(folder / LORA_FILE)
@@ -65,7 +65,7 @@ def test_what_is_exported_is_the_average(tmp_path):
 
 
 def test_a_module_that_did_not_take_effect_fails_loudly(tmp_path):
-    student = Student(backbone(), "lora", rank=4)
+    student = Student(embedded(), "lora", rank=4)
     perturb(student)
     folder = export_student(student, FOLDER, tmp_path / "export")
     weights = load_file(folder / LORA_FILE)

@@ -13,7 +13,7 @@ from apexgen.objectives.sana_sprint import SanaSprint
 from apexgen.student import Student
 from fields import batch, draw, kept_gradient, nets, terms
 from gaussian import empty_condition
-from small import backbone, inputs, perturb, trainer_of
+from small import embedded, inputs, perturb, trainer_of
 from test_train import assert_resumes, run_to_end
 
 
@@ -145,7 +145,7 @@ def test_sana_sprint_is_continuous_consistency_and_ladd_with_its_generator_weigh
 
 @pytest.mark.parametrize("mode", ["lora", "full"])
 def test_the_features_are_the_pretrained_models_whatever_the_student_has_learnt(mode):
-    student = Student(backbone(), mode, rank=4, heads=[1, 3])
+    student = Student(embedded(), mode, rank=4, heads=[1, 3])
     x, t, c = inputs(student.backbone)
     judge = student.nets().discriminator
     with torch.no_grad():
@@ -159,12 +159,12 @@ def test_the_features_are_the_pretrained_models_whatever_the_student_has_learnt(
 
 
 def test_heads_are_the_seeds_and_belong_to_what_trains():
-    first, again, other = (Student(backbone(), "lora", rank=4, seed=seed, heads=[0]) for seed in (1, 1, 2))
+    first, again, other = (Student(embedded(), "lora", rank=4, seed=seed, heads=[0]) for seed in (1, 1, 2))
     names = [name for name in first.trained if name.startswith("head.")]
     assert names and all(torch.equal(first.trained[name], again.trained[name]) for name in names)
     assert any(not torch.equal(first.trained[name], other.trained[name]) for name in names)
     assert not any("head" in name for name in first.backbone.network.state_dict()), "nor are they exported"
-    assert not set(names) & set(first.average) and Student(backbone(), "lora", rank=4).nets().discriminator is None
+    assert not set(names) & set(first.average) and Student(embedded(), "lora", rank=4).nets().discriminator is None
 
 
 @pytest.mark.parametrize("tune", ["lora", "full"])

@@ -8,7 +8,7 @@ import torch
 import small
 from apexgen import checkpoint
 from apexgen.train import train
-from small import trainer, trainer_of
+from small import EMBEDDED, trainer, trainer_of
 
 EIGHT = "train.optimizer=adamw8bit"
 
@@ -51,12 +51,12 @@ def test_a_missing_package_is_one_line(tmp_path, monkeypatch):
 def test_a_compiled_step_is_the_plain_one(tmp_path, monkeypatch):
     """Of a network of one block, each being compiled on its own; its graphs are caught and differentiated as ever, and
     only the generating of machine code, which takes minutes, is left out."""
-    steps, whole = [], small.backbone
-    monkeypatch.setattr(small, "backbone", lambda: cut(whole()))
+    steps, whole = [], small.open_backbone
+    monkeypatch.setattr(small, "open_backbone", lambda run: cut(whole(run)))
     compile_block = torch.nn.Module.compile
     monkeypatch.setattr(torch.nn.Module, "compile", lambda block: compile_block(block, backend="aot_eager"))
     for compiled in ("false", "true"):
-        made = trainer(tmp_path, "objective.warmup=0", f"train.compile={compiled}")
+        made = trainer(tmp_path, *EMBEDDED, "objective.warmup=0", f"train.compile={compiled}")
         logs = made.advance()
         made.advance()  # with other weights than it was compiled with
         steps.append((logs, made.student.average))

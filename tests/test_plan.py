@@ -14,8 +14,7 @@ from apexgen.least import least_memory, read_outline
 from apexgen.parallel import settle
 from apexgen.plan import Plan, describe, make_plan, refuse_impossible, show_plan
 from apexgen.room import cache_needed, check_room, checkpoints_held, size
-from apexgen.scenes.pipeline import FOLDER
-from small import short_run, trainer
+from small import EMBEDDED, short_run, tiny, trainer
 
 QUIET = Console(quiet=True)
 PLAN = Plan(
@@ -89,7 +88,7 @@ def test_what_only_several_processes_hold_is_planned_without_a_step(tmp_path, mo
     monkeypatch.setenv("WORLD_SIZE", "8")
     shared = ("model.tune=full", "train.parallel=fsdp", "train.reduce_gradients=term", "objective.anchor_share=1.0")
     run = settle(short_run(tmp_path / "run", *shared))
-    stepped, there = show_plan(run, QUIET), sum(least_memory(run, read_outline(FOLDER)).values())
+    stepped, there = show_plan(run, QUIET), sum(least_memory(run, read_outline(tiny())).values())
     monkeypatch.setattr("apexgen.plan.memory_there", lambda: there)
     monkeypatch.setattr("apexgen.plan.open_student", lambda *_: pytest.fail("it was opened"))
     plan = show_plan(run, QUIET)
@@ -203,5 +202,5 @@ def test_sizes_are_in_units_of_a_thousand():
 
 def test_a_run_is_refused_by_a_small_disk_before_anything_is_written(small_disk):
     with pytest.raises(ValueError, match=r"/run needs 27\.\d MB for checkpoints and its disk has .* kB free; write "):
-        distill(short_run(small_disk / "run"), QUIET)
+        distill(short_run(small_disk / "run", *EMBEDDED), QUIET)
     assert list(small_disk.iterdir()) == []

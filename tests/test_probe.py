@@ -30,7 +30,7 @@ from apexgen.probe import (
 )
 from apexgen.shift import scalar
 from pipelines import BUILDERS, SQUARE
-from small import backbone, short_run
+from small import backbone, embedded, short_run
 
 PROMPTS = ["a red ring", "a photo of the two blue rings", "three white squares"]
 NORMALISED = {"qwen": 1e-5, "lumina2": 1e-3, "zimage": 1e-1, "scenes": 0.1}  # and how small the share of a scale is
@@ -45,7 +45,7 @@ def name(request):
 @pytest.fixture(scope="module")
 def net(folders, name):
     if name == "scenes":
-        return backbone()
+        return embedded()
     net = load_backbone(folders[name])
     net.size = SQUARE
     return net
@@ -148,7 +148,7 @@ def test_the_tables_fit_a_terminal_and_say_what_to_do(rows):
 
 
 def warned(objective, fields, *settings):
-    net = backbone()
+    net = embedded()
     corpus = encode(short_run("unused", *settings).data, net, pictures=False)
     return unseen_shift(build_objective(objective, fields), net, corpus)
 

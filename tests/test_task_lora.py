@@ -23,7 +23,7 @@ from apexgen.student import Student
 from apexgen.train import train
 from called import apexgen_forked
 from pipelines import BUILDERS, SQUARE
-from small import backbone, perturb, trainer
+from small import EMBEDDED, embedded, perturb, trainer
 
 PROMPTS = ["a red ring", "two blue rings"]
 
@@ -113,14 +113,14 @@ def test_a_run_on_top_of_a_task_trains_and_resumes_from_its_own_config(tasks, tm
     c, noise = net.encode_text(PROMPTS), draw_noise([0, 1], net.latent_shape())
     student = Student(net, "lora", 2)
     with_task = make_pictures(net, student.teacher, c, noise, 2)
-    plain = make_pictures(net, backbone(), c, noise, 2)
+    plain = make_pictures(net, embedded(), c, noise, 2)
     assert np.abs(with_task - plain).max() > 1e-2
 
 
 @pytest.mark.parametrize("mode", ["merge", "stack"])
 def test_a_merged_pipeline_holds_both(tasks, tmp_path, mode):
     """The export compares the stock pipeline's pictures with the run's, which has the task under it."""
-    run = trainer(tmp_path, f"model.lora={tasks['scenes']}", f"model.lora_mode={mode}", "train.steps=2")
+    run = trainer(tmp_path, *EMBEDDED, f"model.lora={tasks['scenes']}", f"model.lora_mode={mode}", "train.steps=2")
     train(run, tmp_path, lambda step, logs: None)
     (tmp_path / "config.toml").write_text(dump_run(run.run))
     assert export_run(tmp_path, "merged").difference < 1e-4
@@ -130,7 +130,7 @@ def test_a_merged_pipeline_holds_both(tasks, tmp_path, mode):
 
 
 def test_a_fully_tuned_student_holds_the_task_in_its_weights(tasks, tmp_path):
-    net = backbone()
+    net = embedded()
     add_task_lora(net, tasks["scenes"], "merge")
     student = Student(net, "full", 0)
     exported = export_student(student, FOLDER, tmp_path / "export")
@@ -187,7 +187,7 @@ def test_a_file_of_peft_without_its_scale_is_refused(tasks, tmp_path, told):
     if told is None:
         (tmp_path / "task" / "adapter_config.json").unlink()
     with pytest.raises(ValueError, match=r"adapter_config\.json") as caught:
-        add_task_lora(backbone(), file, "stack")
+        add_task_lora(embedded(), file, "stack")
     assert str(caught.value).startswith(f"{file}: ") and "\n" not in str(caught.value)
 
 
@@ -259,7 +259,7 @@ def broken(kind, tasks, tmp_path):
 def test_a_bad_file_is_one_line_that_names_it(tasks, tmp_path, kind, message):
     file = broken(kind, tasks, tmp_path)
     with pytest.raises(ValueError) as caught:
-        add_task_lora(backbone(), file, "merge")
+        add_task_lora(embedded(), file, "merge")
     text = str(caught.value)
     assert text.startswith(str(file)) and message in text and "\n" not in text
 
@@ -273,7 +273,7 @@ def test_a_file_of_several_types_is_cast_to_the_networks(tasks, tmp_path, mode):
     rounded = {name: tensor.to(kinds[name[-13:-7]]) for name, tensor in load_file(tasks["scenes"]).items()}
     for tensors in (rounded, {name: tensor.float() for name, tensor in rounded.items()}):
         save_file(tensors, tmp_path / "task.safetensors", metadata=metadata)
-        net = backbone()
+        net = embedded()
         add_task_lora(net, tmp_path / "task.safetensors", mode)
         assert {weight.dtype for weight in net.network.parameters()} == {torch.float32}
         found.append(velocity(net))

@@ -80,10 +80,16 @@ def test_a_kernel_without_a_forward_mode_costs_one_warning():
     assert all(torch.equal(a, b) for a, b in zip(fallen, asked, strict=True))
 
 
+TO_LEARN_AT_ONCE = {
+    "apex": ("objective.warmup=1",),
+    "dmd": ("objective.warmup=1",),
+    "mean_flow": ("objective.equal_share=0.0",),  # at equal times it is its teacher, which it begins as
+}
+
+
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_every_objective_trains_the_real_pipeline_and_comes_back_from_its_checkpoint(name, tmp_path):
-    warmup = ["objective.warmup=1"] if name in ("apex", "dmd") else []
-    made = trainer_of(name, *warmup)
+    made = trainer_of(name, *TO_LEARN_AT_ONCE.get(name, ()))
     run, net = made.run, made.student.backbone
     before = {key: weight.detach().clone() for key, weight in made.student.trained.items()}
     for _ in range(2):  # the second is past the warm-up
