@@ -30,6 +30,8 @@ SHORT = (
     "model.weights=float32",
 )
 
+EMBEDDED = ("model.path=scenes",)  # for a run, where it matters which pipeline it is of
+
 BUILD = (  # a pipeline from nothing
     "autoencoder_pictures=12",
     "autoencoder_steps=2",
@@ -48,9 +50,6 @@ def tiny() -> Path:
     folder = TemporaryDirectory()
     finalize(tiny, folder.cleanup)
     return build("sana", Path(folder.name))
-
-
-EMBEDDED = ("model.path=scenes",)  # for a run, where it matters which pipeline it is of
 
 
 def backbone():

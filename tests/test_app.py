@@ -36,9 +36,10 @@ def started(folder, tmp_path_factory):
     finally:
         process.terminate()
         process.join(20)
+        stopped = process.exitcode is not None
         process.kill()
         process.join()
-    assert not list(temporary.glob("apexgen-app-*"))
+    assert stopped and not list(temporary.glob("apexgen-app-*"))
 
 
 @pytest.fixture(scope="module")

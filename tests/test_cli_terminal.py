@@ -116,7 +116,7 @@ def test_what_takes_long_says_what_it_does_on_a_terminal_and_nothing_elsewhere(t
         "--out",
         tmp_path / "drawn",
         "--steps",
-        "1",
+        "12",  # what is between takes longer than from one look at the bar to the next
         "--shard",
         "2",
     )
@@ -126,7 +126,7 @@ def test_what_takes_long_says_what_it_does_on_a_terminal_and_nothing_elsewhere(t
         (("report", tmp_path / "run"), ("starting", "reading the runs")),
         (compare, ("training the teacher", "judging the teacher", "training flow_matching, seed 1", "judging flow")),
         (sample, (*opened, "drawing")),
-        (synthesize, (*opened, "drawing", "3/3")),  # what is between may be over before it is shown
+        (synthesize, (*opened, "drawing", "2/3", "3/3")),
         (("init", "--from", theirs, "--out", tmp_path / "theirs.toml"), ("starting", "counting the records")),
         (scenes, ("drawing pictures", "training the autoencoder", "training the transformer")),
     ):

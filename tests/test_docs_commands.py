@@ -174,6 +174,7 @@ def test_a_launchers_line_runs_with_two_processes(words, world, tmp_path):
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr
     assert list((tmp_path / "here/runs/short/checkpoints").glob("*/student.safetensors"))
+    assert load_run(tmp_path / "here/runs/short/config.toml").train.processes == 2
 
 
 @pytest.mark.parametrize("words", launched(False), ids=" ".join)

@@ -6,14 +6,11 @@ import sys
 import pytest
 
 from apexgen.cli import main
-from apexgen.evaluate import wise
 from stub_server import Stub, oracle, serving
 from test_docs_commands import PAGES, commands, is_run
+from test_docs_judges import write_data
 from test_docs_statistics import CUT as STATISTICS
 from test_docs_statistics import write_world as write_statistics
-from test_dpg import write_data as write_dpg
-from test_geneval2 import write_data as write_geneval2
-from test_wise import write_data as write_wise
 from vlms import build_vlm
 
 STANDS_FOR = {  # a name on the pages: what is there
@@ -36,10 +33,7 @@ JUDGED = {page: [words for words in commands(page) if words[0] == "evaluate" and
 def write_world(place, pipeline):
     """What the pages name, in a folder."""
     write_statistics(place, pipeline)
-    write_dpg(place / "dpg_bench")
-    for protocol in (wise.VERIFIED, wise.LEGACY):
-        write_wise(place / "WISE", protocol)
-    write_geneval2(place / "GenEval2")
+    write_data(place)
     build_vlm(place / "Qwen3-VL-8B-Instruct")
 
 

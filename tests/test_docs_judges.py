@@ -26,14 +26,19 @@ IMPORTED = {  # a name on the page: what stands for it
 }
 
 
-def write_world(place):
-    """What the page names, in a folder."""
-    finished_run(place / "runs/mine", "scenes")
+def write_data(place):
+    """Small data of the three benchmarks, under the pages' names."""
     write_dpg(place / "dpg_bench")
-    grids(place / "GRIDS")
     for protocol in (wise.VERIFIED, wise.LEGACY):
         write_wise(place / "WISE", protocol)
     write_geneval2(place / "GenEval2")
+
+
+def write_world(place):
+    """What the page names, in a folder."""
+    finished_run(place / "runs/mine", "scenes")
+    write_data(place)
+    grids(place / "GRIDS")
     build_vlm(place / "path/to/Qwen3-VL-8B-Instruct")
 
 

@@ -10,7 +10,6 @@ from rich.console import Console
 from apexgen import demo, precision
 from apexgen.config import load_run
 from apexgen.distill import distill
-from pipelines import SIZE
 from small import short_run
 
 
@@ -42,11 +41,10 @@ def test_the_demo_fits_a_cpu_that_imitates_it_and_what_is_asked_for_comes_last(f
 
 
 @pytest.mark.parametrize("fast", [False], ids=["imitates"], indirect=True)
-def test_a_run_that_it_slows_down_is_told_so_and_its_record_too(fast, folders, tmp_path):
+def test_a_run_that_it_slows_down_is_told_so_and_its_record_too(fast, tmp_path):
     """That others are not, test_record.py says."""
     console = Console(file=StringIO(), width=80)
-    small = (f"model.path={folders['sana']}", f"model.size={SIZE}", "train.steps=2")
-    distill(short_run(tmp_path / "run", "model.precision=bfloat16", *small), console)
+    distill(short_run(tmp_path / "run", "model.precision=bfloat16", "train.steps=2"), console)
     [told] = json.loads((tmp_path / "run" / "run.json").read_text())["warnings"]
     assert told.endswith('write model.precision = "float32"') and f"warning: {told}\n" in console.file.getvalue()
 

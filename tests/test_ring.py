@@ -10,7 +10,7 @@ from apexgen.objectives.progressive import Progressive
 
 @pytest.fixture(scope="module")
 def ring():
-    return Plane(Ring(), 1000)
+    return Plane(Ring(), 1500)
 
 
 def test_the_kl_form_finds_the_modes_in_one_step_and_the_mix_form_does_not(ring):
@@ -23,11 +23,12 @@ def test_the_kl_form_finds_the_modes_in_one_step_and_the_mix_form_does_not(ring)
         ring.judge(ring.train(form, Apex(form=form), steps, 1, lambda step, average: None), 1, renoises=False)
         for form, steps in (("kl", 300), ("mix", 100))
     )
-    assert kl["distance"] < 0.4 and kl["right"] > 0.25
+    assert kl["distance"] < 0.3 and kl["right"] > 0.25
     assert mix["distance"] > 0.9 and mix["right"] < 0.05
 
 
 def test_progressive_distillation_keeps_in_one_step_more_than_the_teacher_has_in_two(ring):
     student = ring.train("", Progressive(halvings=2, stage_steps=150), 450, 1, lambda step, average: None)
     one, few = ring.judge(student, 1, renoises=False), ring.judge(ring.teacher, 2, renoises=False)
-    assert one["distance"] < 0.9 * few["distance"] and one["right"] > 1.1 * few["right"]
+    assert one["distance"] < 0.3 < few["distance"]
+    assert one["right"] > 0.4 > few["right"]
