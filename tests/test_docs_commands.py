@@ -189,6 +189,7 @@ def test_a_command_takes_what_is_set_before_it(words, world, monkeypatch, tmp_pa
     monkeypatch.setattr(sys, "argv", [*given, *short, "objective.warmup=1"])
     main()
     assert re.search(rf"\b{os.environ['WORLD_SIZE']}\b", capsys.readouterr().out)
+    assert not list(Path("runs/short").glob("checkpoints/*/student.safetensors"))
 
 
 def test_each_exception_is_one_of_some_page():
