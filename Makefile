@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 export PYTHONDONTWRITEBYTECODE :=
 TORCH := $(shell grep '^torch==' constraints.txt)
 
-.PHONY: demo test tests with-diffusers ablations docs lint style types
+.PHONY: demo test tests with-diffusers ablations docs links lint style types
 
 demo: $(READY)
 	$(BIN)/apexgen demo
@@ -35,6 +35,10 @@ ablations: $(READY)
 # The site, in build/site; a broken link or a page that the navigation lacks fails it.
 docs: $(READY)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+# The same, and every link to another site is followed: it needs a network, so no test does it.
+links: $(READY)
+	LINKS=true NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 # The pages are built by a test, strictly.
 lint: style types

@@ -43,8 +43,9 @@ program: at once, without a word, which a shell tells as 143. Files appear whole
 
 Where a command tells a result, `--json` prints it as JSON, alone on standard output; progress and remarks go to
 standard error. It has values by name, not lines for people: of `doctor`, `well` and `python`, `packages`, `devices`,
-`families`, or of a LoRA `ranks`, `scales`, `diffusers`, `comfyui`, what is `wrong` and more. Colours and bars are for
-terminals: there are no escape codes in a pipe, and no colours where `NO_COLOR` is set.
+`families`, or of a LoRA `ranks`, `scales`, `diffusers`, `comfyui`, what is `wrong` and more; of `app` and
+`serve` the `url`, said as soon as it answers. Colours and bars are for terminals: there are no escape codes in a pipe,
+and no colours where `NO_COLOR` is set.
 """
 
 

@@ -81,7 +81,7 @@ def trainer(folder: Path, *overrides: str) -> Trainer:
 
 def trainer_of(name: str, *overrides: str) -> Trainer:
     """Three steps of any objective, with pictures where it needs them."""
-    settings = ("data.limit=12", "train.steps=3", "train.batch=2", f"objective.name={name}")
+    settings = ("data.limit=12", "train.steps=3", "train.batch=2", "model.precision=float32", f"objective.name={name}")
     run = load_run(None, [*place(*overrides), *settings, *overrides])
     net = open_backbone(run)
     corpus = encode(run.data, net, open_objective(run).needs_pictures)

@@ -1,8 +1,10 @@
 """The page's process, from its first word to its last: what it leaves, and what it says."""
 
+import json
 import os
 import signal
 
+import httpx
 import pytest
 from forks import start
 
@@ -25,6 +27,21 @@ def test_stopped_as_soon_as_its_address_is_said_it_leaves_nothing_and_says_so(tm
     said = "stopped; what was drawn is removed, save what was downloaded"
     assert (process.exitcode, log.read_text().splitlines()[1:], wrong.read_text()) == (0, [said], "")
     assert not list(temporary.iterdir())
+
+
+def test_for_machines_its_address_alone_is_on_standard_output(tmp_path):
+    log, wrong = tmp_path / "log", tmp_path / "wrong"
+    process = start(log, "app", "scenes", "--json", errors=wrong)
+    try:
+        wait_to_say(process, log, r"\}")
+        url = json.loads(log.read_text())["url"]
+        assert "gradio" in httpx.get(url).text
+        process.terminate()
+        process.join(30)
+    finally:
+        process.kill()
+    assert process.exitcode == 0 and json.loads(log.read_text()) == {"url": url}
+    assert wrong.read_text().splitlines() == ["stopped; what was drawn is removed, save what was downloaded"]
 
 
 def test_a_host_that_is_none_is_one_line(tmp_path):

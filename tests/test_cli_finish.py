@@ -66,7 +66,7 @@ def test_commands_have_what_is_common_to_them():
     for path, command in COMMANDS.items():
         options = {parameter.name for parameter in command.params}
         assert "lora" not in options or "checkpoint" in options, f"{path}: a run's checkpoint can't be chosen"
-        assert "json" in options or path in {("app",), ("serve",)}, path
+        assert "json" in options, path
 
 
 def test_what_was_encoded_and_drawn_is_told_in_json(run, tmp_path):

@@ -1,4 +1,4 @@
-"""A pipeline of the hub's cache, laid out by the test as huggingface_hub does; nothing reaches a network."""
+"""A pipeline of the hub: of its cache, laid out as huggingface_hub does, or sent by a hub on loopback."""
 
 import json
 import shutil
@@ -15,8 +15,8 @@ from apexgen.config import load_run
 from apexgen.distill import base_folder
 from apexgen.evaluate.subject import open_drawer, read_subject
 from apexgen.scenes.pipeline import FOLDER
-
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
+from called import apexgen
+from stub_hub import COMMIT, hub
 
 
 @pytest.fixture
@@ -76,6 +76,25 @@ def test_a_plain_name_downloads_nothing_and_is_told_how_to(cache, monkeypatch, t
     (tmp_path / "maker" / "scenes").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
     assert find_folder("maker/scenes").is_dir()
+
+
+def test_asked_for_it_is_fetched_once_without_what_no_one_may_run_or_needs(tmp_path, monkeypatch):
+    published, out = tmp_path / "published", tmp_path / "grid.png"
+    shutil.copytree(FOLDER, published)
+    left = {"README.md", "transformer/model.py", "vae/diffusion_pytorch_model.bin", "vae/model.fp16.safetensors"}
+    for name in left:
+        (published / name).write_text("none of this is ours to have")
+    with hub({"maker/scenes": published}) as (address, asked):
+        place = {"HF_ENDPOINT": address, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "0"}
+        said = apexgen("sample", "hub:maker/scenes", "-p", "a red ring", "--steps", 1, "--out", out, **place)
+    assert said.returncode == 0 and out.is_file(), said.stderr
+    sent = {path.partition(f"/resolve/{COMMIT}/")[2] for path in asked} - {""}
+    there = {file.relative_to(published).as_posix() for file in published.rglob("*") if file.is_file()}
+    assert left < there and sent == there - left - {"recipe.json"}
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    folder = find_folder("hub:maker/scenes")
+    assert all((folder / name).read_bytes() == (published / name).read_bytes() for name in sent)
 
 
 def test_neither_code_nor_pickles_nor_a_second_copy_of_the_weights_is_asked_for():

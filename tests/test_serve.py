@@ -220,6 +220,21 @@ def test_asked_to_stop_it_answers_what_it_has_and_refuses_more(folder, tmp_path)
         assert process.exitcode == 0 and "stopped" in (tmp_path / "log").read_text()
 
 
+def test_for_machines_its_address_alone_is_on_standard_output(folder, tmp_path):
+    log, wrong = tmp_path / "log", tmp_path / "wrong"
+    process = start(log, "serve", str(folder), "--port", "0", "--json", errors=wrong)
+    try:
+        wait_to_say(process, log, r"\}")
+        url = json.loads(log.read_text())["url"]
+        pictures(httpx.post(url, json={"prompt": "a red ring"}, timeout=60))
+        process.terminate()
+        process.join(30)
+    finally:
+        process.kill()
+    assert process.exitcode == 0 and json.loads(log.read_text()) == {"url": url}
+    assert wrong.read_text().splitlines() == ["stopped; all that was asked for is answered"]
+
+
 def test_a_body_that_does_not_come_is_408_and_not_ours(folder, tmp_path):
     with serving(folder, tmp_path / "log", "--timeout", "1") as (address, _):
         port = int(address.rpartition(":")[2])

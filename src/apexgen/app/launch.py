@@ -4,6 +4,7 @@ import os
 import signal
 import tempfile
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,12 @@ QUIET = {"GRADIO_ANALYTICS_ENABLED": "False"}  # the hub's are silent since the 
 LONGEST_FILE = "1mb"  # of prompts
 
 
-def run_app(model: Model, guidance: float, host: str, port: int | None, console: Console) -> None:
+def run_app(
+    model: Model, guidance: float, host: str, port: int | None, console: Console, tell: Callable[[str], None]
+) -> None:
     """Show the page until SIGINT or SIGTERM asks the process to stop; a second one ends it at once.
+
+    `tell` gets the address once the page is there; the console, what else there is to say.
 
     Raises OSError where it can't listen.
     """
@@ -35,7 +40,7 @@ def run_app(model: Model, guidance: float, host: str, port: int | None, console:
             studio.few(1).draw(["a"], [0])  # what the first drawing sets up is in nobody's latency
             page = build_page(studio, examples(model))
             _, address, _ = launch(page, host, port)
-        console.print(address, soft_wrap=True)
+        tell(address)
         stop.wait()
         page.close(verbose=False)
     console.print("stopped; what was drawn is removed, save what was downloaded")

@@ -128,7 +128,7 @@ Json = Annotated[
 def answer(as_json: bool, data: Any, *said: RenderableType) -> None:
     """Tell a command's result: as JSON, or in what is said to people."""
     if as_json:
-        print(json.dumps(data, indent=1, allow_nan=False))
+        print(json.dumps(data, indent=1, allow_nan=False), flush=True)  # whoever reads a pipe may wait for it
         return
     for one in said:
         if isinstance(one, str):

@@ -1,12 +1,13 @@
 """The commands that let others draw, in a browser or over HTTP: each is a thin call."""
 
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from apexgen.cli.app import MODEL, Checkpoint, app, busy, console
+from apexgen.cli.app import MODEL, Checkpoint, Json, answer, app, busy, console
 
 Folder = Annotated[str, typer.Argument(help=MODEL)]
 Lora = Annotated[Path | None, typer.Option(help="An exported LoRA, .safetensors, for a pipeline.")]
@@ -21,6 +22,10 @@ def _need(command: str, *packages: str) -> None:
             raise ValueError(f'apexgen {command} needs {package}; write: pip install "apexgen[app]"')
 
 
+def _told(as_json: bool) -> Callable[[str], None]:
+    return lambda address: answer(as_json, {"url": address}, address)
+
+
 @app.command()
 def serve(
     folder: Folder,
@@ -33,6 +38,7 @@ def serve(
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds until a request is given up, 504.")] = 60,
     teacher_steps: TeacherSteps = 50,
     guidance: Guidance = 3.0,
+    json: Json = False,
 ) -> None:
     """Answer requests for pictures over HTTP, in the shape of OpenAI's images.
 
@@ -46,7 +52,7 @@ def serve(
 
         model = open_model(folder, lora, checkpoint=checkpoint)
         offer = make_offer(model, teacher_steps, guidance, batch, queue, timeout)
-    serve_offer(offer, host, port, console)
+    serve_offer(offer, host, port, console, _told(json))
 
 
 @app.command(name="app")
@@ -59,6 +65,7 @@ def show_page(
         int | None, typer.Option(min=1, max=65535, help="The first free one from 7860 unless given.")
     ] = None,
     guidance: Guidance = 3.0,
+    json: Json = False,
 ) -> None:
     """Show a page that draws: teacher beside student, with what each took.
 
@@ -70,4 +77,4 @@ def show_page(
         from apexgen.drawer import open_model
 
         model = open_model(folder, lora, checkpoint=checkpoint)
-    run_app(model, guidance, host, port, console)
+    run_app(model, guidance, host, port, console, _told(json))

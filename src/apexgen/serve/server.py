@@ -2,7 +2,7 @@
 
 import math
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import uvicorn
@@ -35,8 +35,10 @@ def warm_up(offer: Offer) -> None:
     offer.draw((first, offer.steps[first]), [("", 0)])
 
 
-def serve(offer: Offer, host: str, port: int, console: Console) -> None:
+def serve(offer: Offer, host: str, port: int, console: Console, tell: Callable[[str], None]) -> None:
     """Answer requests until asked to stop; then refuse new ones, and answer what has come.
+
+    `tell` gets the address once it listens; the console, what else there is to say.
 
     Raises OSError where it can not listen.
     """
@@ -52,7 +54,7 @@ def serve(offer: Offer, host: str, port: int, console: Console) -> None:
     )
     # uvicorn raises the signal anew when it is through, for whoever handled it before.
     before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
-    console.print(f"http://{host}:{listening.getsockname()[1]}/v1/images/generations", soft_wrap=True)
+    tell(f"http://{host}:{listening.getsockname()[1]}/v1/images/generations")
     try:
         uvicorn.Server(config).run([listening])
     finally:
