@@ -10,7 +10,7 @@ from rich.console import Console
 from apexgen.cli import main
 from apexgen.compare import compare
 from apexgen.compare.contest import plan
-from apexgen.compare.page import ranked, spread, table
+from apexgen.compare.page import curves_of, ranked, spread, table
 from apexgen.compare.plane import Plane
 from apexgen.compare.points import WORLDS, PointNetwork, Ring, condition
 from apexgen.compare.scenes import Scenes
@@ -103,6 +103,11 @@ def test_a_contest_reports_all_who_took_part(tmp_path):
     assert len(lines) == 5 and {line.count("|") for line in lines} == {7}
     page = (folder / "compare.html").read_text()
     assert all(name in page for name in names) and "http" not in page
+    assert "teacher, 50 steps" in page
+    one, best = report["lcm"]["nfe"]["1"], report["teacher"]["nfe"]["50"]
+    ends = dict(curves_of(report, world)["distance in one step against modes"])
+    assert ends["lcm"] == {one["modes"][0]: one["distance"][0]}
+    assert ends["teacher, 50 steps"] == {best["modes"][0]: best["distance"][0]}
     assert not list(folder.glob(".partial*"))
 
 

@@ -21,6 +21,7 @@ class World(ABC):
 
     measures: ClassVar[dict[str, str]]  # what a judgement says, each with what it means; the first one decides
     higher_is_better: ClassVar[bool]  # of the first measure
+    diversity: ClassVar[str]  # the measure that a student may give up for the first one
     evaluations: ClassVar[tuple[int, ...]]  # steps of sampling at which a student is judged
     teacher_evaluations: ClassVar[tuple[int, ...]]
 

@@ -52,6 +52,23 @@ def ranked(report: dict[str, Any], world: World) -> list[tuple[str, dict[str, An
     return [("teacher", report["teacher"]), *others]
 
 
+def curves_of(report: dict[str, Any], world: World) -> dict[str, list[tuple[str, dict[float, float]]]]:
+    """Each chart's curves: the first measure by what is spent on sampling, on training, and by the diversity kept."""
+    key, varied = next(iter(world.measures)), world.diversity
+    (_, teacher), *students = ranked(report, world)
+    steps, best = list(teacher["nfe"].items())[-1]
+    ends = [(name, entry["nfe"]["1"]) for name, entry in students] + [(f"teacher, {steps} steps", best)]
+    return {
+        f"{key} against steps of sampling": [
+            (name, {float(steps): said[key][0] for steps, said in entry["nfe"].items()}) for name, entry in students
+        ],
+        f"{key} in one step against evaluations spent on training": [
+            (name, {float(spent): mean for spent, (mean, _) in entry["training"].items()}) for name, entry in students
+        ],
+        f"{key} in one step against {varied}": [(name, {said[varied][0]: said[key][0]}) for name, said in ends],
+    }
+
+
 def spread(measured: list[float]) -> str:
     """A mean, and the deviation over seeds where there is one; of what has run away, the order of magnitude."""
     mean, deviation = measured
@@ -65,21 +82,11 @@ def write(folder: Path, report: dict[str, Any], world: World) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     pages = Environment(loader=PackageLoader("apexgen.compare", "."), autoescape=True, undefined=StrictUndefined)
     pages.filters["spread"] = spread
-    key = next(iter(world.measures))
-    students = [item for item in ranked(report, world) if item[0] != "teacher"]
-    charts = {
-        f"{key} against steps of sampling": [
-            (name, {float(steps): said[key][0] for steps, said in entry["nfe"].items()}) for name, entry in students
-        ],
-        f"{key} in one step against evaluations spent on training": [
-            (name, {float(spent): mean for spent, (mean, _) in entry["training"].items()}) for name, entry in students
-        ],
-    }
     page = pages.get_template("compare.html.jinja").render(
         world=type(world).__doc__,
         measures=world.measures,
         rows=ranked(report, world),
-        charts={title: chart(title, curves) for title, curves in charts.items()},
+        charts={title: chart(title, curves) for title, curves in curves_of(report, world).items()},
     )
     files = {
         "compare.json": json.dumps(report, indent=1) + "\n",

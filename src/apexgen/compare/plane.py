@@ -35,6 +35,7 @@ class Plane(World):
         "modes": "the share of modes that hold at least half of what they should",
     }
     higher_is_better = False
+    diversity = "modes"
     evaluations = (1, 2, 4, 8, 20)
     teacher_evaluations = (1, 20, 50)
 

@@ -36,6 +36,7 @@ class Scenes(World):
         "colors": "how often two pictures differ in color where the prompt leaves it open",
     }
     higher_is_better = True
+    diversity = "places"
     evaluations = (1, 2, 4, 8)
     teacher_evaluations = (1, 4, 50)
 
