@@ -1,10 +1,13 @@
 """Charts: what is logged lies where it should, on axes of round numbers."""
 
+import re
+
 import numpy as np
 import pytest
 
 from apexgen.report.axis import Axis
 from apexgen.report.chart import charts, read_metrics
+from apexgen.report.curves import COLORS, chart
 
 
 def test_charts_pass_over_what_is_no_number(tmp_path):
@@ -50,3 +53,10 @@ def test_an_axis_shows_round_numbers_where_they_lie(axis, ticks):
         value = float(text.replace(",", ""))
         low, high = np.log([axis.low, axis.high]) if axis.log else (axis.low, axis.high)
         assert share == pytest.approx(((np.log(value) if axis.log else value) - low) / (high - low))
+
+
+def test_more_curves_than_colors_are_told_apart_by_dashes_hollow_dots_and_names():
+    drawn = chart("t", [(f"curve {index}", {float(index): 1.0}) for index in range(len(COLORS) + 1)])
+    first, *_, last = re.findall(r"<circle.*?</circle>", drawn)
+    assert "curve 0" in first and f"curve {len(COLORS)}" in last
+    assert f'fill="{COLORS[0]}"' in first and 'fill="none"' in last and f'stroke="{COLORS[0]}"' in last
