@@ -44,6 +44,37 @@ def test_what_would_be_computed_again_with_other_weights_is_refused_before_any_w
         distill.check_run(run)
 
 
+DISCRETE, CONTINUOUS = '{name="consistency"}', '{name="consistency", form="continuous", difference=%s}'
+
+
+@pytest.mark.parametrize(
+    ("objective", "weights", "message"),
+    [
+        (CONTINUOUS % "1e-4", "bfloat16", r'"bfloat16" is too coarse for objective\.difference; write model\.weights'),
+        (CONTINUOUS % "1e-4", "4bit", r'"4bit" is too coarse for objective\.difference; write model\.weights'),
+        (CONTINUOUS % "0.0", "4bit", r'"4bit" does not go with forward mode; write model\.weights = "8bit"'),
+    ],
+)
+def test_weights_that_can_not_give_a_derivative_are_refused_before_any_work(tmp_path, objective, weights, message):
+    run = load_run(None, [f"folder={tmp_path}", f"objective={objective}", f"model.weights={weights}"])
+    with pytest.raises(ValueError, match=message):
+        distill.check_run(run)
+
+
+@pytest.mark.parametrize(
+    ("objective", "setting"),
+    [
+        (DISCRETE, "model.checkpointing=true"),  # whose steps are none of a derivative
+        (DISCRETE, "model.weights=4bit"),
+        (CONTINUOUS % "1e-4", "model.checkpointing=true"),
+        (CONTINUOUS % "0.0", "model.weights=8bit"),
+        ('{name="rcgm"}', "model.weights=4bit"),
+    ],
+)
+def test_what_goes_together_is_not_refused(tmp_path, objective, setting):
+    distill.check_run(load_run(None, [f"folder={tmp_path}", f"objective={objective}", setting]))
+
+
 def test_what_the_remedy_of_a_stopped_run_names_may_change_when_it_goes_on(tmp_path):
     """Too many bad records, a disk too small, a step that is not finite."""
     (tmp_path / "config.toml").write_text("")

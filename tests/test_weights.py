@@ -8,7 +8,7 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 from apexgen.backbones import later
-from apexgen.backbones.base import Backbone
+from apexgen.backbones.base import Backbone, fast_attention
 from apexgen.backbones.diffusion import load_backbone, open_pipeline
 from apexgen.backbones.held import quantise
 from apexgen.config import load_run
@@ -17,9 +17,10 @@ from apexgen.distill import distill, encode_run, open_backbone, open_student
 from apexgen.export.diffusers import LORA_FILE
 from apexgen.export.run import export_run
 from apexgen.plan import make_plan
+from apexgen.velocities import along_flow
 from pipelines import BUILDERS, SIZE
 from runs import finished_run
-from small import perturb
+from small import inputs, perturb
 
 QUIET = Console(quiet=True)
 HELD = ("bfloat16", "8bit", "4bit")
@@ -125,6 +126,18 @@ def test_on_fewer_bits_a_card_holds_the_text_encoders_or_the_network(folders, tm
     assert torch.equal(read.embeds[kept], whole.embeds[:, :length].float()[kept])
     trained = again.student.trained
     assert all(torch.equal(weight, trained[name]) for name, weight in first.student.trained.items())
+
+
+def test_a_derivative_along_the_flow_is_that_of_the_weights(folders, tmp_path):
+    """By forward mode, of those kinds that are let through with it."""
+    slopes = {}
+    for weights in ("float32", "bfloat16", "8bit"):
+        net = open_backbone(run_of(folders["sana"], tmp_path, f"model.weights={weights}"))
+        x, t, c = inputs(net)
+        with torch.no_grad(), fast_attention(x.device):
+            slopes[weights] = along_flow(net, x, t, t, c, x, 0.0)[1]
+    for weights, slope in slopes.items():
+        assert (slope - slopes["float32"]).norm() < ROUNDING.get(weights, 0.0) * slopes["float32"].norm() + 1e-6
 
 
 def test_a_cache_is_filled_without_the_network(folders, tmp_path):

@@ -1,6 +1,34 @@
 """Where a model computes and in which precision: bfloat16 where the device multiplies in it, else float32."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
 import torch
+
+_whole = ContextVar("whole", default=False)
+
+
+@contextmanager
+def in_float32() -> Iterator[None]:
+    """Inside, every network computes in float32 whatever its precision: what is divided by a small step must not be
+    the rounding of bfloat16. ValueError, one line, from a network whose weights are held in fewer bits."""
+    before = _whole.set(True)
+    try:
+        yield
+    finally:
+        _whole.reset(before)
+
+
+def lowered(precision: torch.dtype | None, weights: str, device: str) -> torch.autocast:
+    """The context in which a network of such weights computes: in its precision, or in float32 where that is asked.
+
+    ValueError where weights in fewer bits can't.
+    """
+    if _whole.get() and weights != "float32":
+        raise ValueError(f'model.weights = "{weights}" is too coarse for a difference; write model.weights = "float32"')
+    wanted = precision is not None and not _whole.get()
+    return torch.autocast(device, dtype=precision, enabled=wanted)
 
 
 def best_device() -> str:

@@ -11,6 +11,7 @@ from apexgen.objectives import Objective
 from apexgen.objectives.apex import Apex
 from apexgen.trackers import check_trackers
 from apexgen.train import open_objective
+from apexgen.velocities import FALLBACK
 
 # What may change between two starts of a run: how steps are taken, what is watched and kept, and what stops it.
 HOW = (
@@ -72,8 +73,15 @@ def refuse_together(run: Run, objective: Objective) -> None:
             'train.parallel = "fsdp" does not go with a learned shift; write objective.shift_learned = false'
         )
     for setting in [setting for setting, chosen in (again | {"train.compile": run.train.compile}).items() if chosen]:
-        if getattr(objective, "difference", None) == 0:
-            raise ValueError(f"{setting} does not go with forward mode; write objective.difference = 0.001")
+        if objective.derivative_step == 0:
+            raise ValueError(f"{setting} does not go with forward mode; write objective.difference = {FALLBACK}")
+    if objective.derivative_step and run.model.weights != "float32":
+        raise ValueError(
+            f'model.weights = "{run.model.weights}" is too coarse for objective.difference; write '
+            'model.weights = "float32", or objective.difference = 0.0'
+        )
+    if objective.derivative_step == 0 and run.model.weights == "4bit":  # its kernel drops tangents, and says nothing
+        raise ValueError('model.weights = "4bit" does not go with forward mode; write model.weights = "8bit"')
 
 
 def _check_share(run: Run, objective: Objective) -> None:

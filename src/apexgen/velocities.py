@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from apexgen.condition import Condition
+from apexgen.precision import in_float32
 
-FALLBACK = 1e-3  # half width of a difference: a tenth off at random weights, where 1e-4 drowns in half precision
+FALLBACK = 1e-4  # half width of a difference, in float32: networks read times of thousandths
 
 
 class Velocity(Protocol):
@@ -52,10 +53,11 @@ def along_flow(
     """u = velocity(x, t, r, c), and its derivative along the flow at fixed r, du/dt = (v . d_x + d_t) u.
 
     difference 0: forward mode, exact, in one pass. Otherwise a finite difference over 2 h, h = difference, which any
-    network allows: (u(x + h v, t + h) - u(x - h v, t - h)) / 2h, cut to one side where it would pass time 1 or r.
+    network allows: (u(x + h v, t + h) - u(x - h v, t - h)) / 2h, cut to one side where it would pass time 1 or r, and
+    computed in float32 whatever the network's precision. ValueError from a network whose weights have fewer bits.
     x and v are (B, ...), t and r (B, 1, ...).
     u carries its graph; the derivative carries none. Where t = r = 1 the difference is 0. A network whose kernels
-    have no forward mode gets a difference of 1e-3 in its place, and a warning.
+    have no forward mode gets a difference of 1e-4 in its place, and a warning.
     Geng et al., Mean Flows, https://arxiv.org/abs/2505.13447, Eq. 8.
     """
     if difference == 0:
@@ -68,7 +70,7 @@ def along_flow(
             warnings.warn(f"write difference = {FALLBACK} for this network: {reason}", stacklevel=2)
             difference = FALLBACK
     low, high = torch.maximum(t - difference, r), (t + difference).clamp(max=1)
-    with torch.no_grad():
+    with torch.no_grad(), in_float32():
         rise = velocity(x + (high - t) * v, high, r, c) - velocity(x + (low - t) * v, low, r, c)
         slope = rise / (high - low).clamp(min=torch.finfo(t.dtype).tiny)
     return velocity(x, t, r, c), slope

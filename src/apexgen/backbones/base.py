@@ -15,6 +15,7 @@ from apexgen.backbones.held import Weights
 from apexgen.backbones.quiet import quiet
 from apexgen.backbones.two_times import SecondTime
 from apexgen.condition import Condition
+from apexgen.precision import lowered
 from apexgen.shift import Shift
 from apexgen.size import Size
 
@@ -137,8 +138,7 @@ class Backbone(ABC):
         """The velocity at x (B, C, H, W), times (B, 1, 1, 1) in [0, 1] float32, condition of B rows; like x."""
         if self.second is not None:
             self.second.tell(t, r)
-        lowered = torch.autocast(x.device.type, dtype=self.precision, enabled=self.precision is not None)
-        with self._shifted(c.after), lowered:
+        with self._shifted(c.after), lowered(self.precision, self.weights, x.device.type):
             return self.velocity(x, t, c).to(x.dtype)
 
     @contextmanager

@@ -92,6 +92,11 @@ class Objective(ABC):
         return False
 
     @property
+    def derivative_step(self) -> float | None:
+        """Half width of the difference that `along_flow` takes, 0 for forward mode; None where it is not asked."""
+        return None
+
+    @property
     def least_steps(self) -> int:
         """Training steps that only prepare: a run of no more ends before its student has learnt anything."""
         return int(getattr(self, "warmup", 0))

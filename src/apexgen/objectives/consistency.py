@@ -49,6 +49,10 @@ class Consistency(PathObjective):
         within(self, "difference", 0, 0.1)
 
     @property
+    def derivative_step(self) -> float | None:
+        return self.difference if self.form == "continuous" else None
+
+    @property
     def renoises(self) -> bool:
         return self.phases == 1
 

@@ -37,6 +37,10 @@ class MeanFlow(PathObjective):
     def needs_second_time(self) -> bool:
         return True
 
+    @property
+    def derivative_step(self) -> float:
+        return self.difference
+
     def second_times(self, t: Tensor, generator: Generator) -> tuple[Tensor, ...]:
         equal = chosen(t, self.equal_share, generator)
         return (torch.where(equal, t, uniform_below(t, generator)),)

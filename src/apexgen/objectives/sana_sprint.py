@@ -31,6 +31,10 @@ class SanaSprint(Ladd):
         within(self, "adversarial_weight", 0)
         self.consistency()  # refuses what it would refuse by itself
 
+    @property
+    def derivative_step(self) -> float:
+        return self.difference
+
     def consistency(self) -> Consistency:
         """The term beside LADD's two."""
         return Consistency(
