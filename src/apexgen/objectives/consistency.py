@@ -35,7 +35,7 @@ class Consistency(PathObjective):
     floor: float = 1e-6
     tangent_warmup: int = 300  # steps in which the derivative's share rises to 1
     tangent_floor: float = 0.1  # c in g / (|g| + c)
-    difference: float = 0.0  # half width of a finite difference; 0 is forward mode
+    difference: float = 0.0  # half width of a finite difference, 1e-4 say; 0 is forward mode
 
     def __post_init__(self) -> None:
         super().__post_init__()

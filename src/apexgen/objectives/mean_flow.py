@@ -24,7 +24,7 @@ class MeanFlow(PathObjective):
     equal_share: float = 0.75  # of samples with r = t
     power: float = 1.0  # p of Eq. 22
     floor: float = 1e-3  # c of Eq. 22
-    difference: float = 0.0  # half width of a finite difference; 0 is forward mode
+    difference: float = 0.0  # half width of a finite difference, 1e-4 say; 0 is forward mode
 
     def __post_init__(self) -> None:
         super().__post_init__()
