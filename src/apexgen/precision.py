@@ -11,8 +11,10 @@ _whole = ContextVar("whole", default=False)
 
 @contextmanager
 def in_float32() -> Iterator[None]:
-    """Inside, every network computes in float32 whatever its precision: what is divided by a small step must not be
-    the rounding of bfloat16. ValueError, one line, from a network whose weights are held in fewer bits."""
+    """Inside, every network computes in float32 whatever its precision: what a small step divides is no rounding then.
+
+    A network whose weights are held in fewer bits raises ValueError, one line.
+    """
     before = _whole.set(True)
     try:
         yield
@@ -27,8 +29,7 @@ def lowered(precision: torch.dtype | None, weights: str, device: str) -> torch.a
     """
     if _whole.get() and weights != "float32":
         raise ValueError(f'model.weights = "{weights}" is too coarse for a difference; write model.weights = "float32"')
-    wanted = precision is not None and not _whole.get()
-    return torch.autocast(device, dtype=precision, enabled=wanted)
+    return torch.autocast(device, dtype=precision, enabled=precision is not None and not _whole.get())
 
 
 def best_device() -> str:
