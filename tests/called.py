@@ -1,10 +1,12 @@
 """Commands of apexgen, called in this process or in one of their own, and results for them to show."""
 
+import json
 import os
 import re
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 
 from forks import start
 
@@ -33,6 +35,23 @@ def wait_to_say(process, log, pattern):
         assert process.is_alive(), f"it ended and did not say {pattern}"
         time.sleep(0.02)
     return said
+
+
+@contextmanager
+def addressed(folder, *arguments):
+    """The url that a command tells with --json, and what it will have said when the block ends it: beside JSON."""
+    log, wrong, farewell = folder / "log", folder / "wrong", []
+    process = start(log, *map(str, arguments), "--json", errors=wrong)
+    try:
+        wait_to_say(process, log, r"\}")
+        url = json.loads(log.read_text())["url"]
+        yield url, farewell
+        process.terminate()
+        process.join(30)
+    finally:
+        process.kill()
+    assert process.exitcode == 0 and json.loads(log.read_text()) == {"url": url}
+    farewell += wrong.read_text().splitlines()
 
 
 def call(monkeypatch, capsys, *arguments):

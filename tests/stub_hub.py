@@ -2,12 +2,12 @@
 
 import hashlib
 import json
-import threading
 from collections.abc import Mapping
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
+
+from loopback import Quiet, listening
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -43,7 +43,7 @@ def hub(repositories: Mapping[str, Path]):
     """The address of a hub that has these repositories, and the list of paths that it was asked for."""
     asked: list[str] = []
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(Quiet):
         protocol_version = "HTTP/1.1"
 
         def do_GET(self):
@@ -59,15 +59,5 @@ def hub(repositories: Mapping[str, Path]):
 
         do_HEAD = do_GET
 
-        def log_message(self, *said):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}", asked
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with listening(Handler) as address:
+        yield address, asked

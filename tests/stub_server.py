@@ -9,13 +9,13 @@ import time
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 from PIL import Image
 
 from apexgen.evaluate.endpoint import Endpoint
 from apexgen.evaluate.judge import YES_NO, Inquiry, View
+from loopback import Quiet, listening
 
 COLORS = {"red": (220, 20, 20), "green": (20, 200, 20), "blue": (20, 20, 220)}
 
@@ -52,7 +52,7 @@ class Stub:
 def serving(stub: Stub):
     """The address of the stub's server."""
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(Quiet):
         protocol_version, wbufsize = "HTTP/1.1", 0 if stub.drip else -1  # one packet an answer
 
         def do_POST(self):
@@ -81,21 +81,8 @@ def serving(stub: Stub):
             except OSError:
                 pass  # the client has gone
 
-        def log_message(self, *_):
-            pass
-
-    class Server(ThreadingHTTPServer):
-        request_queue_size = 64  # with the default of 5, of eight that come at once some wait a second
-
-    server = Server(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/v1"
-    finally:
-        server.shutdown()
-        server.server_close()
+    with listening(Handler) as address:
+        yield f"{address}/v1"
 
 
 def color_of(picture: Image.Image) -> str:

@@ -1,6 +1,5 @@
 """The page's process, from its first word to its last: what it leaves, and what it says."""
 
-import json
 import os
 import signal
 
@@ -8,7 +7,7 @@ import httpx
 import pytest
 from forks import start
 
-from called import apexgen_forked, wait_to_say
+from called import addressed, apexgen_forked, wait_to_say
 from runs import finished_run
 
 
@@ -30,18 +29,9 @@ def test_stopped_as_soon_as_its_address_is_said_it_leaves_nothing_and_says_so(tm
 
 
 def test_for_machines_its_address_alone_is_on_standard_output(tmp_path):
-    log, wrong = tmp_path / "log", tmp_path / "wrong"
-    process = start(log, "app", "scenes", "--json", errors=wrong)
-    try:
-        wait_to_say(process, log, r"\}")
-        url = json.loads(log.read_text())["url"]
+    with addressed(tmp_path, "app", "scenes") as (url, farewell):
         assert "gradio" in httpx.get(url).text
-        process.terminate()
-        process.join(30)
-    finally:
-        process.kill()
-    assert process.exitcode == 0 and json.loads(log.read_text()) == {"url": url}
-    assert wrong.read_text().splitlines() == ["stopped; what was drawn is removed, save what was downloaded"]
+    assert farewell == ["stopped; what was drawn is removed, save what was downloaded"]
 
 
 def test_a_host_that_is_none_is_one_line(tmp_path):

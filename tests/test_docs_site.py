@@ -7,9 +7,7 @@ import re
 import shlex
 import subprocess
 import sys
-import threading
 from html.parser import HTMLParser
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import import_module
 from urllib.parse import unquote, urlsplit
 
@@ -21,6 +19,7 @@ from apexgen.backbones.diffusion import BACKBONES, find_adapter
 from apexgen.config import Data, Model, Train
 from apexgen.objectives import OBJECTIVES
 from apexgen.start import choices
+from loopback import Quiet, listening
 from snippets import ROOT
 
 # Figures and messages that a page repeats.
@@ -184,7 +183,7 @@ def test_every_link_of_the_site_leads_somewhere(site):
     assert followed > 100
 
 
-class OnePage(BaseHTTPRequestHandler):
+class OnePage(Quiet):
     """A site of one page."""
 
     def do_GET(self):
@@ -193,17 +192,11 @@ class OnePage(BaseHTTPRequestHandler):
 
     do_HEAD = do_GET
 
-    def log_message(self, *said):
-        pass
-
 
 @pytest.mark.parametrize("page", ["here", "gone"])
 def test_make_links_follows_links_to_other_sites(page, tmp_path):
     """As the Makefile has it, with pages of our own; 127.0.0.2 is not what the checker takes for this machine."""
-    server = ThreadingHTTPServer(("127.0.0.2", 0), OnePage)
-    threading.Thread(target=server.serve_forever).start()
     (tmp_path / "docs").mkdir()
-    (tmp_path / "docs/index.md").write_text(f"[a page](http://127.0.0.2:{server.server_port}/{page})\n")
     config = tmp_path / "mkdocs.yml"
     config.write_text(
         f"INHERIT: {ROOT / 'mkdocs.yml'}\ndocs_dir: docs\nsite_dir: site\nnav: [index.md]\nextra_css: []\n"
@@ -211,11 +204,9 @@ def test_make_links_follows_links_to_other_sites(page, tmp_path):
     words = shlex.split(re.search(r"^links:.*\n\t(.*)", (ROOT / "Makefile").read_text(), re.MULTILINE)[1])
     given = dict(word.split("=") for word in words[:2])
     words = [sys.executable, "-m", *(word.replace("$(BIN)/", "") for word in words[2:]), "--config-file", str(config)]
-    try:
+    with listening(OnePage, "127.0.0.2") as address:
+        (tmp_path / "docs/index.md").write_text(f"[a page]({address}/{page})\n")
         said = subprocess.run(words, cwd=ROOT, env=os.environ | given, capture_output=True, text=True)
-    finally:
-        server.shutdown()
-        server.server_close()
     assert (said.returncode == 0) == (page == "here"), said.stderr
     assert ("Invalid links" in said.stderr + said.stdout) == (page == "gone")
 

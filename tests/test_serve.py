@@ -23,7 +23,7 @@ from apexgen.drawer import open_model
 from apexgen.serve.api import Api
 from apexgen.serve.ask import Refusal, read_ask
 from apexgen.serve.server import make_offer
-from called import wait_to_say
+from called import addressed, wait_to_say
 from endpoint import PATH, pictures
 from runs import finished_run
 from snippets import ROOT
@@ -221,18 +221,9 @@ def test_asked_to_stop_it_answers_what_it_has_and_refuses_more(folder, tmp_path)
 
 
 def test_for_machines_its_address_alone_is_on_standard_output(folder, tmp_path):
-    log, wrong = tmp_path / "log", tmp_path / "wrong"
-    process = start(log, "serve", str(folder), "--port", "0", "--json", errors=wrong)
-    try:
-        wait_to_say(process, log, r"\}")
-        url = json.loads(log.read_text())["url"]
+    with addressed(tmp_path, "serve", folder, "--port", 0) as (url, farewell):
         pictures(httpx.post(url, json={"prompt": "a red ring"}, timeout=60))
-        process.terminate()
-        process.join(30)
-    finally:
-        process.kill()
-    assert process.exitcode == 0 and json.loads(log.read_text()) == {"url": url}
-    assert wrong.read_text().splitlines() == ["stopped; all that was asked for is answered"]
+    assert farewell == ["stopped; all that was asked for is answered"]
 
 
 def test_a_body_that_does_not_come_is_408_and_not_ours(folder, tmp_path):
