@@ -2,6 +2,7 @@
 
 import io
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -18,6 +19,9 @@ from apexgen.compare.terms import SHIPPED, load_terms
 from apexgen.objectives import OBJECTIVES
 from apexgen.objectives.flow_matching import FlowMatching
 from apexgen.report.curves import points
+
+
+ABLATIONS = Path(__file__).parents[1] / "runs" / "ablations"
 
 
 def ignored(step, average):
@@ -82,6 +86,14 @@ def test_every_shipped_contest_is_whole(world):
     assert {type(one) for one in terms.objectives().values()} == set(OBJECTIVES.values())
     for name, objective in terms.objectives().items():
         plan(Plane(Ring(), 1), objective, terms.budgets()[name] / (1.4 if world == "scenes" else 1))
+
+
+@pytest.mark.parametrize("file", sorted(ABLATIONS.glob("*.toml")), ids=lambda file: file.stem)
+def test_every_ablation_can_be_run(file):
+    terms = load_terms(file, [], {})
+    assert len({str(terms.of(name)) for name in terms.contestants}) == len(terms.contestants), "two are the same"
+    for name, objective in terms.objectives().items():
+        plan(Plane(Ring(), 1), objective, terms.budgets()[name] / (1.4 if terms.world == "scenes" else 1))
 
 
 def test_a_contest_reports_all_who_took_part(tmp_path):
