@@ -20,7 +20,6 @@ from apexgen.objectives import OBJECTIVES
 from apexgen.objectives.flow_matching import FlowMatching
 from apexgen.report.curves import points
 
-
 ABLATIONS = Path(__file__).parents[1] / "runs" / "ablations"
 
 
