@@ -20,7 +20,6 @@ SETTINGS = {
     "kl": Apex(warmup=0),
     "kl warm-up": Apex(warmup=10),
     "kl from the teacher's ends": Apex(warmup=10, start_steps=3),
-    "kl coarse": Apex(warmup=0, coarse_steps=1_000_000),
     "kl held": Apex(warmup=0, redraw=False),
     "kl guided": Apex(warmup=0, guidance=2.0),
     "kl guided near data": Apex(warmup=0, guidance=2.0, guidance_until=0.5),

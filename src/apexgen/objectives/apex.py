@@ -27,8 +27,8 @@ from apexgen.objectives.check import guided_until, one_of, unused, within
 from apexgen.velocities import guided
 
 ONLY_KL = (
-    "real", "guidance", "guidance_until", "warmup", "start_steps", "kl_weight", "coarse_steps",
-    "anchor_weight", "anchor_share", "clamp", "redraw",
+    "real", "guidance", "guidance_until", "warmup", "start_steps", "kl_weight", "anchor_weight", "anchor_share",
+    "clamp", "redraw",
 )  # fmt: skip
 ONLY_MIX = ("mix", "mix_weight", "fake_gradient")
 

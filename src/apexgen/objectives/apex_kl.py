@@ -33,8 +33,6 @@ class KlForm(Objective):
     # The generator begins as the mean, whatever the noise, and what KL makes of that stays in one place for long.
     start_steps: int = 0  # Euler steps of v_real, to whose end the warm-up draws the generator; 0: it rests meanwhile
     kl_weight: float = 1.0
-    # Near noise the push moves places, near data edges; what is sharp is in its place, wherever that is.
-    coarse_steps: int = 0  # first steps, the warm-up's among them, whose push weighs 2 t; 0: all times weigh the same
     anchor_weight: float = 1.0  # at 0 nothing holds the shared weights: a control only
     anchor_share: float = 1.0  # share of the batch that the anchor sees; the field is held by few
     clamp: float = 1.0  # largest |v_fake - v_real| that moves a sample
@@ -46,13 +44,8 @@ class KlForm(Objective):
         within(self, "anchor_share", 1e-6, 1)
         within(self, "clamp", 1e-6)
         within(self, "start_steps", 0)
-        within(self, "coarse_steps", 0)
         if self.warmup == 0:
             unused(self, ("start_steps",), "warmup = 0")
-        if self.kl_weight == 0:
-            unused(self, ("coarse_steps",), "kl_weight = 0")
-        if self.coarse_steps <= self.warmup:
-            unused(self, ("coarse_steps",), f"warmup = {self.warmup}, until which nothing is pushed")
 
     def kl_terms(
         self,
@@ -91,7 +84,7 @@ class KlForm(Objective):
         if generates:
             if self.redraw:
                 F_w = student(w, one, zero, c)
-            push = clamped(gap, self.clamp) * (2 * t if step < self.coarse_steps else 1)
+            push = clamped(gap, self.clamp)
             yield Loss("kl", self.kl_weight * mean_square(F_w, F_w.detach() - push))
 
     def _start(self, student: Velocity, real: Velocity, w: Tensor, c: Condition, one: Tensor) -> Loss:
