@@ -159,6 +159,22 @@ def test_a_contestant_may_have_a_budget_of_its_own(tmp_path):
     assert report["long"]["steps"] > 1.9 * report["usual"]["steps"]
 
 
+def test_what_a_table_shares_is_said_by_all_but_those_who_say_otherwise(tmp_path):
+    file = tmp_path / "shared.toml"
+    file.write_text(
+        'world = "ring"\nbudget = 60\n[shared]\nname = "apex"\nkl_weight = 2\nbudget = 90\n'
+        '[contestants]\nall = {}\nheavy = {kl_weight = 3}\nother = {name = "apex", budget = 70}'
+    )
+    told, said = load_terms(file, [], {}), tmp_path / "said.toml"
+    said.write_text(
+        'world = "ring"\nbudget = 90\n[contestants]\nall = {name = "apex", kl_weight = 2}\n'
+        'heavy = {name = "apex", kl_weight = 3}\nother = {name = "apex", kl_weight = 2, budget = 70}'
+    )
+    plain = load_terms(said, [], {})
+    assert told.objectives() == plain.objectives() and told.budgets() == plain.budgets()
+    assert [told.of(name) for name in told.contestants] == [plain.of(name) for name in plain.contestants]
+
+
 @pytest.mark.parametrize("budget", ["0", "-1", '"much"', "true", "inf", "nan"])
 def test_a_budget_that_is_none_costs_one_line(tmp_path, budget):
     file = tmp_path / "steps.toml"
@@ -252,6 +268,14 @@ def test_a_mistake_costs_a_line_and_nothing_is_trained(capsys, monkeypatch, tmp_
         ),
         ("per_task = 3\n[contestants.lcm]", 'per_task has no effect with world = "ring"; remove it'),
         ("", "contestants is missing"),
+        (
+            "shared = {warm_up = 3}\n[contestants]\nmine = {name = 'apex'}",
+            'contestants.mine with shared: objective "apex" has no field "warm_up"; write warmup = 3',
+        ),
+        (
+            "shared = {clamp = 3}\n[contestants]\napex = {clamp = 1}",
+            "shared.clamp has no effect where every contestant has its own; remove it",
+        ),
     ],
 )
 def test_a_mistake_in_a_file_names_its_key(tmp_path, text, line):

@@ -29,6 +29,7 @@ class Terms(Table):
     records: int = Field(24_000, ge=1)  # training captions with a picture each, in scenes
     per_task: int = Field(20, ge=1)  # held-out captions of each task, in scenes
     train: dict[str, Any] = Field(default_factory=dict)  # batch, learning_rate ... of every run, in scenes
+    shared: dict[str, Any] = Field(default_factory=dict)  # what each contestant's table says unless it says otherwise
     # An objective's table; its name, where that has none; and a budget of its own, where length is what is compared.
     contestants: dict[str, dict[str, Any]] = Field(min_length=1)
 
@@ -38,23 +39,30 @@ class Terms(Table):
         for name in idle:
             if name in self.model_fields_set:
                 raise ValueError(f'{name} has no effect with world = "{self.world}"; remove it')
+        for key in self.shared:
+            if all(key in table for table in self.contestants.values()):
+                raise ValueError(f"shared.{key} has no effect where every contestant has its own; remove it")
         return self
+
+    def told(self, name: str) -> dict[str, Any]:
+        """All that a contestant's table says, with what it shares and its objective's name."""
+        return {"name": name} | self.shared | self.contestants[name]
 
     def objectives(self) -> dict[str, Objective]:
         """The contestants, ready to train. ValueError, one line, names the contestant that is described wrongly."""
-        ready = {}
-        for name, table in self.contestants.items():
-            fields = {"name": name} | table
+        ready, beside = {}, " with shared" if self.shared else ""
+        for name in self.contestants:
+            fields = self.told(name)
             fields.pop("budget", None)
             try:
                 ready[name] = build_objective(str(fields.pop("name")), fields)
             except ValueError as error:
-                raise ValueError(f"contestants.{name}: {error}") from None
+                raise ValueError(f"contestants.{name}{beside}: {error}") from None
         return ready
 
     def budgets(self) -> dict[str, float]:
         """The evaluations each contestant has. ValueError, one line, for one that is no positive number."""
-        budgets = {name: table.get("budget", self.budget) for name, table in self.contestants.items()}
+        budgets = {name: self.told(name).get("budget", self.budget) for name in self.contestants}
         for name, budget in budgets.items():
             if isinstance(budget, bool) or not isinstance(budget, int | float) or not 0 < budget < math.inf:
                 raise ValueError(f"contestants.{name}: budget = {budget!r}: write budget = {self.budget:.0f}")
@@ -62,9 +70,9 @@ class Terms(Table):
 
     def of(self, name: str) -> dict[str, Any]:
         """All that a contestant's entry depends on, as JSON has it."""
-        common = self.model_dump(mode="json", exclude={"contestants", "budget"})
+        common = self.model_dump(mode="json", exclude={"contestants", "shared", "budget"})
         objective = asdict(self.objectives()[name])  # type: ignore[call-overload]  # every objective is a dataclass
-        named = str(self.contestants[name].get("name", name))
+        named = str(self.told(name)["name"])
         told = {"version": __version__, "name": named, "objective": objective, "budget": self.budgets()[name]}
         return json.loads(json.dumps(common | told))
 
