@@ -42,3 +42,15 @@ class Gaussian:
 
     def sample(self, shape, dtype=torch.float64):
         return self.m + self.s * torch.randn(shape, dtype=dtype)
+
+
+def affine_generator(mean, scale, **more):
+    """G(w) = mean + scale w with the exact field of its own samples at t < 1."""
+
+    def student(x, t, r, c):
+        if (t == 1).all():
+            return x - (mean + scale * x)
+        own = (t - (1 - t) * scale**2) / ((1 - t) ** 2 * scale**2 + t**2)
+        return (-mean + own * (x - (1 - t) * mean)).detach()
+
+    return student

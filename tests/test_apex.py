@@ -12,7 +12,7 @@ from apexgen.objectives.base import shares
 from apexgen.objectives.flow_matching import FlowMatching
 from apexgen.shift import scalar
 from fields import batch, draw, gradient, nets, terms
-from gaussian import Gaussian, empty_condition
+from gaussian import Gaussian, affine_generator, empty_condition
 
 # The paper's theorems
 
@@ -60,18 +60,6 @@ def test_the_gradient_of_fake_flows_through_the_samples_only_when_asked(through)
     torch.testing.assert_close(gradient(fake.value, student), gradient(expected, student))
 
 
-def affine_generator(mean, scale, **more):
-    """G(w) = mean + scale w with the exact field of its own samples at t < 1."""
-
-    def student(x, t, r, c):
-        if (t == 1).all():
-            return x - (mean + scale * x)
-        own = (t - (1 - t) * scale**2) / ((1 - t) ** 2 * scale**2 + t**2)
-        return (-mean + own * (x - (1 - t) * mean)).detach()
-
-    return student
-
-
 def kl_of(student, teacher, n=512, seed=0, **fields):
     objective = Apex(warmup=0, **fields)
     one = Batch(empty_condition(n), empty_condition(1))
@@ -105,19 +93,6 @@ def test_descent_of_kl_ends_at_the_law_of_the_data():
         optimizer.step()
     torch.testing.assert_close(mean, torch.full_like(mean, data.m), atol=0.05, rtol=0)
     torch.testing.assert_close(deviation, torch.full_like(mean, data.s), atol=0.05, rtol=0)
-
-
-@pytest.mark.parametrize(("mean", "scale"), [(1.5, 0.4), (2.5, 0.4), (1.5, 0.0), (0.5, 1.0)])
-def test_the_start_draws_the_generator_to_the_ends_of_the_teachers_paths(mean, scale):
-    """Of N(m, s^2) those are m + s w, so that G(w) = mean + scale w is (mean - m)^2 + (scale - s)^2 away on average."""
-    data, objective = Gaussian(m=1.5, s=0.4), Apex(warmup=10, start_steps=300)
-    one, student = Batch(empty_condition(4096), empty_condition(1)), affine_generator(mean, scale)
-    drawn = objective.draw((4096, 2), torch.Generator().manual_seed(0))
-    nets = Nets(student, data.velocity, data.velocity)
-    *_, start = objective.terms(nets, one, drawn, 9)
-    assert start.name == "start"
-    assert float(start.value) == pytest.approx((mean - data.m) ** 2 + (scale - data.s) ** 2, abs=0.03)
-    assert [term.name for term in objective.terms(nets, one, drawn, 10)] == ["fake", "anchor", "kl"]
 
 
 # Randomness
@@ -200,7 +175,7 @@ def test_the_anchor_on_data_is_flow_matching():
 def test_a_shared_anchor_is_that_of_its_rows(anchor):
     """The anchor on a quarter of eight is the anchor on two; the other terms see the whole batch."""
     networks, one = nets(), batch(8)
-    drawn = replace(draw(Apex(anchor=anchor), 8), shares=shares(0.25, 8))
+    drawn = replace(draw(Apex(anchor=anchor), 8), shares=shares(8, {"anchor": 0.25}))
     fake, quarter = Apex(anchor=anchor, anchor_share=0.25).terms(networks, one, drawn, 0)
     every = slice(3, None, 4)
     few = Draw(tuple(noise[every] for noise in drawn.noises), tuple(t[every] for t in drawn.times))
@@ -211,22 +186,6 @@ def test_a_shared_anchor_is_that_of_its_rows(anchor):
     torch.testing.assert_close(fake.value, whole.value)
 
 
-@pytest.mark.parametrize("share", [0.25, 0.5, 0.3])
-def test_the_parts_of_a_shared_anchor_add_up_to_the_whole(share):
-    """Batches of one: most have no row of the anchor, and none of its forward; the others weigh as much more."""
-    objective, networks, one = Apex(anchor_share=share), nets(), batch(8)
-    drawn, seen = replace(draw(objective, 8), shares=shares(share, 8)), round(share * 8)
-    parts = []
-    for row in range(8):
-        rows = slice(row, row + 1)
-        _, anchor = objective.terms(networks, one.rows(rows), drawn.rows(rows), 0)
-        assert anchor.value.requires_grad == bool(drawn.shares[row]) and "gap" in anchor.logs
-        parts.append(anchor.value)
-    assert sum(part.requires_grad for part in parts) == seen
-    _, whole = objective.terms(networks, one, drawn, 0)
-    torch.testing.assert_close(sum(parts) / 8, whole.value)
-
-
 def test_a_shared_anchor_expects_the_gradient_of_all():
     """Over every place that the share's pattern may have, the gradient's mean is that of the anchor on all rows."""
     networks, one = nets(), batch(8)
@@ -235,26 +194,9 @@ def test_a_shared_anchor_expects_the_gradient_of_all():
         _, anchor = Apex().terms(networks, one, replace(draw(Apex(), 8), shares=held), 0)
         return gradient(anchor.value, networks.student)
 
-    mean = sum(gradient_with(shares(0.25, 8).roll(place)) for place in range(8)) / 8
-    torch.testing.assert_close(mean, gradient_with(None))
-
-
-@pytest.mark.parametrize(
-    ("share", "count", "seen"), [(0.25, 8, 2), (0.3, 10, 3), (0.01, 4, 1), (0.9, 3, None), (1, 5, None)]
-)
-def test_a_share_is_of_whole_rows_evenly_spread_and_weighs_one_in_the_mean(share, count, seen):
-    held = shares(share, count)
-    if seen is None:
-        assert held is None
-        return
-    assert (held > 0).sum() == seen and held.mean() == pytest.approx(1)
-    gaps = (held > 0).nonzero().flatten().diff()
-    assert gaps.numel() == 0 or gaps.max() - gaps.min() <= 1
-
-
-def test_a_draw_shares_as_its_objective_does(generator):
-    assert Apex().draw((8, 3, 4, 4), generator).shares is None
-    assert torch.equal(Apex(anchor_share=0.25).draw((8, 3, 4, 4), generator).shares, shares(0.25, 8))
+    quarter = shares(8, {"anchor": 0.25})["anchor"]
+    mean = sum(gradient_with({"anchor": quarter.roll(place)}) for place in range(8)) / 8
+    torch.testing.assert_close(mean, gradient_with({}))
 
 
 @pytest.mark.parametrize("form", ["kl", "mix"])

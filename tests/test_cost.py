@@ -1,17 +1,19 @@
 """What a step costs, in forwards of the network and in memory held, and how many of them a budget buys."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from apexgen.compare.contest import plan
+from apexgen.compare.contest import SETTLED, plan
 from apexgen.compare.plane import Plane
 from apexgen.compare.points import Ring
 from apexgen.cost import most_held
 from apexgen.objectives import OBJECTIVES, build_objective
 from apexgen.objectives.apex import Apex
 from apexgen.objectives.ddo import Ddo
+from apexgen.objectives.dmd import Dmd
 from apexgen.objectives.flow_matching import FlowMatching
 from apexgen.objectives.ladd import Ladd
 from apexgen.objectives.lcm import Lcm
@@ -70,11 +72,20 @@ def test_a_redrawn_sample_brings_the_kl_form_down_to_the_memory_of_flow_matching
     assert held[1] == pytest.approx(held[0], rel=0.05) and held[2] == pytest.approx(2 * held[0], rel=0.05)
 
 
-def test_a_warm_up_that_draws_the_start_pays_for_it():
-    """Eight steps of the teacher and a term of three forwards in place of the KL term's three, a hundred times."""
-    world, usual, drawn = Plane(Ring(), 1), Apex(warmup=100), Apex(warmup=100, start_steps=8)
-    assert world.cost(drawn).evaluations == world.cost(usual).evaluations
-    assert world.cost(drawn, 0).evaluations == pytest.approx(8 + 8 + 3, rel=0.01)
-    steps, cost = plan(world, drawn, 12_000)
+def test_a_first_stage_that_is_guided_pays_for_it():
+    """Two forwards more a step, a hundred times, than the stages whose teacher is a student."""
+    world, usual, guided = Plane(Ring(), 1), Progressive(stage_steps=100), Progressive(stage_steps=100, guidance=2.0)
+    assert world.cost(guided).evaluations == world.cost(usual).evaluations
+    assert world.cost(guided, 0).evaluations - world.cost(guided).evaluations == pytest.approx(2, rel=0.01)
+    steps, cost = plan(world, guided, 12_000)
     assert plan(world, usual, 12_000)[0] == int(12_000 / cost.evaluations)
-    assert steps == pytest.approx((12_000 - 100 * (19 - cost.evaluations)) / cost.evaluations, abs=2)
+    assert steps == pytest.approx((12_000 - 100 * 2) / cost.evaluations, abs=2)
+
+
+@pytest.mark.parametrize("objective", [Apex(), Dmd()])
+def test_pairs_cost_a_step_s_forwards_on_their_share_of_the_batch(objective):
+    """Eight steps of the teacher and a term of three forwards, on an eighth of the rows, throughout."""
+    world, held = Plane(Ring(), 1), replace(objective, pair_steps=8)
+    for step in (0, SETTLED):
+        more = world.cost(held, step).evaluations - world.cost(objective, step).evaluations
+        assert more == pytest.approx((8 + 3) / 8, rel=0.02)

@@ -50,9 +50,9 @@ def plan(world: World, objective: Objective, budget: float) -> tuple[int, Cost]:
 
     ValueError where they are used up before the student learns anything.
     """
-    cost, least = world.cost(objective), objective.least_steps
-    dearer = max(0, world.cost(objective, 0).evaluations - cost.evaluations) if least else 0
-    steps = int((budget - least * dearer) / cost.evaluations)
+    cost, least, first = world.cost(objective), objective.least_steps, objective.first_steps
+    dearer = max(0, world.cost(objective, 0).evaluations - cost.evaluations) if first else 0
+    steps = int((budget - first * dearer) / cost.evaluations)
     if steps <= least:
         raise ValueError(
             f"--budget {budget:g} is {steps} steps of {type(objective).__name__}, which takes {least} to prepare; "

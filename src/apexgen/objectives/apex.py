@@ -27,8 +27,8 @@ from apexgen.objectives.check import guided_until, one_of, unused, within
 from apexgen.velocities import guided
 
 ONLY_KL = (
-    "real", "guidance", "guidance_until", "warmup", "start_steps", "kl_weight", "anchor_weight", "anchor_share",
-    "clamp", "redraw",
+    "real", "guidance", "guidance_until", "warmup", "kl_weight", "anchor_weight", "anchor_share", "clamp",
+    "redraw", "pair_steps",
 )  # fmt: skip
 ONLY_MIX = ("mix", "mix_weight", "fake_gradient")
 
@@ -93,7 +93,7 @@ class Apex(KlForm, Shifting):
             uniform_times(shape[0], self.time_low, self.time_high, generator, ndim=len(shape))
             for _ in range(1 if self.form == "kl" else 2)
         )
-        return Draw(noises=(w, z), times=times, shares=shares(self.anchor_share, shape[0]))
+        return Draw((w, z), times, shares(shape[0], {"anchor": self.anchor_share, "pairs": self.pair_share}))
 
     def terms(self, nets: Nets, batch: Batch, draw: Draw, step: int) -> Iterator[Loss]:
         c = batch.c

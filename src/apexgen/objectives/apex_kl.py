@@ -18,20 +18,18 @@ from torch import Tensor
 
 from apexgen.condition import Condition
 from apexgen.flow import endpoint, interpolate, velocity
-from apexgen.objectives.base import Draw, Loss, Objective, clamped, mean_square
-from apexgen.objectives.check import unused, within
-from apexgen.objectives.path import solve
+from apexgen.objectives.base import Draw, Loss, clamped, mean_square, of_share
+from apexgen.objectives.check import within
+from apexgen.objectives.pairs import Paired
 from apexgen.velocities import Velocity
 
 
 @dataclass(frozen=True)
-class KlForm(Objective):
+class KlForm(Paired):
     """What the KL form is told, and its terms."""
 
     fake_weight: float = 1.0  # lambda_p of Eq. 25; at 0 nothing learns the fake field: a control only
     warmup: int = 150  # first steps without the KL term, while the fake field is learnt
-    # The generator begins as the mean, whatever the noise, and what KL makes of that stays in one place for long.
-    start_steps: int = 0  # Euler steps of v_real, to whose end the warm-up draws the generator; 0: it rests meanwhile
     kl_weight: float = 1.0
     anchor_weight: float = 1.0  # at 0 nothing holds the shared weights: a control only
     anchor_share: float = 1.0  # share of the batch that the anchor sees; the field is held by few
@@ -43,9 +41,7 @@ class KlForm(Objective):
             within(self, name, 0)
         within(self, "anchor_share", 1e-6, 1)
         within(self, "clamp", 1e-6)
-        within(self, "start_steps", 0)
-        if self.warmup == 0:
-            unused(self, ("start_steps",), "warmup = 0")
+        super().__post_init__()
 
     def kl_terms(
         self,
@@ -57,7 +53,7 @@ class KlForm(Objective):
         draw: Draw,
         step: int,
     ) -> Iterator[Loss]:
-        """The terms fake, anchor and kl, or start; the anchor is on the pictures x (B, ...), or on `real` without."""
+        """The terms fake, anchor, pairs and kl; the anchor is on the pictures x (B, ...), or on `real` without."""
         (w, z), (t,) = draw.noises, draw.times
         one, zero = torch.ones_like(t), torch.zeros_like(t)
         generates = self.kl_weight > 0 and step >= self.warmup
@@ -77,29 +73,19 @@ class KlForm(Objective):
         logs = {"gap": gap.abs().mean()}
 
         x_held, target = (x_t, v_real) if x is None else (interpolate(x, z, t), velocity(x, z))  # Eq. 4
-        yield Loss("anchor", self.anchor_weight * self._anchor(student, x_held, t, c, target, draw.shares), logs)
+        yield Loss("anchor", self.anchor_weight * self._anchor(student, x_held, t, c, target, draw), logs)
+        yield from self.pair_terms(student, real, c, draw)
 
-        if self.start_steps and step < self.warmup:
-            yield self._start(student, real, w, c, one)
         if generates:
             if self.redraw:
                 F_w = student(w, one, zero, c)
             push = clamped(gap, self.clamp)
             yield Loss("kl", self.kl_weight * mean_square(F_w, F_w.detach() - push))
 
-    def _start(self, student: Velocity, real: Velocity, w: Tensor, c: Condition, one: Tensor) -> Loss:
-        """One step is drawn to where `start_steps` of the real field end, from the same noise."""
-        zero = torch.zeros_like(one)
-        with torch.no_grad():
-            x_end = solve(real, w, one, zero, c, self.start_steps)
-        return Loss("start", mean_square(student(w, one, zero, c), w - x_end))
-
     @staticmethod
-    def _anchor(student: Velocity, x: Tensor, t: Tensor, c: Condition, target: Tensor, shares: Tensor | None) -> Tensor:
-        """The mean over all rows of a row's share times its square error; 0, without a forward, where none has one."""
-        if shares is None:
-            return mean_square(student(x, t, t, c), target)
-        if not shares.any():
-            return torch.zeros(())
-        held = shares > 0
-        return float(shares.mean()) * mean_square(student(x[held], t[held], t[held], c.select(held)), target[held])
+    def _anchor(student: Velocity, x: Tensor, t: Tensor, c: Condition, target: Tensor, draw: Draw) -> Tensor:
+        """The mean square error of the rows that the anchor sees; 0, without a forward, where it sees none."""
+        return of_share(
+            draw.shares.get("anchor"),
+            lambda rows: mean_square(student(x[rows], t[rows], t[rows], c.select(rows)), target[rows]),
+        )

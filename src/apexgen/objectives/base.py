@@ -1,7 +1,7 @@
 """What an objective is given, what it draws, and what it returns."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -55,12 +55,12 @@ class Draw:
 
     noises: tuple[Tensor, ...]  # each (B, ...) standard normal, float32
     times: tuple[Tensor, ...]  # each (B, 1, ...) float32
-    # (B,) on the CPU: what each row weighs in a term that sees a share of the step, 0 or 1 / share; None: all weigh 1.
-    shares: Tensor | None = None
+    # By the name of a term that sees a share of the step, what each row weighs in it, (B,) on the CPU: 0 or 1 / share.
+    shares: Mapping[str, Tensor] = field(default_factory=dict)
 
     def rows(self, rows: slice) -> "Draw":
         """The same for a part of the batch."""
-        shares = None if self.shares is None else self.shares[rows]
+        shares = {name: weights[rows] for name, weights in self.shares.items()}
         return Draw(tuple(noise[rows] for noise in self.noises), tuple(time[rows] for time in self.times), shares)
 
 
@@ -102,6 +102,11 @@ class Objective(ABC):
         return int(getattr(self, "warmup", 0))
 
     @property
+    def first_steps(self) -> int:
+        """Training steps, the first ones, that may cost otherwise than those after them."""
+        return self.least_steps
+
+    @property
     def renoises(self) -> bool:
         """Whether its students are sampled by jumps to the data and back, `renoise`; others take straight steps."""
         return False
@@ -141,15 +146,27 @@ def pictures(batch: Batch) -> Tensor:
     return batch.x
 
 
-def shares(share: float, count: int) -> Tensor | None:
-    """Draw.shares of `count` rows: round(share * count) of them, one at least, evenly spread; None where that is all.
+def shares(count: int, of: Mapping[str, float]) -> dict[str, Tensor]:
+    """Draw.shares of `count` rows: round(share * count) of them, one at least, evenly spread; no entry where it is all.
 
     Cut into parts, rows weigh what they did in the whole: the parts' terms add up to the whole's, also where some of
     them have no row of it.
     """
-    seen = max(1, round(share * count))
-    row = torch.arange(count)
-    return None if seen == count else ((row + 1) * seen // count - row * seen // count) * (count / seen)
+    seen, row = {name: max(1, round(share * count)) for name, share in of.items()}, torch.arange(count)
+    return {
+        name: ((row + 1) * rows // count - row * rows // count) * (count / rows)
+        for name, rows in seen.items()
+        if rows < count
+    }
+
+
+def of_share(weights: Tensor | None, term: Callable[[Tensor | slice], Tensor]) -> Tensor:
+    """A term, a mean over the rows it is called with, of those that have a share; 0, not called, where none has one."""
+    if weights is None:
+        return term(slice(None))
+    if not weights.any():
+        return torch.zeros(())
+    return float(weights.mean()) * term(weights > 0)
 
 
 def mean_square(a: Tensor, b: Tensor) -> Tensor:

@@ -1,8 +1,9 @@
-"""Distribution matching distillation (Yin et al., 2023), https://arxiv.org/abs/2311.18828, without its regression loss.
+"""Distribution matching distillation (Yin et al., 2023), https://arxiv.org/abs/2311.18828.
 
 A second network, `nets.fake`, learns the flow of the generator's samples; its difference from the teacher's moves them.
 That is what APEX does by a shifted condition in one network. From DMD2, https://arxiv.org/abs/2405.14867: no pairs of
-noise and teacher's picture, and a generator that moves in one step of `generator_every`; its discriminator is left out.
+noise and teacher's picture unless `pair_steps` asks for them, and a generator that moves in one step of
+`generator_every`; its discriminator is left out.
 """
 
 from collections.abc import Iterator
@@ -12,13 +13,14 @@ import torch
 from torch import Generator
 
 from apexgen.flow import endpoint, interpolate, normal, uniform_times, velocity
-from apexgen.objectives.base import Batch, Draw, Loss, Nets, Objective, mean_square
+from apexgen.objectives.base import Batch, Draw, Loss, Nets, mean_square, shares
 from apexgen.objectives.check import guided_until, within
+from apexgen.objectives.pairs import Paired
 from apexgen.velocities import guided
 
 
 @dataclass(frozen=True)
-class Dmd(Objective):
+class Dmd(Paired):
     """A one-step generator by a second network; stock networks do, and prompts are all the data."""
 
     guidance: float = 1.0  # of the teacher
@@ -37,6 +39,7 @@ class Dmd(Objective):
         within(self, "warmup", 0)
         within(self, "generator_every", 1)
         within(self, "floor", 1e-12)
+        super().__post_init__()
 
     @property
     def needs_pictures(self) -> bool:
@@ -48,7 +51,8 @@ class Dmd(Objective):
 
     def draw(self, shape: tuple[int, ...], generator: Generator) -> Draw:
         t = uniform_times(shape[0], self.time_low, self.time_high, generator, ndim=len(shape))
-        return Draw(noises=(normal(shape, generator), normal(shape, generator)), times=(t,))
+        noises = normal(shape, generator), normal(shape, generator)
+        return Draw(noises, (t,), shares(shape[0], {"pairs": self.pair_share}))
 
     def terms(self, nets: Nets, batch: Batch, draw: Draw, step: int) -> Iterator[Loss]:
         assert nets.fake is not None, "the trainer gives a fake network where needs_fake_network"
@@ -62,11 +66,13 @@ class Dmd(Objective):
         x_t = interpolate(x_fake, z, t)
         v_fake = nets.fake(x_t, t, t, c)
         yield Loss("fake", mean_square(v_fake, velocity(x_fake, z)))  # Eq. 6, in velocities
+        real = guided(nets.teacher, batch.null, self.guidance, self.guidance_until)
+        yield from self.pair_terms(nets.student, real, c, draw)
         if not generates:
             return
 
         with torch.no_grad():
-            v_real = guided(nets.teacher, batch.null, self.guidance, self.guidance_until)(x_t, t, t, c)
+            v_real = real(x_t, t, t, c)
             gap = t * (v_fake - v_real)  # E_real[x | x_t] - E_fake[x | x_t], Eq. 7
             if self.normalise:
                 far = (x_fake - endpoint(x_t, v_real, t)).abs().flatten(1).mean(1).view(t.shape)

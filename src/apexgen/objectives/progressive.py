@@ -42,6 +42,10 @@ class Progressive(Objective):
     def least_steps(self) -> int:
         return self.halvings * self.stage_steps
 
+    @property
+    def first_steps(self) -> int:
+        return self.stage_steps  # of the guided teacher
+
     def stage(self, step: int) -> int:
         """How often the student's steps have been halved before training step `step`."""
         return min(step // self.stage_steps, self.halvings)
