@@ -83,9 +83,8 @@ def test_a_first_stage_that_is_guided_pays_for_it():
 
 
 @pytest.mark.parametrize("objective", [Apex(), Dmd()])
-def test_pairs_cost_a_step_s_forwards_on_their_share_of_the_batch(objective):
-    """Eight steps of the teacher and a term of three forwards, on an eighth of the rows, throughout."""
-    world, held = Plane(Ring(), 1), replace(objective, pair_steps=8)
-    for step in (0, SETTLED):
+def test_pairs_cost_their_steps_and_a_term_of_the_whole_batch_first_and_of_its_share_then(objective):
+    world, held = Plane(Ring(), 1), replace(objective, pair_steps=8, pair_share=0.125)
+    for step, share in ((0, 1), (SETTLED, 1 / 8)):
         more = world.cost(held, step).evaluations - world.cost(objective, step).evaluations
-        assert more == pytest.approx((8 + 3) / 8, rel=0.02)
+        assert more == pytest.approx((8 + 3) * share, rel=0.02)

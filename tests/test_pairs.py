@@ -12,24 +12,29 @@ from apexgen.objectives.dmd import Dmd
 from fields import batch, draw, nets
 from gaussian import Gaussian, affine_generator, empty_condition
 
-PAIRED = {"pair_steps": 300, "pair_weight": 1.0, "pair_share": 1.0}
+PAIRED = {"pair_steps": 300, "pair_weight": 0.5, "pair_share": 0.5}
 
 
-def term(name, objective, student, teacher, n=4096):
+def term(name, objective, student, teacher, step, n=4096):
     """One of an objective's terms, where student and fake field are one."""
     drawn = objective.draw((n, 2), torch.Generator().manual_seed(0))
     one = Batch(empty_condition(n), empty_condition(1))
-    terms = objective.terms(Nets(student, teacher, teacher, student), one, drawn, 0)
+    terms = objective.terms(Nets(student, teacher, teacher, student), one, drawn, step)
     return next(term.value for term in terms if term.name == name)
 
 
 @pytest.mark.parametrize("kind", [Apex, Dmd])
 @pytest.mark.parametrize(("mean", "scale"), [(1.5, 0.4), (2.5, 0.4), (1.5, 0.0), (0.5, 1.0)])
 def test_pairs_are_the_distance_to_the_ends_of_the_real_paths(kind, mean, scale):
-    """Of N(m, s^2) those are m + s w, so that G(w) = mean + scale w is (mean - m)^2 + (scale - s)^2 away on average."""
-    data, objective = Gaussian(m=1.5, s=0.4), kind(**PAIRED)
-    pairs = term("pairs", objective, affine_generator(mean, scale), data.velocity)
-    assert float(pairs) == pytest.approx((mean - data.m) ** 2 + (scale - data.s) ** 2, abs=0.03)
+    """Of N(m, s^2) those are m + s w, so that G(w) = mean + scale w is (mean - m)^2 + (scale - s)^2 away on average.
+
+    They weigh one while the student prepares, and what they are told to afterwards.
+    """
+    data, objective = Gaussian(m=1.5, s=0.4), kind(warmup=10, **PAIRED)
+    away = (mean - data.m) ** 2 + (scale - data.s) ** 2
+    for step, weight in ((9, 1), (10, 0.5)):
+        pairs = term("pairs", objective, affine_generator(mean, scale), data.velocity, step)
+        assert float(pairs) == pytest.approx(weight * away, abs=0.03)
 
 
 def test_pairs_say_which_noise_goes_where_and_the_push_does_not():
@@ -38,11 +43,11 @@ def test_pairs_say_which_noise_goes_where_and_the_push_does_not():
     mirror = affine_generator(data.m, turned)
 
     def slope(name):
-        (found,) = torch.autograd.grad(term(name, Apex(warmup=0, **PAIRED), mirror, data.velocity), turned)
+        (found,) = torch.autograd.grad(term(name, Apex(warmup=0, **PAIRED), mirror, data.velocity, 0), turned)
         return float(found)
 
     assert abs(slope("kl")) < 0.01
-    assert slope("pairs") == pytest.approx(2 * (-0.4 - data.s), abs=0.05), "descent turns it back"
+    assert slope("pairs") == pytest.approx(-0.4 - data.s, abs=0.05), "descent turns it back"
 
 
 def test_pairs_are_held_from_the_first_step_on_and_only_where_asked():
@@ -58,7 +63,7 @@ def test_pairs_are_held_from_the_first_step_on_and_only_where_asked():
 @pytest.mark.parametrize("share", [0.25, 0.5, 0.3])
 def test_the_parts_of_a_share_add_up_to_the_whole(name, share):
     """Batches of one: most have no row of the term, and none of its forwards; the others weigh as much more."""
-    objective, networks, one = Apex(pair_steps=2), nets(), batch(8)
+    objective, networks, one = Apex(warmup=0, pair_steps=2), nets(), batch(8)
     drawn, seen = replace(draw(objective, 8), shares=shares(8, {name: share})), round(share * 8)
 
     def found(rows):

@@ -74,7 +74,7 @@ class KlForm(Paired):
 
         x_held, target = (x_t, v_real) if x is None else (interpolate(x, z, t), velocity(x, z))  # Eq. 4
         yield Loss("anchor", self.anchor_weight * self._anchor(student, x_held, t, c, target, draw), logs)
-        yield from self.pair_terms(student, real, c, draw)
+        yield from self.pair_terms(student, real, c, draw, step < self.warmup)
 
         if generates:
             if self.redraw:

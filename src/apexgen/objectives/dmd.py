@@ -67,7 +67,7 @@ class Dmd(Paired):
         v_fake = nets.fake(x_t, t, t, c)
         yield Loss("fake", mean_square(v_fake, velocity(x_fake, z)))  # Eq. 6, in velocities
         real = guided(nets.teacher, batch.null, self.guidance, self.guidance_until)
-        yield from self.pair_terms(nets.student, real, c, draw)
+        yield from self.pair_terms(nets.student, real, c, draw, step < self.warmup)
         if not generates:
             return
 

@@ -34,8 +34,13 @@ class Paired(Objective):
         if self.pair_steps == 0:
             unused(self, ("pair_weight", "pair_share"), "pair_steps = 0")
 
-    def pair_terms(self, student: Velocity, real: Velocity, c: Condition, draw: Draw) -> Iterator[Loss]:
-        """The term pairs, weight |F(w, 1, c) - (w - x_end)|^2 with x_end where v_real carries w; none without pairs."""
+    def pair_terms(
+        self, student: Velocity, real: Velocity, c: Condition, draw: Draw, prepares: bool
+    ) -> Iterator[Loss]:
+        """The term pairs, weight |F(w, 1, c) - (w - x_end)|^2 with x_end where v_real carries w; none without pairs.
+
+        While the student `prepares` they have the weight one, on the whole batch: what a push finds together stays so.
+        """
         if self.pair_steps == 0:
             return
         w = draw.noises[0]
@@ -47,4 +52,7 @@ class Paired(Objective):
                 x_end = solve(real, *at, self.pair_steps)
             return mean_square(student(*at), w[rows] - x_end)
 
-        yield Loss("pairs", self.pair_weight * of_share(draw.shares.get("pairs"), drawn))
+        if prepares:
+            yield Loss("pairs", drawn(slice(None)))
+        else:
+            yield Loss("pairs", self.pair_weight * of_share(draw.shares.get("pairs"), drawn))
