@@ -34,9 +34,7 @@ class Paired(Objective):
         if self.pair_steps == 0:
             unused(self, ("pair_weight", "pair_share"), "pair_steps = 0")
 
-    def pair_terms(
-        self, student: Velocity, real: Velocity, c: Condition, draw: Draw, prepares: bool
-    ) -> Iterator[Loss]:
+    def pair_terms(self, student: Velocity, real: Velocity, c: Condition, draw: Draw, prepares: bool) -> Iterator[Loss]:
         """The term pairs, weight |F(w, 1, c) - (w - x_end)|^2 with x_end where v_real carries w; none without pairs.
 
         While the student `prepares` they have the weight one, on the whole batch: what a push finds together stays so.
