@@ -175,7 +175,7 @@ def test_the_anchor_on_data_is_flow_matching():
 def test_a_shared_anchor_is_that_of_its_rows(anchor):
     """The anchor on a quarter of eight is the anchor on two; the other terms see the whole batch."""
     networks, one = nets(), batch(8)
-    drawn = replace(draw(Apex(anchor=anchor), 8), shares=shares(8, {"anchor": 0.25}))
+    drawn = replace(draw(Apex(anchor=anchor), 8), shares=shares(8, {"anchor_share": 0.25}))
     fake, quarter = Apex(anchor=anchor, anchor_share=0.25).terms(networks, one, drawn, 0)
     every = slice(3, None, 4)
     few = Draw(tuple(noise[every] for noise in drawn.noises), tuple(t[every] for t in drawn.times))
@@ -194,8 +194,8 @@ def test_a_shared_anchor_expects_the_gradient_of_all():
         _, anchor = Apex().terms(networks, one, replace(draw(Apex(), 8), shares=held), 0)
         return gradient(anchor.value, networks.student)
 
-    quarter = shares(8, {"anchor": 0.25})["anchor"]
-    mean = sum(gradient_with({"anchor": quarter.roll(place)}) for place in range(8)) / 8
+    quarter = shares(8, {"anchor_share": 0.25})["anchor_share"]
+    mean = sum(gradient_with({"anchor_share": quarter.roll(place)}) for place in range(8)) / 8
     torch.testing.assert_close(mean, gradient_with({}))
 
 

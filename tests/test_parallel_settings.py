@@ -75,6 +75,30 @@ def test_what_goes_together_is_not_refused(tmp_path, objective, setting):
     distill.check_run(load_run(None, [f"folder={tmp_path}", f"objective={objective}", setting]))
 
 
+@pytest.mark.parametrize(
+    ("objective", "settings", "message"),
+    [
+        (
+            '{name="apex", anchor_share=0.25}',
+            (),
+            r"anchor_share = 0\.25 .*, 1, is all of it; write .*accumulate = 4, or",
+        ),
+        ('{name="apex", pair_steps=4}', (), r"pair_share = 0\.125 .*, 1, is all of it; write .*accumulate = 8, or"),
+        ('{name="dmd", pair_steps=4}', (), r"is all of it; .*, or objective\.pair_share = 1\.0$"),
+        (
+            '{name="apex", pair_steps=4}',
+            ("train.batch=4", "train.processes=2", "train.parallel=fsdp"),
+            r"pair_share = 0\.125 .*, 8, is 1 in 2 processes, which must see as many each; .*accumulate = 2,",
+        ),
+    ],
+)
+def test_a_share_that_is_all_or_not_the_same_everywhere_is_refused(tmp_path, objective, settings, message):
+    """A process that has no row of a term would hold up those that gather weights for it."""
+    run = load_run(None, [f"folder={tmp_path}", f"objective={objective}", "train.batch=1", *settings])
+    with pytest.raises(ValueError, match=message):
+        distill.check_run(run)
+
+
 def test_what_the_remedy_of_a_stopped_run_names_may_change_when_it_goes_on(tmp_path):
     """Too many bad records, a disk too small, a step that is not finite."""
     (tmp_path / "config.toml").write_text("")

@@ -203,9 +203,10 @@ def test_batches_of_one_step_are_one_batch(name, objective):
     assert_one_step(cut, whole, 3e-6)  # in float32; 1.6e-6 is seen
 
 
-def test_batches_of_one_with_a_shared_anchor_are_one_batch():
-    """Half of the batches have no anchor at all, and a process that has no row of it has the same terms to log."""
+def test_batches_of_one_whose_terms_see_a_share_are_one_batch():
+    """Half of the batches have no anchor, three of four no pairs, and all have the same terms to log."""
     settings = ("model.precision=float32", "model.rank=2", "objective.warmup=0", "objective.anchor_share=0.5")
+    settings += ("objective.pair_steps=2", "objective.pair_share=0.25")
     cut = trainer_of("apex", *settings, "train.batch=1", "train.accumulate=4")
     whole = trainer_of("apex", *settings, "train.batch=4")
     assert_one_step(cut, whole, 1e-6)

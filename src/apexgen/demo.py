@@ -30,7 +30,7 @@ EXAMINATION_SEED = 1_000_000  # far from the training draws
 SHOWN = 2  # captions of each task in the grid
 CONFIG = Path(__file__).with_name("demo.toml")
 # What fits ten minutes on a CPU that imitates bfloat16, as most laptops do: a step in float32 takes thrice as long.
-IN_FLOAT32 = ("model.weights=float32", "train.steps=300")
+IN_FLOAT32 = ("model.weights=float32", "train.steps=300", "objective.kl_weight=3.0")
 
 
 def run_demo(folder: Path, overrides: Sequence[str], ablate: bool, per_task: int, console: Console) -> dict[str, Any]:

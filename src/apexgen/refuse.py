@@ -8,7 +8,6 @@ import torch
 from apexgen.checkup import is_judged
 from apexgen.config import Run, load_run
 from apexgen.objectives import Objective
-from apexgen.objectives.apex import Apex
 from apexgen.trackers import check_trackers
 from apexgen.train import open_objective
 from apexgen.velocities import FALLBACK
@@ -34,7 +33,7 @@ def check_run(run: Run) -> None:
     refuse_together(run, objective)
     if getattr(objective, "fake_told", "shifted") == "other" and run.train.batch == 1:
         raise ValueError('objective.fake_told = "other" is another prompt of the batch; write train.batch = 2')
-    _check_share(run, objective)
+    _check_shares(run, objective)
     if run.train.keep_best == "one_step_score" and not is_judged(run):
         raise ValueError('train.keep_best = "one_step_score" is of the embedded model; write "one_step_distance"')
     check_trackers(run.train.track)
@@ -84,18 +83,18 @@ def refuse_together(run: Run, objective: Objective) -> None:
         raise ValueError('model.weights = "4bit" does not go with forward mode; write model.weights = "8bit"')
 
 
-def _check_share(run: Run, objective: Objective) -> None:
-    """ValueError where the share of a step that the anchor sees is all of it, or not the same in every process."""
-    if not isinstance(objective, Apex) or objective.anchor_share == 1:
-        return
-    train, share = run.train, objective.anchor_share
-    seen, count = max(1, round(share * train.samples)), train.processes or 1
-    # Where weights are gathered, or the anchor's is the only gradient, a process without it would hold up the others.
-    alike = count > 1 and (train.parallel == "fsdp" or objective.fake_weight == 0)
-    if seen == train.samples or (alike and seen % count):
-        why = "all of it" if seen == train.samples else f"{seen} in {count} processes, which must anchor as many each"
+def _check_shares(run: Run, objective: Objective) -> None:
+    """ValueError where the share of a step that a term sees is all of it, or not the same in every process."""
+    train, count = run.train, run.train.processes or 1
+    # Where weights are gathered, or a term's is the only gradient, a process without it would hold up the others.
+    alike = count > 1 and (train.parallel == "fsdp" or getattr(objective, "fake_weight", 1) == 0)
+    for name, share in objective.term_shares.items():
+        seen = max(1, round(share * train.samples))
+        if share == 1 or (seen < train.samples and not (alike and seen % count)):
+            continue
+        why = "all of it" if seen == train.samples else f"{seen} in {count} processes, which must see as many each"
         least = Fraction(share * train.batch).limit_denominator(64).denominator
         raise ValueError(
-            f"objective.anchor_share = {share:g} of the samples of a step, {train.samples}, is {why}; "
-            f"write train.accumulate = {least}, or objective.anchor_share = 1.0"
+            f"objective.{name} = {share:g} of the samples of a step, {train.samples}, is {why}; "
+            f"write train.accumulate = {least}, or objective.{name} = 1.0"
         )

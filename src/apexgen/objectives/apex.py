@@ -93,7 +93,7 @@ class Apex(KlForm, Shifting):
             uniform_times(shape[0], self.time_low, self.time_high, generator, ndim=len(shape))
             for _ in range(1 if self.form == "kl" else 2)
         )
-        return Draw((w, z), times, shares(shape[0], {"anchor": self.anchor_share, "pairs": self.pair_share}))
+        return Draw((w, z), times, shares(shape[0], self.term_shares))
 
     def terms(self, nets: Nets, batch: Batch, draw: Draw, step: int) -> Iterator[Loss]:
         c = batch.c

@@ -43,6 +43,10 @@ class KlForm(Paired):
         within(self, "clamp", 1e-6)
         super().__post_init__()
 
+    @property
+    def term_shares(self) -> dict[str, float]:
+        return {"anchor_share": self.anchor_share} | super().term_shares
+
     def kl_terms(
         self,
         student: Velocity,
@@ -86,6 +90,6 @@ class KlForm(Paired):
     def _anchor(student: Velocity, x: Tensor, t: Tensor, c: Condition, target: Tensor, draw: Draw) -> Tensor:
         """The mean square error of the rows that the anchor sees; 0, without a forward, where it sees none."""
         return of_share(
-            draw.shares.get("anchor"),
+            draw.shares.get("anchor_share"),
             lambda rows: mean_square(student(x[rows], t[rows], t[rows], c.select(rows)), target[rows]),
         )

@@ -55,7 +55,7 @@ class Draw:
 
     noises: tuple[Tensor, ...]  # each (B, ...) standard normal, float32
     times: tuple[Tensor, ...]  # each (B, 1, ...) float32
-    # By the name of a term that sees a share of the step, what each row weighs in it, (B,) on the CPU: 0 or 1 / share.
+    # By the field that gives a term a share of the step, what each row weighs in it, (B,) on the CPU: 0 or 1 / share.
     shares: Mapping[str, Tensor] = field(default_factory=dict)
 
     def rows(self, rows: slice) -> "Draw":
@@ -100,6 +100,11 @@ class Objective(ABC):
     def least_steps(self) -> int:
         """Training steps that only prepare: a run of no more ends before its student has learnt anything."""
         return int(getattr(self, "warmup", 0))
+
+    @property
+    def term_shares(self) -> dict[str, float]:
+        """The share of a step's samples that a term sees, by the field that says it."""
+        return {}
 
     @property
     def first_steps(self) -> int:

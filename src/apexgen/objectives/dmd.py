@@ -52,7 +52,7 @@ class Dmd(Paired):
     def draw(self, shape: tuple[int, ...], generator: Generator) -> Draw:
         t = uniform_times(shape[0], self.time_low, self.time_high, generator, ndim=len(shape))
         noises = normal(shape, generator), normal(shape, generator)
-        return Draw(noises, (t,), shares(shape[0], {"pairs": self.pair_share}))
+        return Draw(noises, (t,), shares(shape[0], self.term_shares))
 
     def terms(self, nets: Nets, batch: Batch, draw: Draw, step: int) -> Iterator[Loss]:
         assert nets.fake is not None, "the trainer gives a fake network where needs_fake_network"

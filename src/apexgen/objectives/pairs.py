@@ -34,6 +34,10 @@ class Paired(Objective):
         if self.pair_steps == 0:
             unused(self, ("pair_weight", "pair_share"), "pair_steps = 0")
 
+    @property
+    def term_shares(self) -> dict[str, float]:
+        return {"pair_share": self.pair_share} if self.pair_steps else {}
+
     def pair_terms(self, student: Velocity, real: Velocity, c: Condition, draw: Draw, prepares: bool) -> Iterator[Loss]:
         """The term pairs, weight |F(w, 1, c) - (w - x_end)|^2 with x_end where v_real carries w; none without pairs.
 
@@ -53,4 +57,4 @@ class Paired(Objective):
         if prepares:
             yield Loss("pairs", drawn(slice(None)))
         else:
-            yield Loss("pairs", self.pair_weight * of_share(draw.shares.get("pairs"), drawn))
+            yield Loss("pairs", self.pair_weight * of_share(draw.shares.get("pair_share"), drawn))
