@@ -14,7 +14,7 @@ from apexgen.compare.contest import plan
 from apexgen.compare.page import curves_of, ranked, spread, table
 from apexgen.compare.plane import Plane
 from apexgen.compare.points import WORLDS, PointNetwork, Ring, condition
-from apexgen.compare.scenes import Scenes
+from apexgen.compare.scenes import COUNTED, Scenes
 from apexgen.compare.terms import SHIPPED, load_terms
 from apexgen.objectives import OBJECTIVES
 from apexgen.objectives.flow_matching import FlowMatching
@@ -90,6 +90,8 @@ def test_every_shipped_contest_is_whole(world):
     terms = load_terms(None, [], {"world": world})
     assert {type(one) for one in terms.objectives().values()} == set(OBJECTIVES.values())
     plan_all(terms)
+    shares = [share for one in terms.objectives().values() for share in one.term_shares.values()]
+    assert all((share * COUNTED).is_integer() for share in shares), "a step is counted on whole rows, or costs more"
 
 
 @pytest.mark.parametrize("file", sorted(ABLATIONS.glob("*.toml")), ids=lambda file: file.stem)

@@ -24,7 +24,7 @@ from apexgen.velocities import Velocity, guided
 
 GUIDANCE = 3.0  # of the teacher that is judged
 EXAMINATION_SEED = 2_000_000  # far from the training draws and from the demo's
-COUNTED = 4  # the batch on which a step is counted
+COUNTED = 8  # the batch on which a step is counted: of an eighth of it, which pairs take, one row
 
 
 class Scenes(World):
