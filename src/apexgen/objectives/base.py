@@ -166,7 +166,7 @@ def shares(count: int, of: Mapping[str, float]) -> dict[str, Tensor]:
 
 
 def of_share(weights: Tensor | None, term: Callable[[Tensor | slice], Tensor]) -> Tensor:
-    """A term, the mean over the rows it is called with, of those that `weights` (B,) see; 0, uncalled, where it sees none.
+    """A term, a mean over the rows it is called with, of those that `weights` (B,) see; 0 where they see none.
 
     weights: an entry of Draw.shares, or None, where all rows weigh one.
     """
