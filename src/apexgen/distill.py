@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack, closing
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ from apexgen.trackers import Trackers
 from apexgen.train import Trainer, is_due, open_objective, train
 
 Watch = Callable[[Trainer], None]
-SHOWN = ("fake", "anchor", "kl", "mix", "gap")  # of what a step logs, beside the progress bar
+MEASURED = ("gradient_norm", "learning_rate")  # of what a step logs; what the objective says of it comes before
 
 
 def base_folder(run: Run) -> Path:
@@ -252,7 +253,8 @@ def _train_with_progress(
             record.end()
             if "not_finite" in logs:
                 console.print(f"step {step - 1} skipped: {', '.join(logs['not_finite'])} not finite")
-            shown = " ".join(f"{name} {logs[name]:.3f}" for name in SHOWN if name in logs)
+            terms = takewhile(lambda item: item[0] not in MEASURED, logs.items())
+            shown = "  ".join(f"{name} {value:.3f}" for name, value in terms if isinstance(value, float))
             speed = progress.tasks[task].speed
             progress.update(task, completed=step, losses=shown, speed=f"{speed:.1f} it/s" if speed else "")
             trackers.log(step, logs)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeVar
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
@@ -22,15 +22,22 @@ def columns() -> tuple[ProgressColumn, ...]:
     return TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
 
 
+class _TrainingBar(Progress):
+    """A bar over a line of its own for the losses: beside it they would cut each other short."""
+
+    def get_renderables(self) -> Iterator[RenderableType]:
+        yield from super().get_renderables()
+        yield from (Text(task.fields["losses"], no_wrap=True, overflow="ellipsis") for task in self.tasks)
+
+
 def training_bar(console: Console) -> Progress:
     """Steps done, their speed, the time left, and every term of the loss: what a run shows where it prints."""
-    return Progress(
+    return _TrainingBar(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[speed]}"),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[losses]}"),
         console=console,
     )
 
