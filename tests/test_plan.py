@@ -86,7 +86,8 @@ def test_each_of_several_processes_holds_its_part(tmp_path, monkeypatch):
 def test_what_only_several_processes_hold_is_planned_without_a_step(tmp_path, monkeypatch):
     """By the headers, and as a step would have it but for what only a step shows."""
     monkeypatch.setenv("WORLD_SIZE", "8")
-    shared = ("model.tune=full", "train.parallel=fsdp", "train.reduce_gradients=term", "objective.anchor_share=1.0")
+    whole = ("objective.anchor_share=1.0", "objective.pair_share=1.0")
+    shared = ("model.tune=full", "train.parallel=fsdp", "train.reduce_gradients=term", *whole)
     run = settle(short_run(tmp_path / "run", *shared))
     stepped, there = show_plan(run, QUIET), sum(least_memory(run, read_outline(tiny())).values())
     monkeypatch.setattr("apexgen.plan.memory_there", lambda: there)
@@ -191,7 +192,8 @@ def test_the_cost_that_is_planned_is_the_one_that_the_run_then_tells(tmp_path):
     plan = make_plan(short_run(tmp_path))
     distill(short_run(tmp_path), QUIET)
     assert plan.evaluations == json.loads((tmp_path / "run.json").read_text())["evaluations_per_step"]
-    assert plan.evaluations == 11 - 3 / 2  # the demo's anchor sees half of a step
+    # The demo's anchor and its pairs see half of a step; of a pair's six steps four are guided.
+    assert plan.evaluations == 11 - 3 / 2 + (10 + 3) / 2
 
 
 def test_sizes_are_in_units_of_a_thousand():

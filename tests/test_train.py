@@ -221,8 +221,8 @@ def test_an_epoch_sees_every_record_once_however_steps_are_cut():
 
 def test_a_few_steps_fit_the_fake_field(tmp_path):
     """On one fixed draw the fake term must fall, and the anchor keep the real field where it was."""
-    whole = ("objective.warmup=40", "objective.anchor_share=1.0")
-    made = trainer(tmp_path, "train.steps=40", "train.warmup=0", "train.learning_rate=0.01", *whole)
+    warming = 'objective={name="apex", warmup=40, guidance=3.0}'
+    made = trainer(tmp_path, "train.steps=40", "train.warmup=0", "train.learning_rate=0.01", warming)
     batch = made.corpus.batch(0, 2, seed=5)
     draw = made.objective.draw((2, *made.shape), torch.Generator().manual_seed(5))
 
