@@ -8,6 +8,7 @@ import torch
 from apexgen.checkup import is_judged
 from apexgen.config import Run, load_run
 from apexgen.objectives import Objective
+from apexgen.objectives.base import rows_seen
 from apexgen.trackers import check_trackers
 from apexgen.train import open_objective
 from apexgen.velocities import FALLBACK
@@ -89,7 +90,7 @@ def _check_shares(run: Run, objective: Objective) -> None:
     # Where weights are gathered, or a term's is the only gradient, a process without it would hold up the others.
     alike = count > 1 and (train.parallel == "fsdp" or getattr(objective, "fake_weight", 1) == 0)
     for name, share in objective.term_shares.items():
-        seen = max(1, round(share * train.samples))
+        seen = rows_seen(share, train.samples)
         if share == 1 or (seen < train.samples and not (alike and seen % count)):
             continue
         why = "all of it" if seen == train.samples else f"{seen} in {count} processes, which must see as many each"

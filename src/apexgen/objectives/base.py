@@ -151,13 +151,18 @@ def pictures(batch: Batch) -> Tensor:
     return batch.x
 
 
+def rows_seen(share: float, count: int) -> int:
+    """How many of `count` rows a share in (0, 1] is: round(share * count), one at least."""
+    return max(1, round(share * count))
+
+
 def shares(count: int, of: Mapping[str, float]) -> dict[str, Tensor]:
-    """Draw.shares of `count` rows: round(share * count) of them, one at least, evenly spread; no entry where it is all.
+    """Draw.shares of `count` rows: `rows_seen` of them, evenly spread; no entry where that is all.
 
     Cut into parts, rows weigh what they did in the whole: the parts' terms add up to the whole's, also where some of
     them have no row of it.
     """
-    seen, row = {name: max(1, round(share * count)) for name, share in of.items()}, torch.arange(count)
+    seen, row = {name: rows_seen(share, count) for name, share in of.items()}, torch.arange(count)
     return {
         name: ((row + 1) * rows // count - row * rows // count) * (count / rows)
         for name, rows in seen.items()
