@@ -44,7 +44,7 @@ def trainer_in(team: Team, *settings: str) -> Trainer:
 def counted(calls: Counter):
     """How often the processes speak: every collective of torch's is counted and done."""
     reduce, scatter = torch.distributed.all_reduce, torch.distributed.reduce_scatter_single
-    torch.distributed.all_reduce = lambda tensor, *rest: (calls.update([tensor.dtype]), reduce(tensor, *rest))[1]
+    torch.distributed.all_reduce = lambda tensor, **op: (calls.update([tensor.dtype]), reduce(tensor, **op))[1]
     torch.distributed.reduce_scatter_single = lambda **given: (calls.update(["scatter"]), scatter(**given))[1]
     try:
         yield
@@ -88,6 +88,11 @@ def write_gradients(out: Path) -> None:
             torch.save(told, out / f"{name}-{team.rank}.pt")
 
 
+# A step without the generator, in which one process of two has the pair, and the other no gradient of the student's.
+PAIRS = (
+    "objective.name=dmd", "objective.warmup=0", "objective.generator_every=2", "objective.pair_steps=1",
+    "objective.pair_share=0.5",
+)  # fmt: skip
 # Every second row has the anchor: of each process's two batches one has a term without gradient.
 PARTS = ("train.accumulate=2", "objective.anchor_share=0.5")
 OBJECTIVES = {
@@ -95,6 +100,7 @@ OBJECTIVES = {
     "apex in parts": (*SHORT, "train.batch=2", "train.accumulate=2"),
     "apex, all weights": tuple(FULL),
     "flow_matching": (*SHORT[:-1], "objective.name=flow_matching"),
+    "dmd, pairs alone": (*SHORT[:-1], *PAIRS),
     "sharded, with a short term": (*FULL, "objective.warmup=2"),
     "sharded, by term": tuple(FULL),
     "sharded, in parts": (*FULL, *PARTS),
@@ -127,8 +133,8 @@ def test_two_processes_are_one_with_the_doubled_batch(both, name):
 
 @pytest.mark.parametrize("name", [name for name in OBJECTIVES if name not in SHARDED])
 def test_gradients_cross_once_a_step_whatever_the_terms_and_batches(both, name):
-    for told in both[name]:
-        assert told["calls"] == {torch.float32: 1, torch.float64: 1}  # the gradients, and the scalars
+    for told in both[name]:  # which weights have a gradient, the gradients, and the scalars
+        assert told["calls"] == {torch.uint8: 1, torch.float32: 1, torch.float64: 1}
 
 
 @pytest.mark.parametrize("name", SHARDED)

@@ -42,16 +42,24 @@ class Team:
     def average_gradients(self, weights: Iterable[Tensor]) -> None:
         """Gradients become their means over the processes, in one collective for every BUCKET of numbers.
 
+        A weight that has one in some process has it in all: where a term saw no row, it is zero.
         Called once a step, after all terms and batches: torch's own wrapper would sum at every backward, and sees
         none of the forwards that run under other weights.
         """
         if self.count == 1:
             return
-        for bucket in _buckets([weight.grad for weight in weights if weight.grad is not None]):
+        held = list(weights)
+        somewhere = torch.tensor([weight.grad is not None for weight in held], dtype=torch.uint8)
+        dist.all_reduce(somewhere, op=dist.ReduceOp.MAX)
+        moved = [weight for weight, has in zip(held, somewhere.tolist(), strict=True) if has]
+        for weight in moved:
+            if weight.grad is None:
+                weight.grad = torch.zeros_like(weight)
+        for bucket in _buckets([weight.grad for weight in moved if weight.grad is not None]):
             flat = torch.cat([gradient.flatten() for gradient in bucket])
             dist.all_reduce(flat)
-            pieces = (flat / self.count).split([gradient.numel() for gradient in bucket])
-            for gradient, piece in zip(bucket, pieces, strict=True):
+            flat /= self.count
+            for gradient, piece in zip(bucket, flat.split([one.numel() for one in bucket]), strict=True):
                 gradient.copy_(piece.view_as(gradient))
 
     def mean(self, values: dict[str, float]) -> dict[str, float]:
@@ -161,11 +169,12 @@ def settle(run: Run) -> Run:
 def _buckets(tensors: Iterable[Tensor]) -> Iterator[list[Tensor]]:
     """The tensors in order, as many together as BUCKET and one type allow."""
     bucket: list[Tensor] = []
+    held = 0
     for tensor in tensors:
-        held = sum(map(Tensor.numel, bucket))
         if bucket and (held + tensor.numel() > BUCKET or tensor.dtype != bucket[0].dtype):
             yield bucket
-            bucket = []
+            bucket, held = [], 0
         bucket.append(tensor)
+        held += tensor.numel()
     if bucket:
         yield bucket

@@ -87,8 +87,7 @@ def refuse_together(run: Run, objective: Objective) -> None:
 def _check_shares(run: Run, objective: Objective) -> None:
     """ValueError where the share of a step that a term sees is all of it, or not the same in every process."""
     train, count = run.train, run.train.processes or 1
-    # Where weights are gathered, or a term's is the only gradient, a process without it would hold up the others.
-    alike = count > 1 and (train.parallel == "fsdp" or getattr(objective, "fake_weight", 1) == 0)
+    alike = count > 1 and train.parallel == "fsdp"  # a process without a term would not gather the weights for it
     for name, share in objective.term_shares.items():
         seen = rows_seen(share, train.samples)
         if share == 1 or (seen < train.samples and not (alike and seen % count)):
