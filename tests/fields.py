@@ -53,7 +53,8 @@ def batch(n=4):
 
 def draw(objective, n=4, seed=0):
     one = objective.draw((n, 3, 4, 4), torch.Generator().manual_seed(seed))
-    return Draw(*(tuple(value.double() for value in kind) for kind in (one.noises, one.times)))
+    noises, times = (tuple(value.double() for value in kind) for kind in (one.noises, one.times))
+    return Draw(noises, times, one.shares)
 
 
 def terms(objective, networks, one, step=0, seed=0):

@@ -18,7 +18,7 @@ from apexgen.objectives.shortcut import Shortcut
 from apexgen.objectives.twin_flow import TwinFlow
 from apexgen.velocities import along_flow
 from exact import Exact
-from fields import batch, draw, gradient, nets
+from fields import batch, draw, gradient, kept_gradient, nets
 from gaussian import Gaussian, empty_condition
 
 # The derivative along the flow
@@ -149,6 +149,30 @@ def test_the_limit_of_small_steps_is_the_continuous_form(phases):
     limit = Consistency(form="continuous", tangent_warmup=1, phases=phases)
     a, b = (gradient(next(form.terms(networks, one, drawn, 16)).value, networks.student) for form in (small, limit))
     assert torch.cosine_similarity(a, b, dim=0) > 1 - 1e-5
+
+
+@pytest.mark.parametrize("step", [0, 250, 900])
+def test_the_weight_of_a_discrete_step_is_one_over_its_length(step):
+    """Where both velocities are constant the error is (t - s)(u - v): a norm of it over t - s is that of u - v."""
+    one = batch()
+    u, v = torch.randn_like(one.x[:1]), torch.randn_like(one.x[:1])
+    constant = replace(nets(), student=lambda x, t, r, c: u.expand_as(x), teacher=lambda x, t, r, c: v.expand_as(x))
+    objective = Consistency(floor=1e-12)
+    [loss] = objective.terms(constant, one, draw(objective), step)
+    assert loss.value.item() == pytest.approx((u - v).square().mean().sqrt().item(), rel=1e-3)
+
+
+@pytest.mark.parametrize("phases", [2, 4])
+def test_a_time_just_above_an_edge_is_finite(phases):
+    """The step from it is so short that its end is the same number: 0 / 0, once in a thousand steps of 32."""
+    objective, networks, one = Consistency(phases=phases), nets(), batch()
+    x, t = one.x.float(), torch.full((4, 1, 1, 1), 0.5 + 2**-19)
+    c, null = one.c.to(torch.float32), one.null.to(torch.float32)
+    for network in (networks.student.float(), networks.teacher.float()):
+        network.zero_grad()
+    [loss] = objective.terms(networks, Batch(c, null, x), Draw((torch.randn_like(x),), (t,)), step=900)
+    loss.value.backward()
+    assert loss.value.isfinite() and kept_gradient(networks.student).isfinite().all()
 
 
 def test_one_edge_is_zero_and_phases_have_their_own():

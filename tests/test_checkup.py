@@ -35,6 +35,13 @@ def test_a_student_that_is_its_teacher_is_as_varied_and_no_distance_away(tmp_pat
     assert Checkup(made).take()["one_step_distance"] > 0.01
 
 
+def test_the_teacher_is_guided_where_the_objective_says(tmp_path, monkeypatch):
+    """One step stands at t = 1, where this objective's teacher is not guided: the untrained student is it."""
+    monkeypatch.setattr(checkup, "TEACHER_STEPS", 1)
+    made = trainer(tmp_path, *EVERY, "objective.guidance=3.0", "objective.guidance_until=0.5")
+    assert Checkup(made).take()["one_step_distance"] == pytest.approx(0, abs=1e-5)
+
+
 def test_statistics_are_those_of_the_samples(tmp_path):
     made = trainer(tmp_path, *EVERY)
     looked = Checkup(made)

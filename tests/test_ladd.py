@@ -62,6 +62,7 @@ def test_what_the_discriminator_reads_holds_no_graph():
     """The teacher is run with a gradient where it leads to the generator, and nowhere else."""
     networks, asked = nets(), []
     judge = networks.discriminator
+    judge.teacher.requires_grad_(True)  # as what is on top of a network is, whoever trains
     features = judge.features
     judge.features = lambda x, t, c: asked.append(features(x, t, c)) or asked[-1]
     for step in (0, 1):

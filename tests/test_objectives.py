@@ -12,6 +12,7 @@ import golden
 from apexgen import objectives
 from apexgen.objectives import OBJECTIVES, Batch, build_objective
 from apexgen.objectives.apex import Apex
+from apexgen.train import descend
 from fields import batch, draw, gradient, kept_gradient, modules, nets, terms
 from settings import SETTINGS
 
@@ -128,6 +129,18 @@ def test_pictures_are_asked_for_where_they_are_needed(objective):
         ("apex", {"form": "mix", "mix": 1.5}, "mix must be between 0 and 1.*write mix = 0.5"),
         ("apex", {"time_low": 0.9, "time_high": 0.1}, "write time_high = 0.98"),
         ("flow_matching", {"logit_deviation": -1.0}, "write logit_deviation = 1.0"),
+        (
+            "apex",
+            {"anchor_weight": 0.0, "anchor_share": 0.5},
+            "no effect with anchor_weight = 0; write anchor_share = 1",
+        ),
+        ("apex", {"kl_weight": 0.0, "clamp": 2.0}, "no effect with kl_weight = 0; write clamp = 1.0"),
+        ("dmd", {"normalise": False, "floor": 1e-3}, "no effect with normalise = false; write floor = 0.0001"),
+        ("ddo", {"alpha": 0.0, "solver_steps": 4}, "no effect with alpha = 0; write solver_steps = 8"),
+        ("mean_flow", {"power": 0.0, "floor": 1e-2}, "no effect with power = 0; write floor = 0.001"),
+        ("rcgm", {"logit_mean": 1.0}, '"rcgm" has no field "logit_mean"'),
+        ("lcm", {"logit_deviation": 1.0}, '"lcm" has no field "logit_deviation"'),
+        ("shortcut", {"bootstrap_share": 0.0}, "write bootstrap_share = 0.25"),
     ],
 )
 def test_a_bad_field_is_refused_with_the_line_to_write(name, fields, line):
@@ -146,6 +159,24 @@ def test_every_objective_links_its_paper():
         if module.name not in ("base", "check", "path"):
             loaded = importlib.import_module(f"apexgen.objectives.{module.name}")
             assert "https://arxiv.org/abs/" in loaded.__doc__, module.name
+
+
+@pytest.mark.parametrize("objective", [one for one in SETTINGS.values() if getattr(one, "fake_told", "") != "other"])
+def test_a_step_in_parts_is_the_whole_step(objective):
+    """Also where a term sees a share of the rows: of two parts one may have none of them."""
+    networks, one, drawn = nets(), batch(8), draw(objective, 8)
+    every = [*modules(networks).values()]
+    found = []
+    for size in (8, 4, 1):
+        for network in every:
+            network.zero_grad()
+        for first in range(0, 8, size):
+            rows = slice(first, first + size)
+            descend(objective, networks, one.rows(rows), drawn.rows(rows), 0, 8 // size)
+        found.append(kept_gradient(*every))
+    assert found[0].abs().max() > 0
+    for parts in found[1:]:
+        torch.testing.assert_close(parts, found[0], rtol=1e-9, atol=1e-12)
 
 
 @every_setting

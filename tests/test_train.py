@@ -13,8 +13,9 @@ from apexgen.config import load_run
 from apexgen.distill import distill
 from apexgen.files import alone
 from apexgen.interrupt import Stopped
+from apexgen.optimizer import rate
 from apexgen.refuse import check_run
-from apexgen.train import MOST_SKIPPED, _keep_until, rate, train
+from apexgen.train import MOST_SKIPPED, _keep_until, train
 from small import perturb, short_run, trainer, trainer_of
 
 

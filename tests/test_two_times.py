@@ -69,14 +69,46 @@ def test_forward_mode_passes_the_real_network_and_agrees_with_differences():
     assert (close - exact).norm() < 0.02 * exact.norm()
 
 
+def test_forward_mode_goes_through_plain_attention_where_a_fused_one_would_be_taken():
+    """No fused kernel has a forward mode, and weights in fewer bits have no difference to fall back on."""
+    net = backbone()
+    x, t, c = inputs(net)
+    v = torch.ones_like(x)
+    with fast_attention(x.device):
+        plain = along_flow(net, x, t, t / 2, c, v, 0.0)
+    with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
+        fused = along_flow(net, x, t, t / 2, c, v, 0.0)
+    assert all(torch.equal(a, b) for a, b in zip(fused, plain, strict=True))
+
+
+class Twice(torch.autograd.Function):
+    """A kernel that has no forward mode."""
+
+    @staticmethod
+    def forward(x):
+        return 2 * x
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        pass
+
+    @staticmethod
+    def backward(ctx, slope):
+        return 2 * slope
+
+
 def test_a_kernel_without_a_forward_mode_costs_one_warning():
     net = backbone()
     x, t, c = inputs(net)
     v = torch.ones_like(x)
-    with sdpa_kernel(SDPBackend.FLASH_ATTENTION), pytest.warns(UserWarning, match=r"write difference = 0.0001") as told:
-        fallen = along_flow(net, x, t, t / 2, c, v, 0.0)
+
+    def twice(x, t, r, c):
+        return Twice.apply(net(x, t, r, c))
+
+    with pytest.warns(UserWarning, match=r"write difference = 0.0001") as told:
+        fallen = along_flow(twice, x, t, t / 2, c, v, 0.0)
         assert sum("write difference" in str(warning.message) for warning in told) == 1
-        asked = along_flow(net, x, t, t / 2, c, v, 1e-4)
+        asked = along_flow(twice, x, t, t / 2, c, v, 1e-4)
     assert all(torch.equal(a, b) for a, b in zip(fallen, asked, strict=True))
 
 

@@ -14,7 +14,7 @@ from apexgen.sample import generate
 from apexgen.scenes.prompts import Caption, draw_captions
 from apexgen.scenes.score import score
 from apexgen.train import Trainer
-from apexgen.velocities import Velocity, guided
+from apexgen.velocities import Velocity
 
 NOISES = 2  # of each prompt
 TEACHER_STEPS = 8
@@ -29,8 +29,7 @@ class Checkup:
         self.captions: list[Caption] = []  # where the embedded world's judge can say what is right
         self.condition = self._choose(trainer.run.train.evaluate_prompts or 1)
         self.noise = draw_noise(range(SEED, SEED + len(self.condition)), trainer.shape)
-        guidance = getattr(trainer.objective, "guidance", 1.0)
-        self.teacher = self._draw(guided(trainer.student.teacher, trainer.corpus.null, guidance), TEACHER_STEPS)
+        self.teacher = self._draw(trainer.teacher, TEACHER_STEPS)
 
     def _choose(self, count: int) -> Condition:
         """The prompts' conditions, a row for each noise: held-out captions of the embedded world, else the data's."""

@@ -1,5 +1,6 @@
-"""The optimizers a run may have: AdamW, and the same with its moments in eight bits."""
+"""The optimizers a run may have, AdamW and the same with its moments in eight bits, and their learning rate."""
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -25,3 +26,13 @@ def open_optimizer(settings: Train, weights: Iterable[Tensor]) -> torch.optim.Op
             'train.optimizer = "adamw8bit" needs bitsandbytes; write: pip install "apexgen[memory]"'
         ) from None
     return AdamW8bit(list(weights), **options)  # type: ignore[no-any-return]
+
+
+def rate(step: int, steps: int, warmup: int, schedule: str = "linear") -> float:
+    """The learning rate's factor: a linear rise over `warmup` steps, then a fall to zero at `steps`, or none."""
+    left = (steps - step) / max(steps - warmup, 1)
+    if schedule == "constant":
+        left = 1.0
+    elif schedule == "cosine":
+        left = (1 - math.cos(math.pi * min(left, 1.0))) / 2
+    return min((step + 1) / (warmup + 1), left)

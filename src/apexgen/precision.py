@@ -38,8 +38,10 @@ def best_device() -> str:
 
 
 def fast_in_bfloat16(device: str) -> bool:
-    """Whether bfloat16 is the faster type on a device, not one that it imitates, as most laptops' CPUs do."""
-    return device != "cpu" or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    """Whether bfloat16 is the faster type on a device, not one that it imitates: most laptops' CPUs and a T4 do."""
+    if device == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 def choose_precision(wanted: str, device: str, weights: str = "float32") -> torch.dtype | None:
@@ -50,7 +52,7 @@ def choose_precision(wanted: str, device: str, weights: str = "float32") -> torc
 
 def imitated(precision: torch.dtype | None, weights: str, device: str) -> str | None:
     """A line of warning where a run computes in a bfloat16 that its device only imitates; None elsewhere."""
-    if precision is None or fast_in_bfloat16(device):
+    if precision is None or device != "cpu" or fast_in_bfloat16(device):
         return None
     setting = "precision" if weights == "float32" else "weights"
     return f'this CPU imitates bfloat16, tens of times slower than float32: write model.{setting} = "float32"'

@@ -11,7 +11,6 @@ from apexgen.objectives import Objective
 from apexgen.report import picture_grid
 from apexgen.student import Student
 from apexgen.train import Trainer
-from apexgen.velocities import guided
 
 PREVIEW_STEPS, STUDENT_STEPS = 16, (1, 2, 4)  # of the columns in previews
 
@@ -23,10 +22,8 @@ class Preview:
         self.trainer, self.folder = trainer, folder
         self.prompts, self.condition = trainer.corpus.examples(trainer.run.train.preview_prompts)
         self.noises = draw_noises(range(len(self.prompts)), trainer.shape, max(STUDENT_STEPS))
-        student = trainer.student
-        guidance = getattr(trainer.objective, "guidance", 1.0)
-        teacher = guided(student.teacher, trainer.corpus.null, guidance)
-        self.teacher = make_pictures(student.backbone, teacher, self.condition, self.noises[0], PREVIEW_STEPS)
+        backbone = trainer.student.backbone
+        self.teacher = make_pictures(backbone, trainer.teacher, self.condition, self.noises[0], PREVIEW_STEPS)
 
     def draw(self, step: int) -> None:
         """All processes draw, as a sharded network needs them all, and the first writes."""

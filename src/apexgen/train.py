@@ -20,10 +20,11 @@ from apexgen.data import Batches, Reading
 from apexgen.files import write_whole
 from apexgen.interrupt import Elsewhere, Stopped
 from apexgen.objectives import Batch, Draw, Nets, Objective, build_objective
-from apexgen.optimizer import open_optimizer
+from apexgen.optimizer import open_optimizer, rate
 from apexgen.parallel import ALONE, Team
 from apexgen.shard import like, reduced_once, whole
 from apexgen.student import Student
+from apexgen.velocities import Velocity, guided
 
 HIGHER_IS_BETTER = ("one_step_score",)  # of what train.keep_best may be
 MOST_SKIPPED = 5  # steps in a row that are not finite: the last of them stops the run
@@ -52,6 +53,12 @@ class Trainer:
     def samples(self) -> int:
         """Records that a step sees, of all processes."""
         return self.run.train.batch * self.run.train.accumulate * self.team.count
+
+    @property
+    def teacher(self) -> Velocity:
+        """What the student is to draw like: its teacher, guided as the objective says, and where."""
+        guidance, until = (getattr(self.objective, name, 1.0) for name in ("guidance", "guidance_until"))
+        return guided(self.student.teacher, self.corpus.null, guidance, until)
 
     def advance(self) -> dict[str, Any]:
         """One training step; returns what it logs.
@@ -210,16 +217,6 @@ def descend(objective: Objective, nets: Nets, batch: Batch, draw: Draw, step: in
                 (loss.value / parts).backward()
             logs |= {loss.name: float(loss.value.detach())} | {name: float(value) for name, value in loss.logs.items()}
     return logs
-
-
-def rate(step: int, steps: int, warmup: int, schedule: str = "linear") -> float:
-    """The learning rate's factor: a linear rise over `warmup` steps, then a fall to zero at `steps`, or none."""
-    left = (steps - step) / max(steps - warmup, 1)
-    if schedule == "constant":
-        left = 1.0
-    elif schedule == "cosine":
-        left = (1 - math.cos(math.pi * min(left, 1.0))) / 2
-    return min((step + 1) / (warmup + 1), left)
 
 
 def train(

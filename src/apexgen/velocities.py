@@ -5,6 +5,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from apexgen.condition import Condition
 from apexgen.precision import in_float32
@@ -52,9 +53,10 @@ def along_flow(
 ) -> tuple[Tensor, Tensor]:
     """u = velocity(x, t, r, c), and its derivative along the flow at fixed r, du/dt = (v . d_x + d_t) u.
 
-    difference 0: forward mode, exact, in one pass. Otherwise a finite difference over 2 h, h = difference, which any
-    network allows: (u(x + h v, t + h) - u(x - h v, t - h)) / 2h, cut to one side where it would pass time 1 or r, and
-    computed in float32 whatever the network's precision. ValueError from a network whose weights have fewer bits.
+    difference 0: forward mode, exact, in one pass, through plain attention, which holds its weights. Otherwise a finite
+    difference over 2 h, h = difference, which any network allows: (u(x + h v, t + h) - u(x - h v, t - h)) / 2h, cut to
+    one side where it would pass time 1 or r, and computed in float32 whatever the network's precision. ValueError from
+    a network whose weights have fewer bits.
     x and v are (B, ...), t and r (B, 1, ...).
     u carries its graph; the derivative carries none. Where t = r = 1 the difference is 0. A network whose kernels
     have no forward mode gets a difference of 1e-4 in its place, and a warning.
@@ -63,7 +65,8 @@ def along_flow(
     if difference == 0:
         tangents = v.to(x.dtype), torch.ones_like(t)
         try:
-            u, slope = torch.func.jvp(lambda x, t: velocity(x, t, r, c), (x, t), tangents)[:2]
+            with sdpa_kernel(SDPBackend.MATH):  # no fused attention has a forward mode
+                u, slope = torch.func.jvp(lambda x, t: velocity(x, t, r, c), (x, t), tangents)[:2]
             return u, slope.detach()
         except NotImplementedError as error:
             reason = str(error).splitlines()[0]

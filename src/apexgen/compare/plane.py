@@ -16,10 +16,11 @@ from apexgen.compare.points import NULL, PointNetwork, Points, condition
 from apexgen.cost import Cost, arithmetic, most_held
 from apexgen.discriminator import Discriminator
 from apexgen.objectives import Batch, FlowMatching, Nets, Objective
+from apexgen.optimizer import rate
 from apexgen.progress import counted
 from apexgen.sample import euler, renoise, uniform_grid
 from apexgen.shift import Shift
-from apexgen.train import descend, rate
+from apexgen.train import descend
 from apexgen.velocities import Velocity
 
 BATCH, RATE, DECAY = 256, 1e-3, 0.99

@@ -19,7 +19,7 @@ from torch import Tensor
 from apexgen.condition import Condition
 from apexgen.flow import endpoint, interpolate, velocity
 from apexgen.objectives.base import Draw, Loss, clamped, mean_square, of_share
-from apexgen.objectives.check import within
+from apexgen.objectives.check import unused, within
 from apexgen.objectives.pairs import Paired
 from apexgen.velocities import Velocity
 
@@ -41,11 +41,14 @@ class KlForm(Paired):
             within(self, name, 0)
         within(self, "anchor_share", 1e-6, 1)
         within(self, "clamp", 1e-6)
+        for weight, name in (("anchor_weight", "anchor_share"), ("kl_weight", "clamp")):
+            if getattr(self, weight) == 0:
+                unused(self, (name,), f"{weight} = 0")
         super().__post_init__()
 
     @property
     def term_shares(self) -> dict[str, float]:
-        return {"anchor_share": self.anchor_share} | super().term_shares
+        return ({"anchor_share": self.anchor_share} if self.anchor_weight else {}) | super().term_shares
 
     def kl_terms(
         self,
@@ -67,7 +70,8 @@ class KlForm(Paired):
         x_fake = endpoint(w, F_w.detach(), one)  # Eq. 11 at t = 1
         x_t = interpolate(x_fake, z, t)  # Eq. 1, on the generated path
 
-        v_fake = student(x_t, t, t, c_fake)
+        with nullcontext() if self.fake_weight > 0 else torch.no_grad():
+            v_fake = student(x_t, t, t, c_fake)
         if self.fake_weight > 0:
             yield Loss("fake", self.fake_weight * mean_square(v_fake, velocity(x_fake, z)))  # Eq. 12
         v_fake = v_fake.detach()  # only its value serves below
@@ -77,7 +81,8 @@ class KlForm(Paired):
         logs = {"gap": gap.abs().mean()}
 
         x_held, target = (x_t, v_real) if x is None else (interpolate(x, z, t), velocity(x, z))  # Eq. 4
-        yield Loss("anchor", self.anchor_weight * self._anchor(student, x_held, t, c, target, draw), logs)
+        if self.anchor_weight > 0:
+            yield Loss("anchor", self.anchor_weight * self._anchor(student, x_held, t, c, target, draw), logs)
         yield from self.pair_terms(student, real, c, draw, step < self.warmup)
 
         if generates:

@@ -16,7 +16,7 @@ from torch import Tensor
 from apexgen import flow
 from apexgen.objectives.base import Batch, Draw, Loss, Nets, mean_square, robust
 from apexgen.objectives.check import one_of, unused, within
-from apexgen.objectives.path import PathObjective
+from apexgen.objectives.path import LogitNormalPath
 from apexgen.velocities import along_flow
 
 ONLY_DISCRETE = ("stage_steps", "stages", "power", "floor")
@@ -24,7 +24,7 @@ ONLY_CONTINUOUS = ("tangent_warmup", "tangent_floor", "difference")
 
 
 @dataclass(frozen=True)
-class Consistency(PathObjective):
+class Consistency(LogitNormalPath):
     """One step, or as many as there are phases; sampled by `renoise`, or by Euler on the phases' edges."""
 
     form: Literal["discrete", "continuous"] = "discrete"
@@ -45,6 +45,8 @@ class Consistency(PathObjective):
             within(self, name, 1)
         within(self, "power", 0)
         within(self, "floor", 1e-12)
+        if self.power == 0:
+            unused(self, ("floor",), "power = 0")
         within(self, "tangent_floor", 1e-12)
         within(self, "difference", 0, 0.1)
 
@@ -66,12 +68,13 @@ class Consistency(PathObjective):
     def _discrete(self, nets: Nets, batch: Batch, draw: Draw, step: int) -> Iterator[Loss]:
         (z,), (t,) = draw.noises, draw.times
         x_t, e = self.start(batch, z, t), self.edge(t)
-        s = t - (t - e) * 0.5 ** min(1 + step // self.stage_steps, self.stages)  # ECT with n(t) = 1
+        short = (t - e) * 0.5 ** min(1 + step // self.stage_steps, self.stages)  # ECT with n(t) = 1
+        s = t - short  # just above an edge that is t itself in float32, and the error zero: `short` divides, t - s not
         x_s = flow.step(x_t, self.real_velocity(nets, batch, z, x_t, t, s), t, s)
         with torch.no_grad():
             goal = flow.step(x_s, nets.student(x_s, s, e, batch.c), s, e)
         f = flow.step(x_t, nets.student(x_t, t, e, batch.c), t, e)
-        yield Loss("consistency", robust((f - goal) / (t - s).sqrt(), self.power, self.floor))
+        yield Loss("consistency", robust(f - goal, self.power, self.floor, 1 / short.flatten()))
 
     def _continuous(self, nets: Nets, batch: Batch, draw: Draw, step: int) -> Iterator[Loss]:
         (z,), (t,) = draw.noises, draw.times

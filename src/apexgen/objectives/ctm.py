@@ -13,12 +13,12 @@ from torch import Generator, Tensor
 
 from apexgen import flow
 from apexgen.objectives.base import Batch, Draw, Loss, Nets, mean_square, robust
-from apexgen.objectives.check import within
-from apexgen.objectives.path import PathObjective, solve, uniform_below
+from apexgen.objectives.check import unused, within
+from apexgen.objectives.path import LogitNormalPath, solve, uniform_below
 
 
 @dataclass(frozen=True)
-class Ctm(PathObjective):
+class Ctm(LogitNormalPath):
     """Jumps from any time to any other; needs a network with a second time."""
 
     solver_steps: int = 1  # Euler steps from t to the inner time
@@ -32,6 +32,8 @@ class Ctm(PathObjective):
         within(self, "flow_weight", 0)
         within(self, "power", 0)
         within(self, "floor", 1e-12)
+        if self.power == 0:
+            unused(self, ("floor",), "power = 0")
 
     @property
     def needs_second_time(self) -> bool:

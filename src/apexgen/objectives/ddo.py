@@ -22,7 +22,7 @@ from torch.nn.functional import logsigmoid
 from apexgen.condition import Condition
 from apexgen.flow import interpolate, normal, velocity
 from apexgen.objectives.base import Batch, Draw, Loss, Nets, pictures
-from apexgen.objectives.check import within
+from apexgen.objectives.check import unused, within
 from apexgen.objectives.path import LogitNormal, solve
 from apexgen.velocities import Velocity
 
@@ -41,6 +41,8 @@ class Ddo(LogitNormal):
         within(self, "alpha", 0)
         within(self, "beta", 1e-6)
         within(self, "solver_steps", 1)
+        if self.alpha == 0:
+            unused(self, ("solver_steps",), "alpha = 0")
         within(self, "round_steps", 0)
 
     def takes_snapshot(self, step: int) -> bool:

@@ -14,7 +14,7 @@ from torch import Generator
 
 from apexgen.flow import endpoint, interpolate, normal, uniform_times, velocity
 from apexgen.objectives.base import Batch, Draw, Loss, Nets, mean_square, shares
-from apexgen.objectives.check import guided_until, within
+from apexgen.objectives.check import guided_until, unused, within
 from apexgen.objectives.pairs import Paired
 from apexgen.velocities import guided
 
@@ -39,6 +39,8 @@ class Dmd(Paired):
         within(self, "warmup", 0)
         within(self, "generator_every", 1)
         within(self, "floor", 1e-12)
+        if not self.normalise:
+            unused(self, ("floor",), "normalise = false")
         super().__post_init__()
 
     @property

@@ -61,7 +61,8 @@ class Ladd(LogitNormal):
             x_s = flow.interpolate(x, w, s)
             x_fake = flow.endpoint(x_s, nets.student(x_s, s, torch.zeros_like(s), c), s)
             fake = judge.features(flow.interpolate(x_fake, z, t), t, c)
-        real = judge.features(flow.interpolate(x, z, t), t, c)
+        with torch.no_grad():
+            real = judge.features(flow.interpolate(x, z, t), t, c)
         yield self.told_apart(judge, real, [one.detach() for one in fake])
         if generates:
             yield Loss("generator", -judge.logits(fake, learns=False).mean())

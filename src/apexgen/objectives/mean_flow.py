@@ -11,13 +11,13 @@ import torch
 from torch import Generator, Tensor
 
 from apexgen.objectives.base import Batch, Draw, Loss, Nets, robust
-from apexgen.objectives.check import within
-from apexgen.objectives.path import PathObjective, chosen, uniform_below
+from apexgen.objectives.check import unused, within
+from apexgen.objectives.path import LogitNormalPath, chosen, uniform_below
 from apexgen.velocities import along_flow
 
 
 @dataclass(frozen=True)
-class MeanFlow(PathObjective):
+class MeanFlow(LogitNormalPath):
     """One step by the mean velocity; needs a network with a second time."""
 
     logit_mean: float = -0.4
@@ -31,6 +31,8 @@ class MeanFlow(PathObjective):
         within(self, "equal_share", 0, 1)
         within(self, "power", 0)
         within(self, "floor", 1e-12)
+        if self.power == 0:
+            unused(self, ("floor",), "power = 0")
         within(self, "difference", 0, 0.1)
 
     @property

@@ -37,7 +37,7 @@ class LogitNormal(Objective):
 
 
 @dataclass(frozen=True)
-class PathObjective(LogitNormal):
+class PathObjective(Objective):
     """An objective on x_t = (1 - t) x + t z, carried on by a real velocity."""
 
     # Whose velocity carries x_t: the frozen teacher's, guided, or z - x of the picture at hand, right on average.
@@ -45,11 +45,14 @@ class PathObjective(LogitNormal):
     guidance: float = 1.0  # classifier-free guidance of the teacher
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         one_of(self, "real", ("teacher", "data"))
         if self.real == "data":
             unused(self, ("guidance",), 'real = "data"')
         within(self, "guidance", 1)
+
+    @property
+    def needs_pictures(self) -> bool:
+        return True
 
     def start(self, batch: Batch, z: Tensor, t: Tensor) -> Tensor:
         """The point x_t between the batch's pictures and the noise z (B, ...), at times t (B, 1, ...)."""
@@ -64,6 +67,15 @@ class PathObjective(LogitNormal):
         if self.real == "data":
             return velocity(pictures(batch), z)
         return guided(nets.teacher, batch.null, self.guidance)(x_t, t, r, batch.c)
+
+
+@dataclass(frozen=True)
+class LogitNormalPath(LogitNormal, PathObjective):
+    """One on the path at times of a logit-normal."""
+
+    def __post_init__(self) -> None:
+        LogitNormal.__post_init__(self)
+        PathObjective.__post_init__(self)
 
 
 def solve(velocity: Velocity, x: Tensor, t: Tensor, r: Tensor, c: Condition, steps: int) -> Tensor:

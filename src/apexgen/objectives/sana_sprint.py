@@ -28,7 +28,7 @@ class SanaSprint(Ladd):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        within(self, "adversarial_weight", 0)
+        within(self, "adversarial_weight", 1e-6)
         self.consistency()  # refuses what it would refuse by itself
 
     @property

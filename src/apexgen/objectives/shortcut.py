@@ -11,26 +11,34 @@ import torch
 from torch import Generator, Tensor
 
 from apexgen import flow
-from apexgen.objectives.base import Batch, Draw, Loss, Nets, mean_square
+from apexgen.objectives.base import Batch, Draw, Loss, Nets, mean_square, of_share, shares
 from apexgen.objectives.check import within
-from apexgen.objectives.path import PathObjective
+from apexgen.objectives.path import LogitNormalPath
 
 
 @dataclass(frozen=True)
-class Shortcut(PathObjective):
+class Shortcut(LogitNormalPath):
     """1, 2, 4 ... steps by bootstrapping; needs a network with a second time."""
 
     finest: int = 7  # the shortest d is 2^-7
-    bootstrap_share: float = 0.25  # of the batch that learns long steps, at least one sample
+    bootstrap_share: float = 0.25  # share of the batch that learns long steps
 
     def __post_init__(self) -> None:
         super().__post_init__()
         within(self, "finest", 1, 16)
-        within(self, "bootstrap_share", 0, 1)
+        within(self, "bootstrap_share", 1e-6, 1)
 
     @property
     def needs_second_time(self) -> bool:
         return True
+
+    @property
+    def term_shares(self) -> dict[str, float]:
+        return {"bootstrap_share": self.bootstrap_share}
+
+    def draw(self, shape: tuple[int, ...], generator: Generator) -> Draw:
+        base = super().draw(shape, generator)
+        return Draw(base.noises, base.times, shares(shape[0], self.term_shares))
 
     def second_times(self, t: Tensor, generator: Generator) -> tuple[Tensor, ...]:
         """A start (B, 1, ...) on the grid of its length's multiples, and the end of two short steps from there."""
@@ -45,10 +53,12 @@ class Shortcut(PathObjective):
         v = self.real_velocity(nets, batch, z, x_t, t, t)
         yield Loss("flow", mean_square(nets.student(x_t, t, t, batch.c), v))  # Eq. 5
 
-        few = slice(max(1, round(self.bootstrap_share * len(t))))
-        x, t, r, c = self.start(batch, z, start)[few], start[few], end[few], batch.c.select(few)
-        middle = (t + r) / 2
-        with torch.no_grad():
-            first = nets.ema(x, t, middle, c)
-            second = nets.ema(flow.step(x, first, t, middle), middle, r, c)
-        yield Loss("shortcut", mean_square(nets.student(x, t, r, c), (first + second) / 2))  # Eq. 4
+        def long(rows: Tensor | slice) -> Tensor:
+            x, t, r, c = self.start(batch, z, start)[rows], start[rows], end[rows], batch.c.select(rows)
+            middle = (t + r) / 2
+            with torch.no_grad():
+                first = nets.ema(x, t, middle, c)
+                second = nets.ema(flow.step(x, first, t, middle), middle, r, c)
+            return mean_square(nets.student(x, t, r, c), (first + second) / 2)  # Eq. 4
+
+        yield Loss("shortcut", of_share(draw.shares.get("bootstrap_share"), long))

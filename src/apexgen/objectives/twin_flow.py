@@ -14,7 +14,7 @@ from torch import Generator, Tensor
 
 from apexgen import flow
 from apexgen.condition import Condition
-from apexgen.objectives.base import Batch, Draw, Loss, Nets, clamped, robust
+from apexgen.objectives.base import Batch, Draw, Loss, Nets, clamped, of_share, robust, shares
 from apexgen.objectives.check import one_of, within
 from apexgen.objectives.rcgm import Rcgm
 from apexgen.shift import scalar
@@ -26,43 +26,55 @@ class TwinFlow(Rcgm):
     """RCGM that corrects its one-step samples; needs a network with a second time."""
 
     told_by: Literal["time", "condition"] = "time"  # the fake flow at (-t, -t), or at (t, t) with -c
-    fake_share: float = 0.25  # of the batch in each of the two further terms, at least one sample
+    fake_share: float = 0.25  # share of the batch that each of the two further terms sees
     fake_weight: float = 1.0
     rectify_weight: float = 0.5
 
     def __post_init__(self) -> None:
         super().__post_init__()
         one_of(self, "told_by", ("time", "condition"))
-        within(self, "fake_share", 0, 1)
+        within(self, "fake_share", 1e-6, 1)
         within(self, "fake_weight", 0)
         within(self, "rectify_weight", 0)
+
+    @property
+    def term_shares(self) -> dict[str, float]:
+        return {"fake_share": self.fake_share}
 
     def draw(self, shape: tuple[int, ...], generator: Generator) -> Draw:
         base = super().draw(shape, generator)
         # All independent: with one noise for sample and path, the fake flow's target would be the network's output.
         noises = tuple(flow.normal(shape, generator) for _ in range(4))
         times = tuple(flow.uniform_times(shape[0], 0, 1, generator, ndim=len(shape)) for _ in range(2))
-        return Draw(noises=(*base.noises, *noises), times=(*base.times, *times))
+        return Draw((*base.noises, *noises), (*base.times, *times), shares(shape[0], self.term_shares))
 
     def terms(self, nets: Nets, batch: Batch, draw: Draw, step: int) -> Iterator[Loss]:
         yield from super().terms(nets, batch, Draw(draw.noises[:1], draw.times[:2]), step)
-        few = slice(max(1, round(self.fake_share * len(draw.times[0]))))
-        c = batch.c.select(few)
-        w, z, w_again, z_again = (noise[few] for noise in draw.noises[1:])
-        t, s = (time[few] for time in draw.times[2:])
-        one, zero = torch.ones_like(t), torch.zeros_like(t)
+        (_, w, z, w_again, z_again), (*_, t, s) = draw.noises, draw.times
+        seen, student, c = draw.shares.get("fake_share"), nets.student, batch.c
+        if self.fake_weight > 0:
+            term = of_share(seen, lambda rows: self.fake_loss(student, w[rows], z[rows], t[rows], c.select(rows)))
+            yield Loss("fake", self.fake_weight * term)
+        if self.rectify_weight > 0:
+            term = of_share(
+                seen, lambda rows: self.rectify_loss(student, w_again[rows], z_again[rows], s[rows], c.select(rows))
+            )
+            yield Loss("rectify", self.rectify_weight * term)
 
+    def fake_loss(self, student: Velocity, w: Tensor, z: Tensor, t: Tensor, c: Condition) -> Tensor:
+        """How far the fake flow at times t (B, 1, ...) is from that of the samples of w (B, ...)."""
         with torch.no_grad():
-            x_fake = flow.endpoint(w, nets.student(w, one, zero, c), one)
-        v_fake = self.fake(nets.student, flow.interpolate(x_fake, z, t), t, c)
-        yield Loss("fake", self.fake_weight * robust(v_fake - flow.velocity(x_fake, z), 0.5, self.floor))
+            x_fake = flow.endpoint(w, student(w, torch.ones_like(t), torch.zeros_like(t), c), torch.ones_like(t))
+        v_fake = self.fake(student, flow.interpolate(x_fake, z, t), t, c)
+        return robust(v_fake - flow.velocity(x_fake, z), 0.5, self.floor)
 
-        F_w = nets.student(w_again, one, zero, c)
+    def rectify_loss(self, student: Velocity, w: Tensor, z: Tensor, t: Tensor, c: Condition) -> Tensor:
+        """What moves the samples of w (B, ...) by how the fake flow differs from the real one at times t."""
+        F_w = student(w, torch.ones_like(t), torch.zeros_like(t), c)
         with torch.no_grad():
-            x_s = flow.interpolate(flow.endpoint(w_again, F_w, one), z_again, s)
-            gap = self.fake(nets.student, x_s, s, c) - nets.student(x_s, s, s, c)
-        goal = F_w.detach() - clamped(gap, self.clamp)
-        yield Loss("rectify", self.rectify_weight * robust(F_w - goal, 0.5, self.floor), {"gap": gap.abs().mean()})
+            x_t = flow.interpolate(flow.endpoint(w, F_w, torch.ones_like(t)), z, t)
+            gap = self.fake(student, x_t, t, c) - student(x_t, t, t, c)
+        return robust(F_w - (F_w.detach() - clamped(gap, self.clamp)), 0.5, self.floor)
 
     def fake(self, network: Velocity, x: Tensor, t: Tensor, c: Condition) -> Tensor:
         """The velocity of the network's own samples, at x (B, ...)."""
