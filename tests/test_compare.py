@@ -109,7 +109,8 @@ def test_a_contest_reports_all_who_took_part(tmp_path):
     assert list(report) == ["teacher", *names]
     world = Plane(WORLDS["checkerboard"](), 3)
     for name, objective in wanted.objectives().items():
-        steps, cost = plan(world, objective, 60)
+        training = plan(world, objective, 60)
+        steps, cost = training.steps, training.cost
         assert report[name]["steps"] == steps == int(60 / cost.evaluations)
         assert list(map(int, report[name]["nfe"])) == list(world.evaluations)
         mean, deviation = report[name]["nfe"]["1"]["distance"]
@@ -157,7 +158,7 @@ def test_a_contestant_may_have_a_budget_of_its_own(tmp_path):
     wanted = load_terms(file, [], {"seeds": 1, "teacher_steps": 2})
     report, world = compare(wanted, tmp_path / "contest", Console(quiet=True)), Plane(Ring(), 2)
     for name, budget in (("usual", 60), ("long", 120)):
-        assert report[name]["steps"] == plan(world, wanted.objectives()[name], budget)[0]
+        assert report[name]["steps"] == plan(world, wanted.objectives()[name], budget).steps
     assert report["long"]["steps"] > 1.9 * report["usual"]["steps"]
 
 

@@ -77,9 +77,20 @@ def test_a_first_stage_that_is_guided_pays_for_it():
     world, usual, guided = Plane(Ring(), 1), Progressive(stage_steps=100), Progressive(stage_steps=100, guidance=2.0)
     assert world.cost(guided).evaluations == world.cost(usual).evaluations
     assert world.cost(guided, 0).evaluations - world.cost(guided).evaluations == pytest.approx(2, rel=0.01)
-    steps, cost = plan(world, guided, 12_000)
-    assert plan(world, usual, 12_000)[0] == int(12_000 / cost.evaluations)
-    assert steps == pytest.approx((12_000 - 100 * 2) / cost.evaluations, abs=2)
+    training = plan(world, guided, 12_000)
+    assert plan(world, usual, 12_000).steps == int(12_000 / training.cost.evaluations)
+    assert training.steps == pytest.approx((12_000 - 100 * 2) / training.cost.evaluations, abs=2)
+    assert training.spent(training.steps) == pytest.approx(12_000, abs=training.cost.evaluations)
+    assert training.spent(50) == pytest.approx(50 * (training.cost.evaluations + 2), rel=0.01)
+
+
+def test_a_generator_that_moves_in_one_step_of_five_costs_what_all_five_do():
+    """Whichever of them the warm-up leaves at the step that is counted."""
+    world, fives = Plane(Ring(), 1), [Dmd(generator_every=5, warmup=warmup) for warmup in (150, 151)]
+    moves, stays = (world.cost(fives[0], step) for step in (150, 151))
+    for training in (plan(world, one, 25_000) for one in fives):
+        assert training.cost.evaluations == pytest.approx((moves.evaluations + 4 * stays.evaluations) / 5)
+        assert training.cost.held_bytes == moves.held_bytes > stays.held_bytes
 
 
 @pytest.mark.parametrize("objective", [Apex(), Dmd()])

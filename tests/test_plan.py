@@ -9,6 +9,7 @@ from rich.console import Console
 
 from apexgen import checkpoint
 from apexgen.config import dump_run
+from apexgen.cost import most_held
 from apexgen.distill import distill, encode_run
 from apexgen.least import least_memory, read_outline
 from apexgen.parallel import settle
@@ -34,7 +35,7 @@ def test_a_plan_is_what_the_run_then_takes(tmp_path, tune):
     path = checkpoint.save(tmp_path, made.state(), "", keep=1)
     assert plan.checkpoint == pytest.approx(sum(file.stat().st_size for file in path.iterdir()), rel=0.05)
     assert plan.trainable == sum(weight.numel() for weight in made.student.weights.values())
-    assert (plan.records, plan.seen, plan.measured) == (12, 4 * 6, 2)
+    assert (plan.records, plan.seen, plan.measured) == (12, 4 * 6, 3)
     assert plan.memory["gradients"] == 4 * plan.trainable
     assert plan.memory["optimizer"] == pytest.approx(8 * plan.trainable, rel=0.01)
     assert ("teacher's copy" in plan.memory) == (tune == "full")
@@ -91,7 +92,7 @@ def test_what_only_several_processes_hold_is_planned_without_a_step(tmp_path, mo
     run = settle(short_run(tmp_path / "run", *shared))
     stepped, there = show_plan(run, QUIET), sum(least_memory(run, read_outline(tiny())).values())
     monkeypatch.setattr("apexgen.plan.memory_there", lambda: there)
-    monkeypatch.setattr("apexgen.plan.open_student", lambda *_: pytest.fail("it was opened"))
+    monkeypatch.setattr("apexgen.trial.open_student", lambda *_: pytest.fail("it was opened"))
     plan = show_plan(run, QUIET)
     assert (plan.seconds, plan.evaluations, plan.measured) == (None, None, 0) and "activations" not in plan.memory
     for name in ("parameters", "trainable", "records", "seen", "encoded"):
@@ -194,6 +195,24 @@ def test_the_cost_that_is_planned_is_the_one_that_the_run_then_tells(tmp_path):
     assert plan.evaluations == json.loads((tmp_path / "run.json").read_text())["evaluations_per_step"]
     # The demo's anchor and its pairs see half of a step; of a pair's six steps four are guided.
     assert plan.evaluations == 11 - 3 / 2 + (10 + 3) / 2
+
+
+def test_what_a_larger_batch_holds_is_told_by_two_smaller_ones(tmp_path):
+    """In bfloat16 autocast copies every weight once, which no larger batch has more of: a third of what two hold."""
+    settings = ("model.precision=bfloat16", "train.batch=12")
+    planned, made = make_plan(short_run(tmp_path, *settings)), trainer(tmp_path, *settings)
+    own = [*made.student.backbone.network.parameters(), *made.student.trained.values(), *made.student.average.values()]
+    made.step = made.run.train.steps - 1
+    assert planned.measured == 8
+    assert planned.memory["activations"] == pytest.approx(most_held(made.advance, own), rel=0.02)
+
+
+def test_of_a_generator_that_moves_now_and_then_the_step_is_planned_in_which_it_does(tmp_path):
+    settings = ('objective={name="dmd", warmup=1}', "train.steps=5")
+    every = make_plan(short_run(tmp_path, *settings))
+    third = make_plan(short_run(tmp_path, *settings, "objective.generator_every=3"))
+    assert third.memory["activations"] == every.memory["activations"]
+    assert every.evaluations == 7 and third.evaluations == pytest.approx((7 + 4 + 4) / 3, abs=0.01)
 
 
 def test_sizes_are_in_units_of_a_thousand():

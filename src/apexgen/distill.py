@@ -175,7 +175,7 @@ def _distill(
     with ExitStack() as held:
         team.by_first(lambda: held.enter_context(alone(folder)))
         team.by_first(lambda: _write_config(run, folder))
-        record = Record(folder if team.first else None, backbone.network, samples, warnings)
+        record = Record(folder if team.first else None, backbone.network, samples, warnings, objective.period)
         held.enter_context(closing(record))
         held.enter_context(within_memory(run))
         return trainer, _train_with_progress(trainer, folder, console, watch, record)

@@ -4,7 +4,6 @@ Of several processes the small step is taken in one, whole, and divided as they 
 for what they share, none is taken, and the plan is by the headers of the pipeline's files.
 """
 
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from math import prod
@@ -13,20 +12,18 @@ from typing import Any
 from rich.console import Console
 from torch import Tensor, nn
 
-from apexgen.backbones.base import Backbone
 from apexgen.config import Run
 from apexgen.config.train import Train
-from apexgen.cost import bytes_of, memory_there, most_held, numbers_in
+from apexgen.cost import bytes_of, memory_there, numbers_in
 from apexgen.data import Batches
 from apexgen.data.hub import PREFIX
-from apexgen.distill import base_folder, bring_network, encodes_first, open_backbone, open_student
-from apexgen.encode import count_records, encode
+from apexgen.distill import base_folder, open_backbone
+from apexgen.encode import count_records
 from apexgen.least import FULL, least_memory, read_outline
 from apexgen.nearest import Need, check_memory, may_recompute, nearest, within_memory
-from apexgen.objectives import Objective
+from apexgen.objectives.base import fewest_rows
 from apexgen.parallel import settle, take_place
 from apexgen.refuse import check_run
-from apexgen.report import Record
 from apexgen.report.record import BACKWARD
 from apexgen.room import (
     MOMENTS,
@@ -44,9 +41,9 @@ from apexgen.room import (
 from apexgen.shard import repeated_blocks
 from apexgen.student import Student
 from apexgen.train import Trainer, open_objective
+from apexgen.trial import FEW, few_records, held_in, measure, small_trainer, takes_snapshots
 
-MEASURED = 2  # the most records of the step that is taken
-FEW = 16  # records that are encoded for it
+MEASURED = 8  # the most records of the step that is taken
 
 
 @dataclass(frozen=True)
@@ -90,17 +87,18 @@ def show_plan(run: Run, console: Console) -> Plan:
 def make_plan(run: Run) -> Plan:
     """Open the run's pipeline and student, and take one step of a few records, thrown away afterwards."""
     settings = run.train
-    measured = min(settings.batch, MEASURED)
+    measured = min(settings.batch, fewest_rows(open_objective(run).term_shares, MEASURED))
     with within_memory(run, steps=False):
-        trainer = _small_trainer(run, measured)
+        trainer = small_trainer(run, measured)
     with within_memory(run):
-        held, seconds, evaluations = _measure(trainer)
+        held = held_in(trainer, settings.batch)
+        seconds, evaluations = measure(trainer)
     student, common = trainer.student, _common(run, trainer.corpus, checkpoint_bytes(trainer))
-    memory = _memory(trainer, held * settings.batch // measured, _parts(run))
+    memory = _memory(trainer, held, _parts(run))
     checkpointed = None
     if sum(memory.values()) > common["memory_there"] and may_recompute(run):
         student.backbone.network.enable_gradient_checkpointing()
-        checkpointed = _measure(trainer)[0] * settings.batch // measured
+        checkpointed = held_in(trainer, settings.batch)
     return Plan(
         parameters=_own_parameters(student),
         trainable=sum(weight.numel() for weight in student.trained.values()),
@@ -117,8 +115,8 @@ def outline_plan(run: Run) -> Plan:
     """The plan of a run whose network, whole, one process has no memory for: neither opened nor stepped."""
     outline = read_outline(base_folder(run))
     own = sum(map(prod, outline.network.values()))
-    held = 2 + MOMENTS[run.train.optimizer] + _takes_snapshots(open_objective(run))  # of a checkpoint: trained, average
-    few = _few_records(run, open_backbone(run, with_pictures=open_objective(run).needs_pictures, with_network=False))
+    held = 2 + MOMENTS[run.train.optimizer] + takes_snapshots(open_objective(run))  # of a checkpoint: trained, average
+    few = few_records(run, open_backbone(run, with_pictures=open_objective(run).needs_pictures, with_network=False))
     return Plan(
         parameters=own,
         trainable=own,  # only what is tuned whole is shared
@@ -207,49 +205,6 @@ def describe(run: Run, plan: Plan) -> dict[str, str]:
 def _kept(settings: Train) -> str:
     best = "" if settings.keep_best is None else f" and the best by {settings.keep_best}"
     return f"the {settings.keep} newest kept{best}, {checkpoints_held(settings)} at once at most"
-
-
-def _small_trainer(run: Run, measured: int) -> Trainer:
-    """The run before its last step, when every term is at work, with a few records."""
-    changed = {"batch": measured, "accumulate": 1, "on_divergence": "stop", "parallel": None, "processes": None}
-    small = run.model_copy(update={"train": run.train.model_copy(update=changed)})
-    pictures = open_objective(run).needs_pictures
-    backbone = open_backbone(run, with_pictures=pictures, with_network=not encodes_first(run))
-    corpus = _few_records(run, backbone)
-    bring_network(run, backbone, corpus)
-    if run.data.encode != "step":
-        backbone.forget_encoders()
-    trainer = Trainer(small, open_student(run, backbone), corpus, backbone.latent_shape())
-    if _takes_snapshots(trainer.objective):  # it has one by the last step
-        trainer.student.take_snapshot()
-    trainer.step = run.train.steps - 1
-    return trainer
-
-
-def _few_records(run: Run, backbone: Backbone) -> Batches:
-    """A few of a run's records, encoded in memory."""
-    few = run.data.model_copy(update={"limit": min(run.data.limit or FEW, FEW), "cache": None})
-    return encode(few, backbone, open_objective(run).needs_pictures)
-
-
-def _takes_snapshots(objective: Objective) -> bool:
-    return type(objective).takes_snapshot is not Objective.takes_snapshot
-
-
-def _measure(trainer: Trainer) -> tuple[int, float, float]:
-    """The most bytes held for backward; a step's seconds, and the network's evaluations for each of its samples."""
-    student = trainer.student
-    own = [*student.backbone.network.parameters(), *student.trained.values(), *student.average.values()]
-    held = most_held(trainer.advance, own)
-    trainer.step -= 1
-    record = Record(None, student.backbone.network, trainer.samples, [])
-    record.begin()
-    began = time.perf_counter()
-    trainer.advance()
-    seconds = time.perf_counter() - began
-    record.end()
-    record.close()
-    return held, seconds, record.told["evaluations_per_step"]
 
 
 def _parts(run: Run) -> int:

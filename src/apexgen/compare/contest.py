@@ -4,6 +4,7 @@ import statistics
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from apexgen.cost import Cost
@@ -45,12 +46,28 @@ class World(ABC):
         """What all students start from; trained on first use."""
 
 
-def plan(world: World, objective: Objective, budget: float) -> tuple[int, Cost]:
-    """How many steps a budget of evaluations buys, and what each costs after every warm-up; dearer ones pay for it.
+@dataclass(frozen=True)
+class Training:
+    """How long a contestant trains, and what for."""
+
+    steps: int
+    cost: Cost  # of a step after every warm-up
+    first: int  # the first steps, which may be dearer
+    dearer: float  # by how many evaluations each
+
+    def spent(self, step: int) -> float:
+        """The evaluations of the first `step` training steps."""
+        return step * self.cost.evaluations + min(step, self.first) * self.dearer
+
+
+def plan(world: World, objective: Objective, budget: float) -> Training:
+    """The training that a budget of evaluations buys; what is dearer in its first steps, it pays for.
 
     ValueError where they are used up before the student learns anything.
     """
-    cost, least, first = world.cost(objective), objective.least_steps, objective.first_steps
+    least, first, ahead = objective.least_steps, objective.first_steps, range(objective.period)
+    costs = [world.cost(objective, SETTLED + k) for k in ahead]
+    cost = Cost(statistics.mean(one.evaluations for one in costs), max(one.held_bytes for one in costs))
     dearer = max(0, world.cost(objective, 0).evaluations - cost.evaluations) if first else 0
     steps = int((budget - first * dearer) / cost.evaluations)
     if steps <= least:
@@ -58,7 +75,7 @@ def plan(world: World, objective: Objective, budget: float) -> tuple[int, Cost]:
             f"--budget {budget:g} is {steps} steps of {type(objective).__name__}, which takes {least} to prepare; "
             f"write --budget {2 * (least + 1) * (cost.evaluations + dearer):.0f}"
         )
-    return steps, cost
+    return Training(steps, cost, first, dearer)
 
 
 def contest(
@@ -90,7 +107,7 @@ def contest(
         at_rest = {str(steps): _spread([world.judge(teacher, steps, False)]) for steps in world.teacher_evaluations}
     report: dict[str, Any] = {"teacher": {"nfe": at_rest}}
     for name, objective in contestants.items():
-        report[name] = done[name] if name in done else _enter(world, name, objective, *plans[name], least, seeds)
+        report[name] = done[name] if name in done else _enter(world, name, objective, plans[name], least, seeds)
         first = report[name]["nfe"]["1"]
         before = ", trained before" if name in done else ""
         told(f"{name}{before}: " + ", ".join(f"{key} {mean:.3f}" for key, (mean, _) in first.items()) + " in one step")
@@ -99,18 +116,18 @@ def contest(
 
 
 def _enter(
-    world: World, name: str, objective: Objective, steps: int, cost: Cost, least: int, seeds: Sequence[int]
+    world: World, name: str, objective: Objective, training: Training, least: int, seeds: Sequence[int]
 ) -> dict[str, Any]:
     """A contestant's entry in the report, from a training of each seed; least: the bytes that flow matching holds."""
     began = time.perf_counter()
-    taught = [_teach(world, name, objective, steps, seed) for seed in seeds]
+    taught = [_teach(world, name, objective, training.steps, seed) for seed in seeds]
     return {
-        "steps": steps,
-        "evaluations_per_step": round(cost.evaluations, 2),
-        "memory": round(cost.held_bytes / least, 2),
+        "steps": training.steps,
+        "evaluations_per_step": round(training.cost.evaluations, 2),
+        "memory": round(training.cost.held_bytes / least, 2),
         "seconds": round((time.perf_counter() - began) / len(taught), 1),
         "nfe": {str(count): _spread([said[count] for said, _ in taught]) for count in world.evaluations},
-        "training": _curve([curve for _, curve in taught], cost),
+        "training": _curve([curve for _, curve in taught], training),
     }
 
 
@@ -139,9 +156,9 @@ def _spread(said: Sequence[Judgement]) -> dict[str, list[float]]:
     return {key: _mean([one[key] for one in said]) for key in said[0]}
 
 
-def _curve(curves: Sequence[dict[int, float]], cost: Cost) -> dict[str, list[float]]:
+def _curve(curves: Sequence[dict[int, float]], training: Training) -> dict[str, list[float]]:
     return {
-        str(round(step * cost.evaluations)): _mean([curve[step] for curve in curves if step in curve])
+        str(round(training.spent(step))): _mean([curve[step] for curve in curves if step in curve])
         for step in sorted({step for curve in curves for step in curve})
     }
 

@@ -112,6 +112,11 @@ class Objective(ABC):
         return self.least_steps
 
     @property
+    def period(self) -> int:
+        """Of how many training steps, after those that prepare, one has every term."""
+        return 1
+
+    @property
     def renoises(self) -> bool:
         """Whether its students are sampled by jumps to the data and back, `renoise`; others take straight steps."""
         return False
@@ -154,6 +159,12 @@ def pictures(batch: Batch) -> Tensor:
 def rows_seen(share: float, count: int) -> int:
     """How many of `count` rows a share in (0, 1] is: round(share * count), one at least."""
     return max(1, round(share * count))
+
+
+def fewest_rows(of: Mapping[str, float], most: int) -> int:
+    """The fewest rows, two to `most`, of which every share is what it says; `most` where some is of none."""
+    fits = (n for n in range(2, most) if all(abs(rows_seen(share, n) / n - share) < 1e-3 for share in of.values()))
+    return next(fits, most)
 
 
 def shares(count: int, of: Mapping[str, float]) -> dict[str, Tensor]:

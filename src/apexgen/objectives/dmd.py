@@ -44,6 +44,10 @@ class Dmd(Paired):
         super().__post_init__()
 
     @property
+    def period(self) -> int:
+        return self.generator_every
+
+    @property
     def needs_pictures(self) -> bool:
         return False
 

@@ -2,6 +2,7 @@
 
 import json
 import platform
+from collections import deque
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,12 @@ BACKWARD = 2  # network evaluations that a backward counts
 class Record:
     """Counts a network's evaluations step by step, and keeps run.json; without a folder, for other processes, none."""
 
-    def __init__(self, folder: Path | None, network: nn.Module, samples: int, warnings: list[str]) -> None:
+    def __init__(
+        self, folder: Path | None, network: nn.Module, samples: int, warnings: list[str], period: int = 1
+    ) -> None:
         self.file, self.samples = folder and folder / FILE, samples
         self.count, self.counts = 0, False
+        self.last: deque[int] = deque(maxlen=period)  # the counts of as many steps as have every term
         self.told: dict[str, Any] = {"environment": environment(), "warnings": warnings}
         self.hook = network.register_forward_pre_hook(self._called, with_kwargs=True)
         self.write()
@@ -40,7 +44,8 @@ class Record:
     def end(self) -> None:
         """The step is over, and what follows is none: previews, checkups."""
         if self.counts:
-            self.told["evaluations_per_step"] = round(self.count / self.samples, 2)
+            self.last.append(self.count)
+            self.told["evaluations_per_step"] = round(sum(self.last) / len(self.last) / self.samples, 2)
         self.counts = False
 
     def write(self) -> None:
