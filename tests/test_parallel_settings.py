@@ -2,11 +2,15 @@
 
 import pytest
 import torch
+from rich.console import Console
 
 from apexgen import distill
-from apexgen.config import load_run, validate
+from apexgen.config import dump_run, load_run, validate
+from apexgen.objectives import described
+from apexgen.objectives.apex import Apex
 from apexgen.parallel import settle
-from together import BY_TERM, FSDP
+from apexgen.train import resolved
+from together import BY_TERM, FSDP, SHORT
 
 
 def test_a_setting_without_effect_is_refused(monkeypatch):
@@ -110,6 +114,19 @@ def test_what_the_remedy_of_a_stopped_run_names_may_change_when_it_goes_on(tmp_p
     for changed in ("train.steps=700", "train.learning_rate=1", "data.limit=5", "model.rank=3"):
         with pytest.raises(ValueError, match=rf"begun with {changed.partition('=')[0]} = "):
             distill.check_run(load_run(None, [f"folder={tmp_path}", changed]))
+
+
+def test_a_run_keeps_every_field_of_its_objective_and_a_default_written_out_is_no_other(tmp_path):
+    """So that what a folder's file says stays so whatever a default becomes."""
+    begun = resolved(load_run(None, [f"folder={tmp_path}", 'objective={name="apex", kl_weight=2.0}']))
+    assert begun.objective["clamp"] == 1.0 and begun.objective["anchor"] == "teacher"
+    (tmp_path / "config.toml").write_text(dump_run(begun))
+    for same in ("kl_weight=2.0", "kl_weight=2.0, clamp=1.0", 'kl_weight=2.0, anchor="teacher", shift_scale=-1.0'):
+        distill.check_run(load_run(None, [f"folder={tmp_path}", f'objective={{name="apex", {same}}}']))
+    with pytest.raises(ValueError, match=r"begun with objective\.clamp = 1\.0, not 2\.0"):
+        distill.check_run(load_run(None, [f"folder={tmp_path}", "objective={kl_weight=2.0, clamp=2.0}"]))
+    distill.distill(load_run(None, [f"folder={tmp_path / 'run'}", *SHORT]), Console(quiet=True))
+    assert load_run(tmp_path / "run" / "config.toml").objective == described(Apex(warmup=0))
 
 
 def test_a_run_may_be_cut_anew_and_not_grow(tmp_path):

@@ -39,7 +39,7 @@ from apexgen.shard import repeated_blocks, shard
 from apexgen.shift import Shift
 from apexgen.student import Student
 from apexgen.trackers import Trackers
-from apexgen.train import Trainer, is_due, open_objective, train
+from apexgen.train import Trainer, is_due, open_objective, resolved, train
 
 Watch = Callable[[Trainer], None]
 MEASURED = ("gradient_norm", "learning_rate")  # of what a step logs; what the objective says of it comes before
@@ -135,7 +135,7 @@ def distill(
     Raises ValueError, before anything is written, for a plan that can't work; Stopped, with everything saved, where
     SIGINT or SIGTERM asked for it.
     """
-    run = settle(run)
+    run = resolved(settle(run))
     with assembled() as team:
         team.by_first(lambda: check_run(run))
         team.by_first(lambda: check_memory(run, base_folder(run)))

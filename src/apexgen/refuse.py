@@ -10,7 +10,7 @@ from apexgen.config import Run, load_run
 from apexgen.objectives import Objective
 from apexgen.objectives.base import rows_seen
 from apexgen.trackers import check_trackers
-from apexgen.train import open_objective
+from apexgen.train import open_objective, resolved
 from apexgen.velocities import FALLBACK
 
 # What may change between two starts of a run: how steps are taken, what is watched and kept, and what stops it.
@@ -43,7 +43,7 @@ def check_run(run: Run) -> None:
     path = folder / "config.toml"
     if not path.is_file():
         return
-    old, new = load_run(path), run
+    old, new = resolved(load_run(path)), resolved(run)  # a default that is written out is no other run
     if old.train.samples != new.train.samples:
         raise ValueError(
             f"{folder} was begun with train.batch x train.accumulate x processes = {old.train.samples} samples a step, "

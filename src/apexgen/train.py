@@ -19,7 +19,7 @@ from apexgen.cost import peak_memory_bytes
 from apexgen.data import Batches, Reading
 from apexgen.files import write_whole
 from apexgen.interrupt import Elsewhere, Stopped
-from apexgen.objectives import Batch, Draw, Nets, Objective, build_objective
+from apexgen.objectives import Batch, Draw, Nets, Objective, build_objective, described
 from apexgen.optimizer import open_optimizer, rate
 from apexgen.parallel import ALONE, Team
 from apexgen.shard import like, reduced_once, whole
@@ -203,6 +203,11 @@ def open_objective(run: Run) -> Objective:
     """The objective a run describes. ValueError for an unknown name or field."""
     fields = dict(run.objective)
     return build_objective(str(fields.pop("name", "apex")), fields)
+
+
+def resolved(run: Run) -> Run:
+    """The run with every field of its objective, so that what it says stays so whatever a default becomes."""
+    return run.model_copy(update={"objective": described(open_objective(run))})
 
 
 def descend(objective: Objective, nets: Nets, batch: Batch, draw: Draw, step: int, parts: int = 1) -> dict[str, float]:

@@ -1,7 +1,6 @@
 """The world of scenes: LoRAs of the embedded pipeline, each a run of its own that resumes, judged exactly."""
 
 from collections.abc import Callable
-from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,7 +16,7 @@ from apexgen.distill import distill, open_backbone, open_student
 from apexgen.encode import encode
 from apexgen.evaluate.scenes import Examination
 from apexgen.generate import draw_noise
-from apexgen.objectives import OBJECTIVES, Objective
+from apexgen.objectives import Objective, described
 from apexgen.progress import working
 from apexgen.train import Trainer, descend
 from apexgen.velocities import Velocity, guided
@@ -90,9 +89,3 @@ class Scenes(World):
         said, _ = self.examination.sit(self.backbone, velocity, steps, renoises)
         spread = said["spread"]
         return {"score": said["score"]["overall"], "places": spread["pairwise"], "colors": spread["color"]}
-
-
-def described(objective: Objective) -> dict[str, Any]:
-    """An objective as the table of a run file."""
-    name = next(name for name, kind in OBJECTIVES.items() if kind is type(objective))
-    return {"name": name} | asdict(objective)  # type: ignore[call-overload]  # every objective is a dataclass

@@ -1,7 +1,9 @@
 """The objectives, one paper each: to add one, write its file and add a line to OBJECTIVES."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from math import isfinite
+from typing import Any
 
 from apexgen.objectives.apex import Apex
 from apexgen.objectives.base import Batch, Draw, Loss, Nets, Objective
@@ -37,7 +39,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "twin_flow": TwinFlow,
 }
 
-__all__ = ["OBJECTIVES", "Batch", "Draw", "Loss", "Nets", "Objective", "build_objective"]
+__all__ = ["OBJECTIVES", "Batch", "Draw", "Loss", "Nets", "Objective", "build_objective", "described"]
 
 
 def build_objective(name: str, fields: Mapping[str, object]) -> Objective:
@@ -58,6 +60,12 @@ def build_objective(name: str, fields: Mapping[str, object]) -> Objective:
         if isinstance(value, float) and not isfinite(value):
             raise ValueError(f"{key} must be a finite number, got {value}; write {line(key, usual[key])}")
     return OBJECTIVES[name](**fields)
+
+
+def described(objective: Objective) -> dict[str, Any]:
+    """The table of a run file that builds an objective: its name and every field."""
+    name = next(name for name, kind in OBJECTIVES.items() if kind is type(objective))
+    return {"name": name} | asdict(objective)  # type: ignore  # every objective is a dataclass
 
 
 def _fits(value: object, usual: object) -> bool:
