@@ -189,6 +189,16 @@ def test_a_pattern_names_several_files_and_folders_have_folders(tmp_path):
     assert [record.key for record in opened(tmp_path / "deep")] == ["er/a.png"]
 
 
+def test_hidden_pictures_and_those_in_hidden_folders_are_no_records(tmp_path):
+    source = tmp_path / ".kept"  # which is hidden itself, and was asked for
+    for name in ("a", "b/.c", "b/.checkpoints/d", ".e/f/g"):
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / f"{name}.png").write_bytes(picture(0))
+    (source / "a.txt").write_text("x")
+    records = opened(source)
+    assert [record.key for record in records] == ["a.png"] and not records.skipped.why
+
+
 def test_a_data_set_of_the_hub_has_subsets_splits_and_revisions(tmp_path):
     for split in ("train", "test"):
         (tmp_path / f"{split}.jsonl").write_text(json.dumps({"text": split}))

@@ -18,7 +18,7 @@ class FolderSource(Reader):
     def __init__(self, folder: Path, skipped: Skipped, pictures: bool) -> None:
         super().__init__(f"{folder}, a folder of pictures with .txt captions", skipped)
         self.folder, self.pictures = folder, pictures
-        self.files = [file for file in sorted(folder.rglob("*")) if is_picture(file)]
+        self.files = pictures_in(folder)
 
     def length(self) -> int:
         return len(self.files)
@@ -104,6 +104,12 @@ def caption_lines(text: bytes) -> list[tuple[str, float]]:
     return [(line, 1.0) for line in text.decode("utf-8-sig").splitlines()]
 
 
-def is_picture(file: Path) -> bool:
-    """Whether a file is a picture, by its name; hidden ones are not."""
-    return file.suffix.lower() in PICTURE_ENDINGS and not file.name.startswith(".") and file.is_file()
+def pictures_in(folder: Path) -> list[Path]:
+    """The pictures in a folder and the folders in it, by their names."""
+    return [file for file in visible_in(folder) if file.suffix.lower() in PICTURE_ENDINGS and file.is_file()]
+
+
+def visible_in(folder: Path) -> list[Path]:
+    """What is in a folder and the folders in it, sorted; nothing that is hidden, or in a folder that is."""
+    paths = sorted(folder.rglob("*"))
+    return [path for path in paths if not any(part.startswith(".") for part in path.relative_to(folder).parts)]

@@ -8,7 +8,7 @@ from pathlib import Path
 from apexgen.config import Data, Origin
 from apexgen.data import tables, tars
 from apexgen.data.base import Chain, First, Reader, Source
-from apexgen.data.files import FolderSource, PromptsSource, ScenesSource, is_picture
+from apexgen.data.files import FolderSource, PromptsSource, ScenesSource, pictures_in
 from apexgen.data.hub import PREFIX, open_hub
 from apexgen.data.mixture import Mixture
 from apexgen.data.skipped import Skipped
@@ -94,7 +94,7 @@ def _inside(folder: Path) -> Sequence[Path] | None:
     for name in METADATA:
         if (folder / name).is_file():
             return [folder / name]
-    pictures = [file for file in folder.rglob("*") if is_picture(file)]
+    pictures = pictures_in(folder)
     if any(file.with_suffix(".txt").is_file() for file in pictures):
         return None
     files = [file for file in sorted(folder.iterdir()) if not file.name.startswith(".")]
