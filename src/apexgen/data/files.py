@@ -1,6 +1,7 @@
 """Sources that need no library: pictures with .txt captions, files of prompts, and the embedded world's scenes."""
 
 import io
+import re
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -101,7 +102,12 @@ def nothing() -> None:
 
 def caption_lines(text: bytes) -> list[tuple[str, float]]:
     """The lines of a caption file, drawn equally often. UnicodeDecodeError where it is no UTF-8."""
-    return [(line, 1.0) for line in text.decode("utf-8-sig").splitlines()]
+    return [(line, 1.0) for line in lines_of(text.decode("utf-8-sig"))]
+
+
+def lines_of(text: str) -> list[str]:
+    """The lines of a text as a file has them; `splitlines` also cuts at characters that prompts hold, as U+2028."""
+    return re.split("\r\n?|\n", text)
 
 
 def pictures_in(folder: Path) -> list[Path]:
