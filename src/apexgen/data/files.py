@@ -1,6 +1,7 @@
 """Sources that need no library: pictures with .txt captions, files of prompts, and the embedded world's scenes."""
 
 import io
+import os
 import re
 from collections.abc import Iterator
 from functools import partial
@@ -116,6 +117,21 @@ def pictures_in(folder: Path) -> list[Path]:
 
 
 def visible_in(folder: Path) -> list[Path]:
-    """What is in a folder and the folders in it, sorted; nothing that is hidden, or in a folder that is."""
-    paths = sorted(folder.rglob("*"))
-    return [path for path in paths if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
+    """The files in a folder and the folders in it, sorted; none that is hidden, or in a folder that is.
+
+    Links to folders are followed, and each folder is read once, under its own name where it is inside.
+    """
+    found: list[Path] = []
+    seen: set[str] = set()
+    starts = [str(folder)]
+    for start in starts:  # to which links are added as they are met
+        for path, folders, files in os.walk(start):
+            real = os.path.realpath(path)
+            if real in seen:
+                folders.clear()
+                continue
+            seen.add(real)
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            starts += [link for name in folders if os.path.islink(link := os.path.join(path, name))]
+            found += [Path(path, name) for name in files if not name.startswith(".")]
+    return sorted(found)
