@@ -245,6 +245,7 @@ def test_what_is_no_source_is_told_in_one_line(tmp_path):
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
     (tmp_path / "p.parquet").write_bytes(b"PAR1 no")
     (tmp_path / "p.jsonl").write_text("{")
+    (tmp_path / "p.tar").write_bytes(b"")
     (tmp_path / "p.json").write_text("[{")
     (tmp_path / "q.csv").write_text("a,b\n1,2\n")
     expected = {
@@ -255,6 +256,7 @@ def test_what_is_no_source_is_told_in_one_line(tmp_path):
         "p.parquet": "can't be read",
         "p.jsonl": "can't be read",
         "p.json": "can't be read",
+        "p.tar": "can't be read",
         "q.csv": "write data.captions = one of: a, b",
         "p.*": "several kinds",
     }

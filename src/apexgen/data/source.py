@@ -65,6 +65,9 @@ def _open_path(origin: Origin, skipped: Skipped, pictures: bool) -> Source:
     if len(kinds) > 1:
         raise ValueError(f"data.source = {origin.source!r}: files of several kinds; write it with an ending, as *.tar")
     parts = [_open_file(file, origin, skipped, pictures) for file in files]
+    damage = [part.damage for part in parts if isinstance(part, tars.TarSource) and part.damage is not None]
+    if len(damage) == len(parts):
+        raise ValueError(f"{files[0]} can't be read: {damage[0]}")
     for part, folder in zip(parts, _folders(files), strict=True):
         part.within = folder
         if isinstance(part, tables.TableSource):
