@@ -83,6 +83,7 @@ MISTAKES = {
     '--prompt is missing: write -p "a red ring", or --prompts FILE, one prompt a line': ["sample", "scenes"],
     "less than or equal to 65535; see apexgen app --help": ["app", "scenes", "--port", "99999"],
     "apexgen serve: option '--host' requires an argument; see apexgen serve --help": ["serve", "scenes", "--host"],
+    "'--seed': Input should be less than or equal to 1099511627775": ["sample", "scenes", "--seed", "9" * 20],
     "--steps must be at least 1, got 0": ["sample", "new", "-p", "a ring", "--steps", "0"],
     "--prompts is missing": ["probe", "."],
     "--prompts missing: no such file": ["probe", "scenes", "--prompts", "missing"],

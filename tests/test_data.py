@@ -39,8 +39,8 @@ def test_the_stream_does_not_depend_on_the_batch_size():
 
 def test_each_epoch_and_each_seed_has_another_order():
     data = corpus(50)
-    orders = [tuple(stream(data, 50, 4, seed)[50 * e : 50 * e + 50]) for seed in (0, 1) for e in range(4)]
-    assert len(set(orders)) == 8
+    orders = [tuple(stream(data, 50, 4, seed)[50 * e : 50 * e + 50]) for seed in (0, 1, 2**40 - 1) for e in range(4)]
+    assert len(set(orders)) == 12
 
 
 def test_a_batch_is_a_function_of_its_arguments():

@@ -1,7 +1,11 @@
 """Encoding: a cache holds what memory holds, does nothing twice, and outlives a kill."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
+import time
 
 import pytest
 import torch
@@ -194,9 +198,16 @@ def test_a_cache_tells_of_every_source_of_a_mixture(pictures, tmp_path):
     assert said.startswith(f"a mixture: 33.3% of {pictures}, a folder") and f"; 66.7% of {pictures}" in said
 
 
-def test_what_another_process_has_half_written_is_not_read(tmp_path):
-    (tmp_path / ".partial-7-shard.safetensors").write_bytes(b"")
+def test_what_another_process_has_half_written_is_not_read_and_a_killed_one_leaves_nothing(tmp_path):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    for process in (os.getpid(), ended.pid):
+        for name, age in (("new", 0), ("old", 99)):
+            file = tmp_path / f".partial-{process}-{name}.safetensors"
+            file.write_bytes(b"")
+            os.utime(file, times=(time.time() - age,) * 2)
     assert bytes(16) not in Folder(tmp_path, torch.float32)
+    assert len(list(tmp_path.iterdir())) == 3 and not (tmp_path / f".partial-{ended.pid}-old.safetensors").exists()
 
 
 def test_any_key_is_found(tmp_path):

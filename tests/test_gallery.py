@@ -43,14 +43,17 @@ def test_pictures_are_the_drawers_and_say_their_prompt_and_seed(drawer, tmp_path
 def test_what_is_there_is_kept_and_what_is_broken_is_drawn_again(drawer, tmp_path):
     fill(tmp_path, JOBS, drawer, CONSOLE)
     before = marks(tmp_path)
-    gone, torn = (tmp_path / JOBS[i].path for i in (1, 4))
-    content = gone.read_bytes()
+    gone, torn, cut, damaged = broken = [tmp_path / JOBS[i].path for i in (1, 4, 2, 5)]
+    contents = [file.read_bytes() for file in broken]
     gone.unlink()
     torn.write_bytes(b"\x89PNG torn")
+    cut.write_bytes(contents[2][: len(contents[2]) // 2])
+    place = contents[3].index(b"IDAT")
+    damaged.write_bytes(contents[3][:place] + b"\xff\xff\xff\xff" + contents[3][place + 4 :])
     fill(tmp_path, JOBS, drawer, CONSOLE)
     after = marks(tmp_path)
-    assert gone.read_bytes() == content and Image.open(torn).size == (64, 64)
-    assert {file for file in before if before[file] != after[file]} == {gone, torn}
+    assert [file.read_bytes() for file in broken] == contents
+    assert {file for file in before if before[file] != after[file]} == set(broken)
 
 
 def test_another_models_settings_prompts_or_seeds_are_refused(drawer, tmp_path):

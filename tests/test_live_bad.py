@@ -169,6 +169,20 @@ def test_a_run_lists_what_it_left_out(pictures, tmp_path, when):
     assert json.loads(line)["path"] == "2.png"
 
 
+def test_a_file_whose_name_is_no_utf_8_is_listed_and_a_folder_of_one_is_read_again(net, tmp_path):
+    source = tmp_path / "source-\udcff"
+    write_folder(source, {str(number): "a ring" for number in range(6)})
+    (source / "\udcff.png").write_bytes(b"no picture")
+    stream = opened(net, source, bad_limit=0.5)
+    stream.batch(0, 6, 0)
+    stream.save(tmp_path)
+    [line] = (tmp_path / "skipped.jsonl").read_text(encoding="utf-8").splitlines()
+    assert json.loads(line) == {"path": "\\udcff.png", "why": "it has no caption; write it to \\udcff.txt"}
+    again = opened(net, source, bad_limit=0.5)
+    again.restore(tmp_path)
+    assert again.stream.length == 6 and again.skipped.why == stream.skipped.why
+
+
 @pytest.mark.parametrize("when", ["start", "step"])
 def test_a_picture_that_may_not_be_read_is_a_bad_one(net, tmp_path, monkeypatch, when):
     """Of a folder, and of a table beside pictures, in a mixture."""

@@ -14,7 +14,7 @@ from apexgen.distill import distill, encode_run
 from apexgen.least import least_memory, read_outline
 from apexgen.parallel import settle
 from apexgen.plan import Plan, describe, make_plan, refuse_impossible, show_plan
-from apexgen.room import cache_needed, check_room, checkpoints_held, size
+from apexgen.room import check_room, checkpoints_held, size
 from small import EMBEDDED, short_run, tiny, trainer
 
 QUIET = Console(quiet=True)
@@ -177,7 +177,12 @@ def test_the_cache_is_counted_from_a_few_records_and_refused_where_it_has_no_roo
     written = sum(file.stat().st_size for file in (tmp_path / "cache").glob("*/*.safetensors"))
     assert plan.encoded == pytest.approx(written, rel=0.1)
     assert f"{size(plan.encoded)} in {tmp_path / 'cache'} (from 16 records)" == describe(run, plan)["encoded"]
-    assert cache_needed(run, 2 * written) == written and cache_needed(run, written) == 0
+    assert plan.cached == 0
+    [texts] = (tmp_path / "cache").glob("texts-*")
+    for name in (f"{texts.name}/.partial-7-a.safetensors", "texts-of-another-model/a.safetensors"):
+        (tmp_path / "cache" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "cache" / name).write_bytes(bytes(1000))  # which is none of this run's
+    assert make_plan(run).cached == written
     kept = run.model_copy(update={"data": run.data.model_copy(update={"cache": str(small_disk / "cache")})})
     refuse_impossible(kept, replace(plan, encoded=400_000))
     for encoded, way in ((800_000, r'data\.cache_dtype = "bfloat16"'), (10**9, r"data\.cache = on a larger disk")):

@@ -189,6 +189,16 @@ def test_a_pattern_names_several_files_and_folders_have_folders(tmp_path):
     assert [record.key for record in opened(tmp_path / "deep")] == ["er/a.png"]
 
 
+def test_hidden_pictures_and_those_in_hidden_folders_are_no_records(tmp_path):
+    source = tmp_path / ".kept"  # which is hidden itself, and was asked for
+    for name in ("a", "b/.c", "b/.checkpoints/d", ".e/f/g"):
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / f"{name}.png").write_bytes(picture(0))
+    (source / "a.txt").write_text("x")
+    records = opened(source)
+    assert [record.key for record in records] == ["a.png"] and not records.skipped.why
+
+
 def test_a_data_set_of_the_hub_has_subsets_splits_and_revisions(tmp_path):
     for split in ("train", "test"):
         (tmp_path / f"{split}.jsonl").write_text(json.dumps({"text": split}))
@@ -235,6 +245,7 @@ def test_what_is_no_source_is_told_in_one_line(tmp_path):
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
     (tmp_path / "p.parquet").write_bytes(b"PAR1 no")
     (tmp_path / "p.jsonl").write_text("{")
+    (tmp_path / "p.tar").write_bytes(b"")
     (tmp_path / "p.json").write_text("[{")
     (tmp_path / "q.csv").write_text("a,b\n1,2\n")
     expected = {
@@ -245,6 +256,7 @@ def test_what_is_no_source_is_told_in_one_line(tmp_path):
         "p.parquet": "can't be read",
         "p.jsonl": "can't be read",
         "p.json": "can't be read",
+        "p.tar": "can't be read",
         "q.csv": "write data.captions = one of: a, b",
         "p.*": "several kinds",
     }

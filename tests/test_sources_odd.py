@@ -11,7 +11,8 @@ from PIL import Image
 from apexgen.config import Data
 from apexgen.data import decode_picture
 from apexgen.encode import encode
-from stored import picture, stored, write_tar
+from apexgen.evaluate.collection import find_pictures
+from stored import picture, stored, write_folder, write_tar
 from test_sources import opened
 from test_sources_bad import animated, flat
 
@@ -153,6 +154,22 @@ def test_half_a_character_in_a_caption_is_a_bad_record(net, tmp_path, kind, when
         corpus.batch(0, 2, 0)
     assert corpus.skipped.why == {bad: r"it is no UTF-8 text: it holds '\ud83d'"}
     corpus.skipped.write(tmp_path)
+
+
+def test_linked_folders_are_read_once_and_a_circle_ends(tmp_path):
+    source = tmp_path / "source"
+    for folder, name in ((source, "a"), (source / "c", "d"), (tmp_path / "elsewhere" / "e", "f")):
+        write_folder(folder, {name: "x"})
+    (source / "b").symlink_to(source / "c")  # which is read under its own name
+    (source / "c" / "up").symlink_to(source)
+    (source / "out").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "again").symlink_to(tmp_path / "elsewhere" / "e")
+    (tmp_path / "elsewhere" / "back").symlink_to(tmp_path)
+    (source / "nowhere").symlink_to(tmp_path / "none")
+    assert [record.key for record in opened(source)] == ["a.png", "c/d.png", "out/e/f.png"]
+    assert find_pictures(source).names == ("a.png", "c/d.png", "out/e/f.png")
+    (tmp_path / "linked").symlink_to(source)
+    assert len(list(opened(tmp_path / "linked"))) == 3
 
 
 def test_paths_that_no_picture_can_have_are_bad_records(tmp_path):

@@ -2,9 +2,12 @@
 
 import os
 import shutil
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+UNTOUCHED = 60  # seconds after which a file is not at hand on another machine, whose processes aren't known here
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -16,6 +19,25 @@ def write_whole(path: Path, content: bytes) -> None:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def remove_partials(folder: Path) -> None:
+    """Remove what killed processes had half written to a folder with `write_whole`."""
+    for partial in folder.glob(".partial-[0-9]*-*"):
+        with suppress(FileNotFoundError):  # its writer, or another process here, was first
+            if not _at_work(partial.name.split("-")[1]) and time.time() - partial.stat().st_mtime > UNTOUCHED:
+                partial.unlink()
+
+
+def _at_work(process: str) -> bool:
+    """Whether there is a process of this number on this machine."""
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 @contextmanager

@@ -27,7 +27,7 @@ from apexgen.refuse import check_run
 from apexgen.report.record import BACKWARD
 from apexgen.room import (
     MOMENTS,
-    cache_needed,
+    cached_bytes,
     check_cache,
     check_room,
     checkpoint_bytes,
@@ -63,6 +63,7 @@ class Plan:
     memory_there: int  # of the device that trains
     checkpointed: int | None = None  # activations with model.checkpointing, where the memory wants it and it may be on
     encoded: int = 0  # texts and pictures of all records, in memory or in the run's cache; 0 where none is kept
+    cached: int = 0  # of what is in the cache already
     evaluations: float | None = None  # of the network, for each sample of a step: its cost, as run.json will have it
 
 
@@ -93,7 +94,8 @@ def make_plan(run: Run) -> Plan:
     with within_memory(run):
         held = held_in(trainer, settings.batch)
         seconds, evaluations = measure(trainer)
-    student, common = trainer.student, _common(run, trainer.corpus, checkpoint_bytes(trainer))
+    student = trainer.student
+    common = _common(run, student.backbone, trainer.corpus, checkpoint_bytes(trainer))
     memory = _memory(trainer, held, _parts(run))
     checkpointed = None
     if sum(memory.values()) > common["memory_there"] and may_recompute(run):
@@ -116,14 +118,14 @@ def outline_plan(run: Run) -> Plan:
     outline = read_outline(base_folder(run))
     own = sum(map(prod, outline.network.values()))
     held = 2 + MOMENTS[run.train.optimizer] + takes_snapshots(open_objective(run))  # of a checkpoint: trained, average
-    few = few_records(run, open_backbone(run, with_pictures=open_objective(run).needs_pictures, with_network=False))
+    backbone = open_backbone(run, with_pictures=open_objective(run).needs_pictures, with_network=False)
     return Plan(
         parameters=own,
         trainable=own,  # only what is tuned whole is shared
         memory=least_memory(run, outline),
         measured=0,
         seconds=None,
-        **_common(run, few, int(held * FULL * own)),
+        **_common(run, backbone, few_records(run, backbone), int(held * FULL * own)),
     )
 
 
@@ -136,7 +138,7 @@ def _one_holds(run: Run) -> bool:
     return sum(least.values()) <= memory_there()
 
 
-def _common(run: Run, few: Batches, checkpoint: int) -> dict[str, Any]:
+def _common(run: Run, backbone: Backbone, few: Batches, checkpoint: int) -> dict[str, Any]:
     """What of a plan no step is taken for."""
     endless = run.data.encode == "step" and run.data.limit is None
     of_the_hub = any(origin.source.startswith(PREFIX) for origin in run.data.mixture or (run.data,))
@@ -149,6 +151,7 @@ def _common(run: Run, few: Batches, checkpoint: int) -> dict[str, Any]:
         "disk_free": room_free(run),
         "memory_there": memory_there(),
         "encoded": encoded_bytes(run, few, records or 0),
+        "cached": cached_bytes(run, backbone, open_objective(run).needs_pictures),
     }
 
 
@@ -160,7 +163,7 @@ def refuse_impossible(run: Run, plan: Plan) -> None:
             f"a step needs {size(need.memory)} of memory and the device has {size(need.there)}; "
             + nearest(run, read_outline(base_folder(run)), need)
         )
-    beside = check_cache(run, cache_needed(run, plan.encoded))
+    beside = check_cache(run, max(plan.encoded - plan.cached, 0))
     check_room(run, plan.checkpoint, plan.disk_free - beside)
 
 

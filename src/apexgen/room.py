@@ -6,10 +6,13 @@ from typing import Any
 
 from torch import Tensor
 
+from apexgen.backbones.base import Backbone
 from apexgen.checkpoint import checkpoints
 from apexgen.config import Run
 from apexgen.config.train import Train
 from apexgen.data.corpus import Batches, Corpus
+from apexgen.encode.start import store_folders
+from apexgen.encode.store import shards_in
 from apexgen.encode.table import StoredLatents, StoredTexts, key
 from apexgen.objectives import Objective
 from apexgen.train import Trainer
@@ -69,12 +72,12 @@ def encoded_bytes(run: Run, few: Batches, records: int) -> int:
     return (all_of_few + (ENTRY * len(tensors) if run.data.cache else 0)) * records // len(few)
 
 
-def cache_needed(run: Run, encoded: int) -> int:
-    """The bytes that a run's cache will take beside what is in it."""
-    if run.data.cache is None:
+def cached_bytes(run: Run, backbone: Backbone, pictures: bool) -> int:
+    """The size of what a run's cache has of its own models, whole."""
+    if run.data.cache is None or not Path(run.data.cache).is_dir():
         return 0
-    there = sum(file.stat().st_size for file in Path(run.data.cache).glob("*/*.safetensors"))
-    return max(encoded - there, 0)
+    folders = store_folders(run.data, backbone, pictures)
+    return sum(file.stat().st_size for folder in folders for file in shards_in(folder))
 
 
 def check_cache(run: Run, needed: int) -> int:

@@ -6,6 +6,7 @@ from typing import Any
 
 from apexgen.app.cards import caption, cards, head
 from apexgen.app.studio import FEW, LARGEST_SEED, MANY, MOST_PROMPTS, Pair, Studio
+from apexgen.data.files import lines_of
 
 HERE = Path(__file__).parent
 STYLE, DICE = HERE / "style.css", HERE / "dice.svg"
@@ -31,7 +32,7 @@ class Desk:
         self, lines: str, seed: object, steps: object, many_steps: object, kept: list[Pair]
     ) -> tuple[Any, ...]:
         """A prompt a line."""
-        prompts = [line for line in (lines or "").splitlines() if line.strip()]
+        prompts = [line for line in lines_of(lines or "") if line.strip()]
         return self._draw(prompts, seed, steps, many_steps, kept)
 
     def _draw(

@@ -20,6 +20,7 @@ SENTENCE = 1000  # characters: no command says more of itself in a list of them
 PIPELINE = 'A diffusers pipeline: its folder, "hub:owner/name", or "scenes", the embedded one.'
 MODEL = f"A run's folder. {PIPELINE}"
 WELL, NO, MISTAKE, STOPPED = 0, 1, 2, 130  # done; the result says no, or training diverged; the user's; ctrl-C
+LARGEST_SEED = 2**40 - 1  # of train.seed too
 
 SECTIONS = {
     "Train": ("demo", "init", "train", "report", "compare"),

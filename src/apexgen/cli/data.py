@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from apexgen.cli.app import PIPELINE, Json, Overrides, Sides, answer, app, busy, console
+from apexgen.cli.app import LARGEST_SEED, PIPELINE, Json, Overrides, Sides, answer, app, busy, console
 
 
 @app.command()
@@ -32,7 +32,9 @@ def synthesize(
     out: Annotated[Path, typer.Option(help="The folder of the tars; the same command goes on there.")],
     steps: Annotated[int, typer.Option(help="Network evaluations, twice as many with guidance.")] = 50,
     guidance: Annotated[float, typer.Option(help="Of the teacher; 1 is none.")] = 4.0,
-    seed: Annotated[int, typer.Option(help="Seed of the first prompt's noise; the next has the next.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of the first prompt's noise; the next has the next.")
+    ] = 0,
     size: Sides = None,
     shard: Annotated[int, typer.Option(min=1, help="Pictures a tar: the most that a kill costs.")] = 64,
     weights: Annotated[str, typer.Option(help="How the model is held: float32, bfloat16, 8bit or 4bit.")] = "float32",

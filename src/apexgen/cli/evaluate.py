@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from apexgen.cli.app import MODEL, Checkpoint, Json, Sides, Whole, answer, app, busy, console, drawer_of
+from apexgen.cli.app import LARGEST_SEED, MODEL, Checkpoint, Json, Sides, Whole, answer, app, busy, console, drawer_of
 
 if TYPE_CHECKING:
     from apexgen.evaluate.geneval.judge import Line
@@ -87,7 +87,9 @@ def scenes(
     lora: Lora = None,
     checkpoint: Checkpoint = "latest",
     per_task: Annotated[int, typer.Option(min=1, help="Held-out captions of each of the six tasks.")] = 20,
-    seed: Annotated[int, typer.Option(help="Of the captions, and of the first picture.")] = 1_000_000,
+    seed: Annotated[
+        int, typer.Option(min=0, max=LARGEST_SEED, help="Of the captions, and of the first picture.")
+    ] = 1_000_000,
     json: Json = False,
 ) -> None:
     """Score a model of the embedded world on held-out captions; the judge is exact.
@@ -115,7 +117,7 @@ def geneval(
     size: Sides = None,
     metadata: Annotated[Path | None, typer.Option(help="GenEval's metadata; the official one if none.")] = None,
     samples: Annotated[int, typer.Option(min=1, help="Pictures a prompt.")] = 4,
-    seed: Annotated[int, typer.Option(help="Of each prompt's first picture.")] = 42,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Of each prompt's first picture.")] = 42,
     kind: Annotated[str, typer.Option(help="Of the detector: mask2former, owlv2 or grounding-dino.")] = "mask2former",
     detector: Annotated[str | None, typer.Option(help="Its weights: a folder, or a cached repository.")] = None,
     clip: Annotated[str, typer.Option(help="Those of the judge of colors.")] = "openai/clip-vit-large-patch14",

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from apexgen.cli.app import Checkpoint, Json, busy, console
+from apexgen.cli.app import LARGEST_SEED, Checkpoint, Json, busy, console
 from apexgen.cli.evaluate import evaluate, show
 
 Model = Annotated[str | None, typer.Argument(help="A run's folder, a pipeline's, or \"scenes\"; or give --pictures.")]
@@ -18,7 +18,7 @@ Thinking = Annotated[bool, typer.Option(help="--no-thinking tells a server's cha
 Lora = Annotated[Path | None, typer.Option(help="A LoRA for the pipeline, .safetensors, as apexgen exports it.")]
 Steps = Annotated[int | None, typer.Option(min=1, help="Steps of sampling; 1 unless given.")]
 Guidance = Annotated[float | None, typer.Option(help="Classifier-free guidance; none unless given.")]
-Seed = Annotated[int, typer.Option(help="Of the pictures' noise.")]
+Seed = Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Of the pictures' noise.")]
 Pictures = Annotated[
     Path | None, typer.Option(help="A folder of pictures in the benchmark's layout, in place of a model.")
 ]

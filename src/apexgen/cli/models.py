@@ -5,7 +5,20 @@ from typing import Annotated
 
 import typer
 
-from apexgen.cli.app import MODEL, NO, PIPELINE, Checkpoint, Json, Sides, answer, app, busy, console, drawer_of
+from apexgen.cli.app import (
+    LARGEST_SEED,
+    MODEL,
+    NO,
+    PIPELINE,
+    Checkpoint,
+    Json,
+    Sides,
+    answer,
+    app,
+    busy,
+    console,
+    drawer_of,
+)
 
 
 @app.command()
@@ -21,7 +34,9 @@ def sample(
     lora: Annotated[Path | None, typer.Option(help="A LoRA for the pipeline, .safetensors.")] = None,
     grid: Annotated[int, typer.Option(min=1, help="Pictures a prompt.")] = 1,
     size: Sides = None,
-    seed: Annotated[int, typer.Option(help="Seed of the first picture's noise; each has the next one.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of the first picture's noise; each has the next one.")
+    ] = 0,
     checkpoint: Checkpoint = "latest",
     json: Json = False,
 ) -> None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from apexgen.cli.app import Checkpoint, Json, Sides, answer, busy, console, drawer_of
+from apexgen.cli.app import LARGEST_SEED, Checkpoint, Json, Sides, answer, busy, console, drawer_of
 from apexgen.cli.evaluate import Guidance, Lora, Model, Out, Steps, evaluate, refuse_given, show
 
 if TYPE_CHECKING:
@@ -19,7 +19,9 @@ Resize = Annotated[
 ]
 Clip = Annotated[Path | None, typer.Option(help="A CLIP, for CLIP score: its folder, or a cached repository.")]
 Cache = Annotated[Path | None, typer.Option(help="Where features are kept; ~/.cache/apexgen/features unless given.")]
-Seed = Annotated[int, typer.Option(help="Picture i has the noise of seed + i; also of KID's subsets.")]
+Seed = Annotated[
+    int, typer.Option(min=0, max=LARGEST_SEED, help="Picture i has the noise of seed + i; also of KID's subsets.")
+]
 Subjects = Annotated[
     list[str],
     typer.Argument(help="FOLDER[#CHECKPOINT][+LORA.safetensors][@STEPS][:GUIDANCE], a run's, a pipeline's or scenes."),

@@ -21,7 +21,7 @@ class Train(Table):
     warmup: int = Field(20, ge=0)  # steps of linear rise of the learning rate
     schedule: Literal["linear", "cosine", "constant"] = "linear"  # after it: a fall to zero at the last step, or none
     ema: float = Field(0.99, ge=0, lt=1)  # decay of the average that is sampled and exported
-    seed: int = 0
+    seed: int = Field(0, ge=0, lt=2**40)  # generators take 63 bits: seed * 1_000_003 + a step
     # Over the processes of torchrun or accelerate: each has all weights, or a part of each; "ddp" unless given.
     parallel: Literal["ddp", "fsdp"] | None = None
     processes: int | None = Field(None, ge=1)  # how many there are; a run of several writes it down

@@ -9,7 +9,7 @@ import torch
 
 from apexgen.data.columns import caption_fault
 from apexgen.data.record import Record
-from apexgen.data.skipped import Skipped
+from apexgen.data.skipped import Skipped, as_utf8
 
 
 class Unreadable(Exception):
@@ -93,8 +93,7 @@ class Reader(Source):
     def entries(self) -> Iterator[Entry]:
         seen: set[str] = set()
         for number, entry in enumerate(self.found(), start=1):
-            # A file's name may be no UTF-8, and the list of what is bad is.
-            key = (self.within + entry.key).encode("utf-8", "backslashreplace").decode()
+            key = as_utf8(self.within + entry.key)
             path = f"{key}, record {number}" if key in seen else key  # the first of a name may be good
             self.skipped.count(self.within + self.name, number)
             captions = [(text.strip(), weight) for text, weight in entry.captions if text and text.strip()]

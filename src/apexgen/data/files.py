@@ -1,6 +1,8 @@
 """Sources that need no library: pictures with .txt captions, files of prompts, and the embedded world's scenes."""
 
 import io
+import os
+import re
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -18,7 +20,7 @@ class FolderSource(Reader):
     def __init__(self, folder: Path, skipped: Skipped, pictures: bool) -> None:
         super().__init__(f"{folder}, a folder of pictures with .txt captions", skipped)
         self.folder, self.pictures = folder, pictures
-        self.files = [file for file in sorted(folder.rglob("*")) if is_picture(file)]
+        self.files = pictures_in(folder)
 
     def length(self) -> int:
         return len(self.files)
@@ -101,9 +103,35 @@ def nothing() -> None:
 
 def caption_lines(text: bytes) -> list[tuple[str, float]]:
     """The lines of a caption file, drawn equally often. UnicodeDecodeError where it is no UTF-8."""
-    return [(line, 1.0) for line in text.decode("utf-8-sig").splitlines()]
+    return [(line, 1.0) for line in lines_of(text.decode("utf-8-sig"))]
 
 
-def is_picture(file: Path) -> bool:
-    """Whether a file is a picture, by its name; hidden ones are not."""
-    return file.suffix.lower() in PICTURE_ENDINGS and not file.name.startswith(".") and file.is_file()
+def lines_of(text: str) -> list[str]:
+    """The lines of a text as a file has them; `splitlines` also cuts at characters that prompts hold, as U+2028."""
+    return re.split("\r\n?|\n", text)
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """The pictures in a folder and the folders in it, by their names."""
+    return [file for file in visible_in(folder) if file.suffix.lower() in PICTURE_ENDINGS and file.is_file()]
+
+
+def visible_in(folder: Path) -> list[Path]:
+    """The files in a folder and the folders in it, sorted; none that is hidden, or in a folder that is.
+
+    Links to folders are followed, and each folder is read once, under its own name where it is inside.
+    """
+    found: list[Path] = []
+    seen: set[str] = set()
+    starts = [str(folder)]
+    for start in starts:  # to which links are added as they are met
+        for path, folders, files in os.walk(start):
+            real = os.path.realpath(path)
+            if real in seen:
+                folders.clear()
+                continue
+            seen.add(real)
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            starts += [link for name in folders if os.path.islink(link := os.path.join(path, name))]
+            found += [Path(path, name) for name in files if not name.startswith(".")]
+    return sorted(found)

@@ -13,6 +13,11 @@ FIRST = 200  # records that are seen before their share of bad ones is judged, u
 FILE = "skipped.jsonl"  # in a run's folder, or a cache's
 
 
+def as_utf8(text: str) -> str:
+    """A text with escapes for what is no UTF-8: a file's name may hold it, and the list of what is bad may not."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 class TooManyBad(ValueError):
     """More records are bad than may be; it knows them all."""
 
@@ -60,6 +65,7 @@ class Skipped:
 
     def note(self, path: str, why: str) -> None:
         """Count a bad record, and leave it to others to judge."""
+        path, why = as_utf8(path), as_utf8(why)
         if path not in self.why:
             self.why[path] = self._untold[path] = why
 

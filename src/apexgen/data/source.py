@@ -8,7 +8,7 @@ from pathlib import Path
 from apexgen.config import Data, Origin
 from apexgen.data import tables, tars
 from apexgen.data.base import Chain, First, Reader, Source
-from apexgen.data.files import FolderSource, PromptsSource, ScenesSource, is_picture
+from apexgen.data.files import FolderSource, PromptsSource, ScenesSource, pictures_in
 from apexgen.data.hub import PREFIX, open_hub
 from apexgen.data.mixture import Mixture
 from apexgen.data.skipped import Skipped
@@ -65,6 +65,9 @@ def _open_path(origin: Origin, skipped: Skipped, pictures: bool) -> Source:
     if len(kinds) > 1:
         raise ValueError(f"data.source = {origin.source!r}: files of several kinds; write it with an ending, as *.tar")
     parts = [_open_file(file, origin, skipped, pictures) for file in files]
+    damage = [part.damage for part in parts if isinstance(part, tars.TarSource) and part.damage is not None]
+    if len(damage) == len(parts):
+        raise ValueError(f"{files[0]} can't be read: {damage[0]}")
     for part, folder in zip(parts, _folders(files), strict=True):
         part.within = folder
         if isinstance(part, tables.TableSource):
@@ -94,7 +97,7 @@ def _inside(folder: Path) -> Sequence[Path] | None:
     for name in METADATA:
         if (folder / name).is_file():
             return [folder / name]
-    pictures = [file for file in folder.rglob("*") if is_picture(file)]
+    pictures = pictures_in(folder)
     if any(file.with_suffix(".txt").is_file() for file in pictures):
         return None
     files = [file for file in sorted(folder.iterdir()) if not file.name.startswith(".")]

@@ -2,7 +2,7 @@
 
 import json
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Any
 
 from apexgen.config import Origin
 from apexgen.data.base import Entry, Reader
-from apexgen.data.columns import find_columns, path_fault
+from apexgen.data.columns import Columns, find_columns, path_fault
 from apexgen.data.extra import need_data_extra
 from apexgen.data.files import PICTURE_ENDINGS, caption_lines
 from apexgen.data.skipped import Skipped
@@ -22,19 +22,27 @@ PEEKED = 16  # records at the beginning that tell which columns there are
 class TarSource(Reader):
     """The records of one tar: a picture, and captions in .txt, one a line, or in the keys of .json."""
 
+    damage: str | None = None  # why it gives nothing, where it is damaged before any caption
+
     def __init__(self, file: Path, origin: Origin, skipped: Skipped, pictures: bool) -> None:
         need_data_extra()
         super().__init__(f"{file}, a WebDataset tar", skipped)
         self.file, self.pictures = file, pictures
         names: dict[str, bool] = {}  # and whether it is text
-        for sample in islice(self._samples(noting=False), PEEKED):
+        faults: list[str] = []
+        for sample in islice(self._samples(faults.append), PEEKED):
             row, _ = _row(sample)
             names |= {name: isinstance(value, str | list) for name, value in row.items()}
             names |= {name: False for name in sample if f".{name}" in PICTURE_ENDINGS}
-        self.columns = find_columns(origin, names, [name for name, text in names.items() if text])
+        try:
+            self.columns = find_columns(origin, names, [name for name, text in names.items() if text])
+        except ValueError:
+            if not faults:
+                raise
+            self.damage, self.columns = faults[0], Columns(origin.picture, origin.captions, origin.filter)
 
     def found(self) -> Iterator[Entry]:
-        for sample in self._samples():
+        for sample in self._samples(self._note):
             key = f"{self.file.name}/{sample['__key__']}"
             row, fault = _row(sample)
             fault = path_fault(sample["__key__"]) or fault
@@ -48,22 +56,30 @@ class TarSource(Reader):
             return bytes(sample[self.columns.picture])
         return next((bytes(sample[name]) for name in sample if f".{name}" in PICTURE_ENDINGS), None)
 
-    def _samples(self, noting: bool = True) -> Iterator[dict[str, Any]]:
-        """What the tar holds, undecoded. A tar that is cut short gives what comes before the cut."""
-        import webdataset
+    def _note(self, fault: str) -> None:
+        self.skipped.count(f"{self.within}{self.name}, its end", 1)
+        self.skipped.add(self.within + self.file.name, fault)
 
-        def tell(error: Exception) -> bool:
+    def _samples(self, tell: Callable[[str], None]) -> Iterator[dict[str, Any]]:
+        """What the tar holds, undecoded. A tar that is cut short gives what comes before the cut, and tells of it."""
+        from webdataset.tariterators import group_by_keys, tar_file_expander
+
+        def passed_over(error: Exception) -> bool:
             if not isinstance(error, tarfile.TarError | EOFError | OSError | ValueError):
                 raise error
-            if noting:
-                self.skipped.count(f"{self.within}{self.name}, its end", 1)
-                self.skipped.add(self.within + self.file.name, _first_line(error))
+            tell(_first_line(error))
             return True
 
-        dataset = webdataset.WebDataset(
-            [f"file:{self.file.absolute()}"], shardshuffle=False, handler=tell, empty_check=False, nodesplitter=None
-        )
-        yield from dataset
+        try:
+            stream = self.file.open("rb")
+        except OSError as error:
+            tell(str(error.strerror))
+            return
+        with stream:
+            files = tar_file_expander([{"url": str(self.file), "stream": stream}], handler=passed_over)
+            yield from group_by_keys(files, handler=passed_over)
+        if self.file.suffix == ".tar" and self.file.stat().st_size % tarfile.BLOCKSIZE:
+            tell("unexpected end of data")  # in a header, of which tarfile says nothing
 
 
 def _row(sample: dict[str, Any]) -> tuple[dict[str, Any], str | None]:
@@ -74,13 +90,14 @@ def _row(sample: dict[str, Any]) -> tuple[dict[str, Any], str | None]:
             row["txt"] = [text for text, _ in caption_lines(sample["txt"])]
         if "json" in sample:
             row |= json.loads(sample["json"])
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         return row, f"its text can't be read: {str(error).splitlines()[0]}"
     return row, None
 
 
 def _first_line(error: Exception) -> str:
-    return str(error.args[0] if error.args else error).splitlines()[0]
+    said = str(error.args[0] if error.args else error).splitlines()[0]
+    return said.partition(" @ ")[0]  # after which webdataset describes the stream
 
 
 def _same(picture: bytes | None) -> bytes | None:

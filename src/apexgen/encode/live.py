@@ -98,7 +98,7 @@ class Live:
         self.skipped.write(folder)
         told = {"data": self._about(), "usable": dict(self.stream.counts), "seen": self.skipped.counts}
         told |= {"bad": self.skipped.why, "passed": self._passed}
-        write_whole(folder / SOURCE, json.dumps(told, ensure_ascii=False).encode())
+        write_whole(folder / SOURCE, json.dumps(told).encode())  # a file's name may be no UTF-8
 
     def restore(self, folder: Path) -> None:
         """Go on with what `save` wrote, where that is of the same settings."""

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from apexgen.data.columns import text_fault
+from apexgen.data.files import lines_of
 
 
 def check_prompts(prompts: Sequence[str], origin: str) -> list[str]:
@@ -22,7 +23,7 @@ def prompts_in(file: Path, origin: str) -> list[str]:
     if not file.is_file():
         raise ValueError(f"{origin}: no such file; write one prompt a line into it")
     try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
+        lines = lines_of(file.read_text(encoding="utf-8-sig"))
     except UnicodeDecodeError:
         raise ValueError(f"{origin}: it is no text of UTF-8; save it as such") from None
     return check_prompts([line for line in lines if line.strip()], origin)

@@ -105,17 +105,21 @@ def fill_cache(source: Source, data: Data, backbone: Backbone, pictures: bool, c
 
 
 def open_stores(data: Data, backbone: Backbone, pictures: bool) -> Stores:
-    """The cache's folders for a pipeline: a changed encoder, or one of another type, has its own."""
-    folder, dtype = Path(str(data.cache)), getattr(torch, data.cache_dtype)
+    """The cache's folders for a pipeline, opened."""
+    texts, *latents = (
+        Folder(path, getattr(torch, data.cache_dtype)) for path in store_folders(data, backbone, pictures)
+    )
+    return Stores(texts, latents[0] if latents else None)
+
+
+def store_folders(data: Data, backbone: Backbone, pictures: bool) -> list[Path]:
+    """Where a cache keeps a pipeline's texts, and pictures: a changed encoder, or one of another type, has its own."""
     pipeline, family = Path(backbone.pipeline.name_or_path), type(backbone).__name__
     lowered = () if opened_type(backbone.weights) == torch.float32 else ("bfloat16",)  # the VAE is never
     told = (backbone.max_tokens, *(backbone.instruction or ()), *lowered)
-    texts = keys.revision(pipeline, keys.TEXT_PARTS, family, *told)
-    latents = keys.revision(pipeline, keys.PICTURE_PARTS, family)
-    return Stores(
-        Folder(folder / f"texts-{texts}-{data.cache_dtype}", dtype),
-        Folder(folder / f"latents-{latents}-{data.cache_dtype}", dtype) if pictures else None,
-    )
+    names = [f"texts-{keys.revision(pipeline, keys.TEXT_PARTS, family, *told)}"]
+    names += [f"latents-{keys.revision(pipeline, keys.PICTURE_PARTS, family)}"] if pictures else []
+    return [Path(str(data.cache)) / f"{name}-{data.cache_dtype}" for name in names]
 
 
 def sizes_of(data: Data, backbone: Backbone) -> list[Size]:

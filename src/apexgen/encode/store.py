@@ -1,7 +1,7 @@
 """Where encoded things are kept, by key: a dict in memory, or a folder of safetensors shards that are read by mapping.
 
 A shard appears whole or not at all, and its own header is the index: nothing can disagree with it. It is named after
-its keys, so processes write side by side, and what a killed one left half-written is written over by the next.
+its keys, so processes write side by side; what a killed one left half-written is removed when the folder is reopened.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from apexgen.encode.keys import BYTES
-from apexgen.files import write_whole
+from apexgen.files import remove_partials, write_whole
 
 Entry = dict[str, Tensor]  # what one key holds
 
@@ -64,8 +64,8 @@ class Folder:
 
     def reopen(self) -> None:
         """Look again at what the folder holds. ValueError for a shard that can't be read."""
-        # What begins with a dot is another process's, half written.
-        self._files = [file for file in sorted(self.path.glob("*.safetensors")) if not file.name.startswith(".")]
+        remove_partials(self.path)
+        self._files = shards_in(self.path)
         self._map.cache_clear()
         self._written.clear()
         keys = [self._keys(file) for file in self._files]
@@ -121,6 +121,11 @@ class Folder:
         """A shard, mapped, and the fields of its entries."""
         opened = _open_shard(self._files[shard])
         return opened, sorted({name.partition(".")[2] for name in opened.keys()})
+
+
+def shards_in(path: Path) -> list[Path]:
+    """The shards of a folder; what begins with a dot is another process's, half written."""
+    return [file for file in sorted(path.glob("*.safetensors")) if not file.name.startswith(".")]
 
 
 def _open_shard(file: Path) -> Any:

@@ -11,6 +11,7 @@ from PIL import Image
 from rich.console import Console
 from torch import Tensor
 
+from apexgen.data.files import visible_in
 from apexgen.evaluate.features import Extractor
 from apexgen.evaluate.gallery import digest_picture, open_picture, progress_bar
 from apexgen.files import write_whole
@@ -45,8 +46,7 @@ def find_pictures(folder: Path) -> Collection:
     """
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder of pictures")
-    files = sorted(file.relative_to(folder) for file in folder.rglob("*") if file.suffix.lower() in ENDINGS)
-    files = [file for file in files if not any(part.startswith(".") for part in file.parts)]
+    files = [file.relative_to(folder) for file in visible_in(folder) if file.suffix.lower() in ENDINGS]
     if len(files) < 2:
         raise ValueError(f"{folder} holds {len(files)} pictures ({', '.join(ENDINGS)}); give a folder of at least two")
     categories = tuple(file.parts[0] if len(file.parts) > 1 else "" for file in files)

@@ -112,7 +112,8 @@ def is_drawn(folder: Path, job: Job) -> bool:
     try:
         with Image.open(file) as picture:
             told = picture.info.get("prompt"), picture.info.get("seed")
-    except OSError:
+            picture.load()
+    except (OSError, SyntaxError, ValueError):
         return False  # cut short by a copy, not by us: drawn again
     for name, before, now in zip(("prompt", "seed"), told, (job.prompt, str(job.seed)), strict=True):
         if before != now:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
+from apexgen.data.files import lines_of
+
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 DATA = "geneval2_data.jsonl"
 WHERE = "github.com/facebookresearch/GenEval2 (CC BY-NC 4.0)"
@@ -34,7 +36,7 @@ def read_prompts(data: Path) -> list[Prompt]:
         missing = f"{data} has no {DATA}" if data.is_dir() else f"{data}: no such file"
         raise ValueError(f"{missing}; download {DATA} from {WHERE} and give it with --data")
     prompts = []
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(lines_of(file.read_text(encoding="utf-8")), 1):
         if not line.strip():
             continue
         try:

@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from apexgen.config import explain
+from apexgen.data.files import lines_of
 from apexgen.evaluate.gallery import Job
 from apexgen.files import write_whole
 from apexgen.rules import Record
@@ -47,7 +48,7 @@ def read_records(file: Path | None = None) -> list[Record]:
     source = file or DATA / "evaluation_metadata.jsonl"
     if not source.is_file():
         raise ValueError(f"--metadata {source}: no such file; one JSON a line, as GenEval's evaluation_metadata.jsonl")
-    lines = source.read_text().splitlines()
+    lines = lines_of(source.read_text())
     records = [parse_record(text, f"{source}, line {i}") for i, text in enumerate(lines, 1) if text.strip()]
     if not records:
         raise ValueError(f"--metadata {source} is empty")
