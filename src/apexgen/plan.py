@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console
 from torch import Tensor, nn
 
+from apexgen.backbones.base import Backbone
 from apexgen.config import Run
 from apexgen.config.train import Train
 from apexgen.cost import bytes_of, memory_there, numbers_in
