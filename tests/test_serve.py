@@ -189,6 +189,22 @@ def test_it_listens_on_loopback_alone(server):
         pass
 
 
+@pytest.mark.parametrize(
+    "header", [{"Host": "rebound.example"}, {"Host": "["}, {"Origin": "https://a.example"}, {"Origin": "null"}]
+)
+def test_a_page_from_elsewhere_is_refused_and_one_of_this_machine_is_not(server, header):
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    body, [(name, said)] = json.dumps({"prompt": "a ring"}), header.items()
+    for answer in (
+        httpx.post(server + PATH, content=body, headers=form | header),
+        httpx.get(server + "/health", headers=header),
+    ):
+        error = answer.json()["error"]
+        assert answer.status_code == 403 and error["message"].startswith(f"{name}: {said} is not this machine")
+    here = {"Host": "localhost:1", "Origin": "http://[::1]:3000"}
+    pictures(httpx.post(server + PATH, content=body, headers=form | {name: here[name]}, timeout=60))
+
+
 def test_a_taken_port_is_one_line(server, folder, capsys, monkeypatch):
     from apexgen.cli import main
 
@@ -230,6 +246,8 @@ def test_a_body_that_does_not_come_is_408_and_not_ours(folder, tmp_path):
     with serving(folder, tmp_path / "log", "--timeout", "1") as (address, _):
         port = int(address.rpartition(":")[2])
         with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
-            client.sendall(f'POST {PATH} HTTP/1.1\r\nHost: a\r\nContent-Length: 99\r\n\r\n{{"prompt": '.encode())
+            client.sendall(
+                f'POST {PATH} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\n{{"prompt": '.encode()
+            )
             answer = client.makefile("rb").read().decode()  # to the end, which it closes
     assert answer.startswith("HTTP/1.1 408") and "has not come within 1 s" in answer
