@@ -251,3 +251,12 @@ def test_a_body_that_does_not_come_is_408_and_not_ours(folder, tmp_path):
             )
             answer = client.makefile("rb").read().decode()  # to the end, which it closes
     assert answer.startswith("HTTP/1.1 408") and "has not come within 1 s" in answer
+
+
+def test_a_client_that_hangs_up_is_counted_and_no_mistake_of_ours(server, folder):
+    with socket.create_connection(("127.0.0.1", int(server.rpartition(":")[2]))) as client:
+        client.sendall(f'POST {PATH} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\n{{"prompt": '.encode())
+    until = time.monotonic() + 20
+    while 'apexgen_requests_total{status="499"} 1.0' not in (counted := httpx.get(server + "/metrics").text):
+        assert time.monotonic() < until, counted
+    assert 'status="500"' not in counted and "Traceback" not in folder.with_name("log").read_text()
