@@ -35,11 +35,11 @@ def folder(tmp_path_factory):
 
 
 @contextmanager
-def serving(folder, log, *options):
+def serving(folder, log, *options, host=r"127\.0\.0\.1"):
     """A real process that serves the run on a free port: its base address and itself."""
     process = start(log, "serve", str(folder), "--port", "0", "--batch", "8", "--queue", "64", *options)
     try:
-        yield wait_to_say(process, log, r"(http://127\.0\.0\.1:\d+)/.*")[1], process
+        yield wait_to_say(process, log, rf"(http://{host}:\d+)/.*")[1], process
     finally:
         process.kill()
         process.join()
@@ -203,6 +203,16 @@ def test_a_page_from_elsewhere_is_refused_and_one_of_this_machine_is_not(server,
         assert answer.status_code == 403 and error["message"].startswith(f"{name}: {said} is not this machine")
     here = {"Host": "localhost:1", "Origin": "http://[::1]:3000"}
     pictures(httpx.post(server + PATH, content=body, headers=form | {name: here[name]}, timeout=60))
+
+
+def test_the_address_of_an_ipv6_number_is_a_url(folder, tmp_path):
+    with serving(folder, tmp_path / "log", "--host", "::1", host=r"\[::1\]") as (address, _):
+        assert httpx.get(address + "/health").status_code == 200
+
+
+def test_a_time_without_end_is_one_line(run):
+    code, _, error = run("serve", "scenes", "--timeout", "inf", "--port", 0)
+    assert code == 2 and "--timeout" in error and "86400" in error and error.count("\n") == 1
 
 
 def test_a_taken_port_is_one_line(server, folder, capsys, monkeypatch):
