@@ -34,7 +34,7 @@ def read_index(folder: Path) -> dict[str, Any]:
 def _read_table(file: Path) -> dict[str, Any]:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:  # no JSON, or no text
+    except (ValueError, RecursionError) as error:  # no JSON, or no text
         raise ValueError(f"{file} is broken: {error}") from None
     if not isinstance(content, dict):
         raise ValueError(f"{file} is broken: it is no table")
