@@ -50,8 +50,7 @@ class Drawer:
 
     def __post_init__(self) -> None:
         uniform_grid(self.steps)  # refuses steps < 1
-        if not 0 <= self.guidance < float("inf"):
-            raise ValueError(f"--guidance {self.guidance:g}: at least 0; write --guidance 1 for none")
+        check_guidance(self.guidance)
 
     @property
     def evaluations(self) -> int:
@@ -123,6 +122,12 @@ class Model:
             "precision": str(precision).removeprefix("torch."),
             "weights": hash_weights(self.files, self.average),
         }
+
+
+def check_guidance(guidance: float) -> None:
+    """ValueError, one line, for a guidance below 0, or without end."""
+    if not 0 <= guidance < float("inf"):
+        raise ValueError(f"--guidance {guidance:g}: at least 0; write --guidance 1 for none")
 
 
 def _name(role: str, steps: int, guidance: float) -> str:
