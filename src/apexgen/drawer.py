@@ -17,7 +17,9 @@ import torch
 from torch import Tensor
 
 from apexgen.backbones.base import Backbone
+from apexgen.backbones.header import read_header
 from apexgen.backbones.hub import PREFIX, public_name
+from apexgen.backbones.task_lora import SCHEDULER
 from apexgen.condition import Condition
 from apexgen.config import validate
 from apexgen.distill import base_folder, open_backbone, open_trained, read_run
@@ -162,7 +164,8 @@ def open_model(
     run = validate({"model": table | stacked})
     backbone, base = open_backbone(run), base_folder(run)
     if lora is not None:
-        renoises = _has_renoising_scheduler(lora.parent)
+        scheduler = read_header(lora).metadata.get(SCHEDULER)
+        renoises = scheduler == RENOISING if scheduler else _has_renoising_scheduler(lora.parent)
         return Model(lora.stem, backbone, _without_adapters(backbone), (base, lora), {}, backbone, renoises)
     renoises = _has_renoising_scheduler(base)
     name = public_name(base) if str(folder).startswith(PREFIX) else _folder_name(folder)
