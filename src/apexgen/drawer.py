@@ -149,7 +149,7 @@ def open_model(
     Raises ValueError, one line, for a folder that is neither, or for a setting that a run already has.
     """
     take_place()
-    if (Path(folder) / "config.toml").is_file() and not (Path(folder) / "model_index.json").is_file():
+    if is_run(folder):
         return _open_run(Path(folder), lora, size, precision, checkpoint)
     elsewhere = str(folder) == "scenes" or str(folder).startswith(PREFIX)
     if not elsewhere and not (Path(folder) / "model_index.json").is_file():
@@ -170,6 +170,11 @@ def open_model(
     renoises = _has_renoising_scheduler(base)
     name = public_name(base) if str(folder).startswith(PREFIX) else _folder_name(folder)
     return Model(name, backbone, backbone, (base,), renoises=renoises)
+
+
+def is_run(folder: str | Path) -> bool:
+    """Whether a folder is a run's, which has its own size."""
+    return (Path(folder) / "config.toml").is_file() and not (Path(folder) / "model_index.json").is_file()
 
 
 def _open_run(folder: Path, lora: Path | None, size: Size | None, precision: str, checkpoint: str) -> Model:
