@@ -31,6 +31,7 @@ def test_stopped_as_soon_as_its_address_is_said_it_leaves_nothing_and_says_so(tm
 def test_for_machines_its_address_alone_is_on_standard_output(tmp_path):
     with addressed(tmp_path, "app", "scenes") as (url, farewell):
         assert "gradio" in httpx.get(url).text
+        assert httpx.get(url, headers={"Host": "rebound.example"}).status_code == 400
     assert farewell == ["stopped; what was drawn is removed, save what was downloaded"]
 
 

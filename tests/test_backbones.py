@@ -7,7 +7,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from apexgen.backbones.diffusion import load_backbone
+from apexgen.backbones.diffusion import load_backbone, open_pipeline
+from apexgen.backbones.index import read_index
+from apexgen.evaluate.subject import open_drawer, read_subject
 from apexgen.scenes.pipeline import FOLDER
 from small import embedded
 
@@ -62,6 +64,12 @@ FAULTS = {
     r"model_index\.json is broken: 'utf-8' codec": lambda folder: (folder / "model_index.json").write_bytes(b"\xff"),
     r"scheduler_config\.json is broken: Expecting": lambda folder: scheduler(folder).write_text("{"),
     r"scheduler_config\.json is broken: it is no table": lambda folder: scheduler(folder).write_text("[]"),
+    r"model_index\.json is broken: it names no pipeline class": lambda folder: write_json(
+        folder / "model_index.json", _class_name=["payload", "SanaPipeline"]
+    ),
+    r"model_index\.json: its transformer is \['transformers', 'SanaT.*, which diffusers has not": lambda folder: (
+        write_json(folder / "model_index.json", transformer=["transformers", "SanaTransformer2DModel"])
+    ),
     "model_index.json names no text_encoder, which this pipeline needs": lambda folder: write_json(
         folder / "model_index.json", text_encoder=[None, None]
     ),
@@ -84,6 +92,27 @@ def test_a_folder_that_cannot_work_costs_one_line(tmp_path, message):
         with pytest.raises(ValueError, match=message) as caught:
             load_backbone(folder, **later)
         assert str(caught.value).startswith(str(folder)) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("part", ["vae", "transformer", "text_encoder", "image_encoder"])
+def test_no_code_of_a_folder_is_run(tmp_path, part):
+    folder, ran = broken(tmp_path, lambda folder: (folder / part).mkdir(exist_ok=True)), tmp_path / "ran"
+    for kind in (["payload", "AutoencoderTiny"], "pq"):
+        library, name = kind
+        (folder / part / f"{library}.py").write_text(f"open({str(ran)!r}, 'w')\nclass {name}: pass\n")
+        write_json(folder / "model_index.json", **{part: kind})
+        for opened in (load_backbone, open_pipeline, lambda folder: open_drawer(read_subject(f"stock:{folder}@1"))):
+            with pytest.raises(ValueError, match=rf"model_index\.json: its {part} is .*; name a class of diffusers or"):
+                opened(folder)
+    assert not ran.exists()
+
+
+@pytest.mark.parametrize(
+    "kind", [None, [None, None], ["stable_diffusion", "StableDiffusionSafetyChecker"], [1, 2], "ab c"]
+)
+def test_what_a_published_index_may_hold_beside_its_parts_is_no_fault(tmp_path, kind):
+    folder = broken(tmp_path, lambda folder: write_json(folder / "model_index.json", unread=kind))
+    assert read_index(folder)["unread"] == kind
 
 
 def test_a_missing_weight_file_costs_one_line(tmp_path):

@@ -90,8 +90,10 @@ def test_what_was_encoded_and_drawn_is_told_in_json(run, tmp_path):
     assert code == 2 and "was begun with weights = 'float32', not 'bfloat16'; write --out elsewhere" in said
     to = (*to[:3], tmp_path / "new")
     assert run("synthesize", "scenes", *to, *how, "--weights", "bfloat16")[0] == 0
-    code, _, said = run("synthesize", "scenes", *to[:3], tmp_path / "none", "--weights", "bf16")
-    assert code == 2 and "model.weights" in said and not (tmp_path / "none").exists()
+    for wrong, told in {("--weights", "bf16"): "model.weights", ("--guidance", "-3"): "--guidance -3: at least 0",
+                        ("--guidance", "nan"): "--guidance nan: at least 0"}.items():  # fmt: skip
+        code, _, said = run("synthesize", "scenes", *to[:3], tmp_path / "none", *wrong)
+        assert code == 2 and told in said and not (tmp_path / "none").exists()
 
 
 def test_the_page_of_commands_is_what_help_says():

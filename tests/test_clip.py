@@ -1,12 +1,15 @@
 """CLIP score by hand, what is no CLIP, and which scores share a table."""
 
 import json
+from functools import partial
 
 import pytest
 import torch
 from PIL import Image
 from rich.console import Console
+from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
 
+from apexgen.backbones.diffusion import open_text_encoder
 from apexgen.cli import main
 from apexgen.drawer import open_model
 from apexgen.evaluate.clip import clip_scores, encode_texts, open_clip
@@ -14,13 +17,14 @@ from apexgen.evaluate.collection import find_pictures
 from apexgen.evaluate.features import pixels
 from apexgen.evaluate.protocols import judge_diversity
 from apexgen.evaluate.result import by_protocol, load_result
+from apexgen.evaluate.weights import open_judge, open_processor
 from vision import clip_folder, pictures
 
 QUIET = Console(quiet=True)
 
 
 def test_clip_score_is_a_hundred_cosines_by_hand(tmp_path):
-    from transformers import AutoImageProcessor, AutoTokenizer, CLIPModel
+    from transformers import CLIPModel
 
     folder = clip_folder(tmp_path / "clip")
     files = find_pictures(pictures(tmp_path / "a", 3)).files
@@ -51,6 +55,23 @@ def test_a_clip_without_its_words_is_refused_and_a_vocabulary_with_merges_is_one
     (folder / "merges.txt").write_text("#version: 0.2\n")
     texts, _ = encode_texts(["a dog", "a cat"], folder)
     assert not torch.equal(texts[0], texts[1])
+
+
+def test_code_of_a_folder_is_not_run_whatever_is_answered(tmp_path, monkeypatch):
+    folder, ran = clip_folder(tmp_path / "clip"), tmp_path / "ran"
+    (folder / "payload.py").write_text(f"open({str(ran)!r}, 'w')\nclass Odd: pass\n")
+    odd = {"model_type": "odd", "image_processor_type": "Odd"}
+    auto = dict.fromkeys(("AutoConfig", "AutoModel", "AutoImageProcessor"), "payload.Odd")
+    for name in ("config.json", "preprocessor_config.json"):
+        (folder / name).write_text(json.dumps(json.loads((folder / name).read_text()) | odd | {"auto_map": auto}))
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
+    for opened in (partial(open_judge, AutoModel, device="cpu"), partial(open_processor, AutoImageProcessor)):
+        with pytest.raises(ValueError, match=r"clip can't be opened: .*custom code") as caught:
+            opened(folder=folder)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(ValueError, match=r"clip can't be opened: .*custom code"):
+        open_text_encoder(folder, "AutoModel")
+    assert not ran.exists()
 
 
 def test_clip_knows_the_prompts_from_their_contrary(tmp_path):

@@ -9,6 +9,7 @@ from safetensors.torch import save
 
 from apexgen.backbones.header import read_header
 from apexgen.doctor.lora import examine
+from apexgen.doctor.scale import METADATA
 from called import apexgen_forked
 from loras import TRAINERS, base_of, weights, written
 
@@ -36,6 +37,9 @@ def test_a_file_that_is_no_lora_is_refused_in_a_line(tmp_path, bases):
         save({"weight": torch.ones(2, 2)}): "is no LoRA: none of its 1 tensors",
         save(whole | {name: whole[name].to(torch.float8_e4m3fn)}): f"{name} is F8_E4M3, quantised; give weights of 16",
         save(whole | {name: whole[name] * torch.nan}): f"{name} is not finite",
+        save(whole, {METADATA: "[" * 10**6}): f"its {METADATA} can't be read; take it out",
+        (10**6).to_bytes(8, "little") + b"[" * 10**6: "is no safetensors file: its header can't be read",
+        save({key: pair[:0] if ".lora_A." in key else pair[:, :0] for key, pair in whole.items()}): "is of rank 0",
     }
     for content, message in cases.items():
         file.write_bytes(content)

@@ -1,5 +1,8 @@
 """Drawers: the sampler's own pictures, whichever way a model is opened; a picture knows nothing of its batch."""
 
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
@@ -55,12 +58,15 @@ def test_a_pipeline_is_its_runs_teacher(run_folder):
 
 @pytest.mark.parametrize("objective", ["apex", "lcm"])
 def test_an_exported_lora_draws_what_its_run_drew(tmp_path, objective):
-    """Of a renoising objective too: the export's scheduler says so."""
+    """Of a renoising objective too: the file itself says so, wherever it is, or the scheduler beside it."""
     folder = finished_run(tmp_path / "run", "scenes", "model.precision=float32", f"objective.name={objective}")
     exported = export_run(folder, "diffusers").folder
-    with_lora = open_model("scenes", exported / LORA_FILE, precision="float32").drawer(2)
+    lora = Path(shutil.copy(exported / LORA_FILE, tmp_path))
+    save_file(load_file(lora), exported / LORA_FILE)  # as files were exported once
+    files = lora, exported / LORA_FILE
+    with_lora, former = (open_model("scenes", file, precision="float32").drawer(2) for file in files)
     expected = open_model(folder).drawer(2)
-    assert with_lora.renoises == expected.renoises == (objective == "lcm")
+    assert with_lora.renoises == former.renoises == expected.renoises == (objective == "lcm")
     np.testing.assert_allclose(with_lora.draw(PROMPTS, [1, 2, 3]), expected.draw(PROMPTS, [1, 2, 3]), atol=CLOSE)
     teacher = open_model("scenes", precision="float32").teacher(2, 3.0)
     np.testing.assert_allclose(

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from apexgen.data.picture import decode_picture
 from apexgen.evaluate.clip import open_clip
 from apexgen.evaluate.features import RESIZES, open_extractor, pixels, to_inception
 from apexgen.evaluate.gallery import open_picture
@@ -186,7 +187,11 @@ def test_pictures_of_every_mode_and_size_are_read(tmp_path):
         assert to_inception(opened, "clean-fid").isfinite().all()
         assert pixels()([opened]).shape == (1, 3 * 32 * 32)
     ramp = np.asarray(open_picture(tmp_path / "sixteen.png"))[..., 0].astype(float)
-    assert ramp == pytest.approx(grey16 / 257, abs=1.5)
+    assert ramp == pytest.approx(grey16 / 257, abs=0.5)
+    for name in odd:  # as they are trained on
+        seen = np.asarray(open_picture(tmp_path / name), dtype=np.float32) / 255
+        np.testing.assert_array_equal(seen, decode_picture((tmp_path / name).read_bytes()))
+    assert open_picture(tmp_path / "alpha.png").getextrema() == ((255, 255),) * 3
 
 
 BROKEN = {"text": b"hello", "cut": None, "empty": b""}

@@ -35,11 +35,11 @@ def folder(tmp_path_factory):
 
 
 @contextmanager
-def serving(folder, log, *options):
+def serving(folder, log, *options, host=r"127\.0\.0\.1"):
     """A real process that serves the run on a free port: its base address and itself."""
     process = start(log, "serve", str(folder), "--port", "0", "--batch", "8", "--queue", "64", *options)
     try:
-        yield wait_to_say(process, log, r"(http://127\.0\.0\.1:\d+)/.*")[1], process
+        yield wait_to_say(process, log, rf"(http://{host}:\d+)/.*")[1], process
     finally:
         process.kill()
         process.join()
@@ -189,6 +189,32 @@ def test_it_listens_on_loopback_alone(server):
         pass
 
 
+@pytest.mark.parametrize(
+    "header", [{"Host": "rebound.example"}, {"Host": "["}, {"Origin": "https://a.example"}, {"Origin": "null"}]
+)
+def test_a_page_from_elsewhere_is_refused_and_one_of_this_machine_is_not(server, header):
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    body, [(name, said)] = json.dumps({"prompt": "a ring"}), header.items()
+    for answer in (
+        httpx.post(server + PATH, content=body, headers=form | header),
+        httpx.get(server + "/health", headers=header),
+    ):
+        error = answer.json()["error"]
+        assert answer.status_code == 403 and error["message"].startswith(f"{name}: {said} is not this machine")
+    here = {"Host": "localhost:1", "Origin": "http://[::1]:3000"}
+    pictures(httpx.post(server + PATH, content=body, headers=form | {name: here[name]}, timeout=60))
+
+
+def test_the_address_of_an_ipv6_number_is_a_url(folder, tmp_path):
+    with serving(folder, tmp_path / "log", "--host", "::1", host=r"\[::1\]") as (address, _):
+        assert httpx.get(address + "/health").status_code == 200
+
+
+def test_a_time_without_end_is_one_line(run):
+    code, _, error = run("serve", "scenes", "--timeout", "inf", "--port", 0)
+    assert code == 2 and "--timeout" in error and "86400" in error and error.count("\n") == 1
+
+
 def test_a_taken_port_is_one_line(server, folder, capsys, monkeypatch):
     from apexgen.cli import main
 
@@ -230,6 +256,17 @@ def test_a_body_that_does_not_come_is_408_and_not_ours(folder, tmp_path):
     with serving(folder, tmp_path / "log", "--timeout", "1") as (address, _):
         port = int(address.rpartition(":")[2])
         with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
-            client.sendall(f'POST {PATH} HTTP/1.1\r\nHost: a\r\nContent-Length: 99\r\n\r\n{{"prompt": '.encode())
+            client.sendall(
+                f'POST {PATH} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\n{{"prompt": '.encode()
+            )
             answer = client.makefile("rb").read().decode()  # to the end, which it closes
     assert answer.startswith("HTTP/1.1 408") and "has not come within 1 s" in answer
+
+
+def test_a_client_that_hangs_up_is_counted_and_no_mistake_of_ours(server, folder):
+    with socket.create_connection(("127.0.0.1", int(server.rpartition(":")[2]))) as client:
+        client.sendall(f'POST {PATH} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\n{{"prompt": '.encode())
+    until = time.monotonic() + 20
+    while 'apexgen_requests_total{status="499"} 1.0' not in (counted := httpx.get(server + "/metrics").text):
+        assert time.monotonic() < until, counted
+    assert 'status="500"' not in counted and "Traceback" not in folder.with_name("log").read_text()

@@ -8,7 +8,7 @@ import pytest
 
 from apexgen.backbones.diffusion import load_backbone
 from apexgen.cli import main
-from apexgen.config import load_run
+from apexgen.config import Train, load_run
 from apexgen.distill import encodes_first
 from apexgen.size import Size
 from apexgen.start.choices import FAMILIES, choose, estimate
@@ -130,6 +130,13 @@ def test_the_authors_settings_are_translated_or_named(tmp_path):
         assert f"#   {key} = " in replaced
 
 
+def test_what_the_authors_leave_open_is_left_out_and_a_date_is_named(tmp_path):
+    theirs = tmp_path / "theirs.yaml"
+    theirs.write_text("model: {lora_rank: null}\nmethod: {}\ntrain: {max_grad_norm: null, lr: null, day: 2024-01-02}")
+    text = translate(theirs)
+    assert loaded(text, tmp_path).train.clip == Train().clip and '#   train.day = "2024-01-02"' in text
+
+
 def test_the_authors_width_and_height_are_one_size(tmp_path):
     wide = tmp_path / "wide.yaml"
     wide.write_text(THEIRS.read_text().replace("width: 512", "width: 768"))
@@ -176,7 +183,11 @@ def test_the_authors_ratio_is_guidance(tmp_path, method, guidance):
         ("a: 1", "none of the authors' files"),
         ("model: !!python/object/apply:os.system ['false']\nmethod: {}\ntrain: {}", "is not valid YAML"),
         ("model: {}\nmethod: {}\ntrain: {micro_batch_size: 0}", "train.batch = 0"),
-        ("model: {}\nmethod: {}\ntrain: {lr: fast}", "fast"),
+        ("model: {}\nmethod: {}\ntrain: {lr: fast}", "their.yaml: train.learning_rate = 'fast'"),
+        ("model: {}\nmethod: {}\ntrain: {lr: [1e-4]}", r"their.yaml: train.learning_rate = \['1e-4'\]"),
+        ("model: {}\nmethod: {dist_match_cof: [1]}\ntrain: {}", r"their.yaml: rectify_weight must be of type float"),
+        ("model: {}\nmethod: {}\ntrain: {seed: 2024-13-01}", "is not valid YAML: month"),
+        ("[" * 5000, "is not valid YAML"),
     ],
 )
 def test_a_file_that_is_not_theirs_is_told_in_a_line(tmp_path, text, said):

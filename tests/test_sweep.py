@@ -130,6 +130,16 @@ def test_a_killed_sweep_goes_on(tmp_path):
     assert resumed == fresh
 
 
+def test_the_page_is_told_of_by_the_rank_that_wrote_it(tmp_path, run, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank in ("0", "1"):
+        monkeypatch.setenv("RANK", rank)
+        command = ("sweep", "scenes", "--steps", 1, "--per-task", 1, "--cache", tmp_path / "cache")
+        code, *said = run("evaluate", *command, "--out", tmp_path / "out")
+        told = "page: " in "".join(said)
+        assert code == 0 and told == (tmp_path / "out" / "sweep.html").is_file() == (rank == "1")
+
+
 @pytest.mark.parametrize(
     ("text", "steps"), [("1-4,8,16", [1, 2, 3, 4, 8, 16]), ("4,2", [2, 4]), ("3", [3]), (" 1 , 2-2", [1, 2])]
 )

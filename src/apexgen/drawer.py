@@ -17,7 +17,9 @@ import torch
 from torch import Tensor
 
 from apexgen.backbones.base import Backbone
+from apexgen.backbones.header import read_header
 from apexgen.backbones.hub import PREFIX, public_name
+from apexgen.backbones.task_lora import SCHEDULER
 from apexgen.condition import Condition
 from apexgen.config import validate
 from apexgen.distill import base_folder, open_backbone, open_trained, read_run
@@ -50,8 +52,7 @@ class Drawer:
 
     def __post_init__(self) -> None:
         uniform_grid(self.steps)  # refuses steps < 1
-        if not 0 <= self.guidance < float("inf"):
-            raise ValueError(f"--guidance {self.guidance:g}: at least 0; write --guidance 1 for none")
+        check_guidance(self.guidance)
 
     @property
     def evaluations(self) -> int:
@@ -125,6 +126,12 @@ class Model:
         }
 
 
+def check_guidance(guidance: float) -> None:
+    """ValueError, one line, for a guidance below 0, or without end."""
+    if not 0 <= guidance < float("inf"):
+        raise ValueError(f"--guidance {guidance:g}: at least 0; write --guidance 1 for none")
+
+
 def _name(role: str, steps: int, guidance: float) -> str:
     return f"{role}@{steps}" + (f" guided {guidance:g}" if guidance != 1 else "")
 
@@ -142,7 +149,7 @@ def open_model(
     Raises ValueError, one line, for a folder that is neither, or for a setting that a run already has.
     """
     take_place()
-    if (Path(folder) / "config.toml").is_file() and not (Path(folder) / "model_index.json").is_file():
+    if is_run(folder):
         return _open_run(Path(folder), lora, size, precision, checkpoint)
     elsewhere = str(folder) == "scenes" or str(folder).startswith(PREFIX)
     if not elsewhere and not (Path(folder) / "model_index.json").is_file():
@@ -157,11 +164,17 @@ def open_model(
     run = validate({"model": table | stacked})
     backbone, base = open_backbone(run), base_folder(run)
     if lora is not None:
-        renoises = _has_renoising_scheduler(lora.parent)
+        scheduler = read_header(lora).metadata.get(SCHEDULER)
+        renoises = scheduler == RENOISING if scheduler else _has_renoising_scheduler(lora.parent)
         return Model(lora.stem, backbone, _without_adapters(backbone), (base, lora), {}, backbone, renoises)
     renoises = _has_renoising_scheduler(base)
     name = public_name(base) if str(folder).startswith(PREFIX) else _folder_name(folder)
     return Model(name, backbone, backbone, (base,), renoises=renoises)
+
+
+def is_run(folder: str | Path) -> bool:
+    """Whether a folder is a run's, which has its own size."""
+    return (Path(folder) / "config.toml").is_file() and not (Path(folder) / "model_index.json").is_file()
 
 
 def _open_run(folder: Path, lora: Path | None, size: Size | None, precision: str, checkpoint: str) -> Model:

@@ -20,6 +20,7 @@ from apexgen.backbones.base import Backbone
 from apexgen.condition import Condition
 from apexgen.config import validate
 from apexgen.distill import open_backbone
+from apexgen.drawer import check_guidance
 from apexgen.encode import prompts_in
 from apexgen.files import write_whole
 from apexgen.generate import draw_noise, make_pictures
@@ -52,11 +53,12 @@ def run_synthesis(plan: Plan, prompts: Path, out: Path, console: Console) -> dic
     Returns what was done, where this is the first process.
 
     Each picture is KEY.png with KEY.txt, its prompt, and KEY.json, its seed; index.json says how they were made.
-    Raises ValueError for a bad file of prompts, steps < 1, unknown weights, and for a folder begun with another plan
-    or other prompts.
+    Raises ValueError for a bad file of prompts, steps < 1, guidance < 0, unknown weights, and for a folder begun with
+    another plan or other prompts.
     """
     check_webdataset()
     uniform_grid(plan.steps)
+    check_guidance(plan.guidance)
     run = validate({"model": {"path": plan.model, "size": plan.size, "weights": plan.weights}})
     texts = prompts_in(prompts, f"--prompts {prompts}")
     tars = [out / f"{first // plan.shard:06d}.tar" for first in range(0, len(texts), plan.shard)]

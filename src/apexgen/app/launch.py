@@ -14,7 +14,7 @@ from apexgen.app.page import STYLE, build_page
 from apexgen.app.studio import Studio
 from apexgen.drawer import Model
 from apexgen.interrupt import SIGNALS
-from apexgen.listen import listen
+from apexgen.listen import is_loopback, listen, written
 from apexgen.progress import working
 from apexgen.scenes.pipeline import FOLDER
 
@@ -63,11 +63,15 @@ def _noted() -> threading.Event:
 def launch(page: Any, host: str, port: int | None) -> tuple[Any, str, str]:
     """Serve a page and return at once: gradio's app, the local address, and no public one."""
     import gradio as gr
+    from starlette.middleware import Middleware
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
 
+    # On loopback a name that was made to lead here is refused, so that no page elsewhere is taken for this one.
+    known = ["127.0.0.1", "localhost", written(host)] if is_loopback(written(host)) else ["*"]
     system = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "DejaVu Sans", "sans-serif")
     mono = ("ui-monospace", "DejaVu Sans Mono", "monospace")
     return page.launch(
-        server_name=host,
+        server_name=written(host),
         server_port=port,
         prevent_thread_lock=True,
         quiet=True,
@@ -77,6 +81,7 @@ def launch(page: Any, host: str, port: int | None) -> tuple[Any, str, str]:
         enable_monitoring=False,
         run_history=False,
         footer_links=[],
+        app_kwargs={"middleware": [Middleware(TrustedHostMiddleware, allowed_hosts=known)]},
         max_file_size=LONGEST_FILE,
         theme=gr.themes.Base(
             primary_hue="indigo", secondary_hue="indigo", neutral_hue="slate", font=system, font_mono=mono

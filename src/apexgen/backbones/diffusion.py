@@ -147,6 +147,7 @@ def open_text_encoder(folder: Path, kind: str, weights: Weights = "float32") -> 
     import transformers
 
     options = {"use_safetensors": True, "local_files_only": True, "output_loading_info": True}
+    options["trust_remote_code"] = False  # not told so, it asks, and runs the folder's code on a "y"
     with _in_one_line(folder):
         # Asked for no type, transformers opens an encoder in the one it was published in.
         model, found = getattr(transformers, kind).from_pretrained(folder, dtype=opened_type(weights), **options)

@@ -48,7 +48,7 @@ def read_header(path: Path) -> Header:
         metadata = table.pop("__metadata__", {})
         entries = {name: Entry(entry["dtype"], tuple(entry["shape"])) for name, entry in table.items()}
         end = 8 + length + max((entry["data_offsets"][1] for entry in table.values()), default=0)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"{path} is no safetensors file: its header can't be read ({error})") from None
     if size < end:
         raise ValueError(f"{path} is cut short: {size} of {end} bytes; fetch it again")

@@ -9,26 +9,32 @@ from typing import Any
 from apexgen.backbones.quiet import quiet
 
 FLOW_SCHEDULERS = ("FlowMatch", "SCM")  # how names of flow-matching schedulers begin
+# Whose classes a part may be, the last of diffusers' own; any other diffusers would import, from the folder if it can.
+LIBRARIES = ("diffusers", "transformers", "stable_diffusion")
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json")  # one of these holds the tokens
 
 
 def read_index(folder: Path) -> dict[str, Any]:
-    """The folder's model_index.json. ValueError when the folder is missing or is no diffusers pipeline."""
+    """The folder's model_index.json; ValueError where it is missing, is no pipeline, or names others' code."""
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder; give a diffusers pipeline folder")
     index = folder / "model_index.json"
     if not index.is_file():
         raise ValueError(f"{folder} is not a diffusers pipeline: it has no model_index.json")
     content = _read_table(index)
-    if "_class_name" not in content:
+    if not isinstance(content.get("_class_name"), str):  # a list is of a class in the folder's own code
         raise ValueError(f"{index} is broken: it names no pipeline class (_class_name)")
+    for name, kind in content.items():
+        pair = isinstance(kind, list | str) and len(kind) == 2 and not name.startswith("_")  # as diffusers unpacks it
+        if pair and isinstance(kind[0], str) and kind[0] not in LIBRARIES:
+            raise ValueError(f"{index}: its {name} is {kind!r}; name a class of diffusers or transformers")
     return content
 
 
 def _read_table(file: Path) -> dict[str, Any]:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:  # no JSON, or no text
+    except (ValueError, RecursionError) as error:  # no JSON, or no text
         raise ValueError(f"{file} is broken: {error}") from None
     if not isinstance(content, dict):
         raise ValueError(f"{file} is broken: it is no table")
@@ -67,7 +73,7 @@ def stock_class(name: str) -> Any:
 def network_class(folder: Path, index: dict[str, Any]) -> Any:
     """The class in diffusers of a pipeline's transformer; ValueError where its index names none, or it is not there."""
     kind = index.get("transformer")
-    name = kind[1] if isinstance(kind, list) and len(kind) == 2 else None
+    name = kind[1] if isinstance(kind, list) and len(kind) == 2 and kind[0] == "diffusers" else None
     found = stock_class(name) if isinstance(name, str) else None
     if found is None:
         raise ValueError(f"{folder / 'model_index.json'}: its transformer is {kind}, which diffusers has not")

@@ -20,6 +20,7 @@ from apexgen.backbones.quiet import quiet
 
 TASK = "task"  # the adapter's name
 FORMER = {".lora.down.": ".lora_A.", ".lora.up.": ".lora_B."}  # what diffusers once called the two factors
+SCHEDULER = "scheduler"  # what the metadata of a file of ours calls the class of the one that takes its steps
 PEFT = "base_model.model."  # how the names begin in a file that PEFT itself has saved
 
 

@@ -35,7 +35,7 @@ def serve(
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 is a free one.")] = 8000,
     batch: Annotated[int, typer.Option(min=1, help="Pictures drawn at once, at most.")] = 16,
     queue: Annotated[int, typer.Option(min=1, help="Pictures that may wait; beyond them, 429.")] = 128,
-    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds until a request is given up, 504.")] = 60,
+    timeout: Annotated[float, typer.Option(min=0.1, max=86400, help="Seconds until a request is given up, 504.")] = 60,
     teacher_steps: TeacherSteps = 50,
     guidance: Guidance = 3.0,
     json: Json = False,

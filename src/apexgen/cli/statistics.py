@@ -216,8 +216,10 @@ def sweep(
         refuse_given(context, ("prompts", "per_task"), "--geneval")
         protocol = _geneval_protocol(geneval, detector, clip, metadata, seeds, cache or CACHE)
     subjects = [read_subject(text) for text in models]
-    show(run_sweep(subjects, read_steps(steps), protocol, size, out, console), json)
-    console.print(f"page: {out / 'sweep.html'}", soft_wrap=True)
+    results = run_sweep(subjects, read_steps(steps), protocol, size, out, console)
+    show(results, json)
+    if results is not None:
+        console.print(f"page: {out / 'sweep.html'}", soft_wrap=True)
 
 
 def _own_protocol(prompts: Path | None, seeds: int, per_task: int, clip: Path | None, cache: Path) -> "Protocol":

@@ -30,13 +30,14 @@ def decode_picture(stored: bytes, size: tuple[int, int] | None = None) -> np.nda
     no picture, or of more pixels than Pillow decodes, 179 million.
     """
     with opened_picture(stored) as opened:
-        image = _rgb(ImageOps.exif_transpose(opened))
+        image = as_rgb(ImageOps.exif_transpose(opened))
     if size is not None and image.size != size[::-1]:
         image = ImageOps.fit(image, size[::-1], Image.Resampling.LANCZOS)
     return np.asarray(image, dtype=np.float32) / 255
 
 
-def _rgb(image: Image.Image) -> Image.Image:
+def as_rgb(image: Image.Image) -> Image.Image:
+    """A picture of any mode in RGB, as it is trained on and judged: alpha over white, sixteen bits of grey as eight."""
     if image.mode in ("I;16", "I;16B", "I;16L", "I"):  # Pillow's own conversion clips these instead of scaling
         values = np.asarray(image, dtype=np.float64)
         image = Image.fromarray((values / 257).round().clip(0, 255).astype(np.uint8))

@@ -110,6 +110,9 @@ def _refuse(file: Path, header: Header, names: Names) -> None:
             f"{file} is no LoRA: none of its {len(header.tensors)} tensors is a lora_A, lora_down or alike"
         )
     refuse_quantised(file, header)
+    for pair in names.pairs:
+        if pair.rank == 0:
+            raise ValueError(f"{file}: {pair.key} is of rank 0, which moves nothing; give a LoRA of rank 1 or more")
     with safe_open(file, framework="pt") as saved:
         for name in header.tensors:
             if not torch.isfinite(saved.get_tensor(name).float()).all():

@@ -43,7 +43,7 @@ def read_told(file: Path, header: Header, is_peft: bool) -> Told:
         return Told()
     try:
         return _parsed(METADATA if begin else BESIDE, json.loads(text), begin)
-    except (ValueError, TypeError, AttributeError, re.error):
+    except (ValueError, TypeError, AttributeError, RecursionError, re.error):
         raise ValueError(f"{where} can't be read; {remedy}") from None
 
 

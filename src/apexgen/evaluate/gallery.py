@@ -5,7 +5,6 @@ another model, other settings or other prompts are refused, not mixed in.
 """
 
 import hashlib
-import io
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,12 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image, PngImagePlugin
+from PIL import Image
 from rich.console import Console
 from rich.progress import Progress
 
+from apexgen.data.picture import as_rgb
 from apexgen.files import write_whole
 from apexgen.parallel import take_place
+from apexgen.png import to_png
 from apexgen.progress import columns
 
 if TYPE_CHECKING:
@@ -125,13 +126,8 @@ def write_picture(file: Path, picture: np.ndarray, job: Job) -> None:
     """Write a picture (H, W, 3) in [0, 1] as PNG, whole or not at all. ValueError where it is not finite."""
     if not np.isfinite(picture).all():
         raise ValueError(f"{file}: the model drew values that are not finite for {job.prompt!r}, seed {job.seed}")
-    told = PngImagePlugin.PngInfo()
-    told.add_itxt("prompt", job.prompt)
-    told.add_itxt("seed", str(job.seed))
-    content = io.BytesIO()
-    Image.fromarray((picture * 255).round().astype(np.uint8)).save(content, "PNG", pnginfo=told)
     file.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(file, content.getvalue())
+    write_whole(file, to_png(picture, {"prompt": job.prompt, "seed": job.seed}))
 
 
 def read_seeds(files: Sequence[Path]) -> tuple[int, ...]:
@@ -158,15 +154,10 @@ def read_picture(file: Path) -> np.ndarray:
 
 
 def open_picture(file: Path) -> Image.Image:
-    """A picture in RGB, of any mode and size; ValueError, one line, where it is missing, broken, or a bomb.
-
-    Sixteen bits of grey become eight, which Pillow would cut off at 255.
-    """
+    """A picture as `as_rgb` has it, of any mode and size; ValueError, one line: it is missing, broken, or a bomb."""
     try:
         with Image.open(file) as picture:
-            if picture.mode.startswith("I;16"):
-                return picture.point(lambda value: value / 256).convert("L").convert("RGB")
-            return picture.convert("RGB")
+            return as_rgb(picture)
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(f"{file}: no picture that can be read ({type(error).__name__}); mend or remove it") from None
 

@@ -16,7 +16,7 @@ import torch
 from apexgen.backbones.diffusion import BACKBONES, find_adapter, open_pipeline, quiet
 from apexgen.backbones.index import read_index
 from apexgen.backbones.task_lora import load_task_lora
-from apexgen.drawer import Drawer, Model, open_model
+from apexgen.drawer import Drawer, Model, is_run, open_model
 from apexgen.precision import best_device, choose_precision
 from apexgen.scenes.pipeline import pipeline_folder
 from apexgen.size import Size
@@ -96,11 +96,6 @@ def _check_checkpoint(subject: Subject) -> None:
         raise ValueError(
             f"{subject.text}: {subject.folder} is no run, with checkpoints; leave #{subject.checkpoint} out"
         )
-
-
-def is_run(folder: str) -> bool:
-    """Whether a folder is a run's, which has its own size."""
-    return (Path(folder) / "config.toml").is_file() and not (Path(folder) / "model_index.json").is_file()
 
 
 def open_drawer(subject: Subject, size: Size | None = None, precision: str = "auto") -> Drawer | StockDrawer:

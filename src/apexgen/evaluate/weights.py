@@ -12,6 +12,7 @@ from apexgen.backbones.diffusion import quiet
 
 # Beside the weights; "|" is between what may be there in place of one another, "+" between files that take each other.
 TOKENIZER = ("tokenizer_config.json", "tokenizer.json|vocab.json+merges.txt|vocab.txt|tokenizer.model|tekken.json")
+LOCAL = {"local_files_only": True, "trust_remote_code": False}  # not told so, transformers asks, and runs code on a "y"
 WORDS = ("dog", "cat")  # which every tokenizer tells apart
 
 
@@ -76,7 +77,7 @@ def open_judge(kind: Any, folder: Path, device: str | torch.device, dtype: Any =
     """
     with _in_one_line(folder):
         network, told = kind.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, output_loading_info=True, dtype=dtype
+            folder, use_safetensors=True, output_loading_info=True, dtype=dtype, **LOCAL
         )
     weights = {name for name, _ in network.named_parameters()}
     if missing := sorted(weights & set(told["missing_keys"])):
@@ -90,7 +91,7 @@ def open_processor(kind: Any, folder: Path) -> Any:
     So is one whose tokenizer knows no words: transformers opens it without its vocabulary, and all texts are one to it.
     """
     with _in_one_line(folder):
-        opened = kind.from_pretrained(folder, local_files_only=True)
+        opened = kind.from_pretrained(folder, **LOCAL)
     if not _knows_words(getattr(opened, "tokenizer", opened)):
         raise ValueError(f"{folder} has a tokenizer to which all words are one; put its {_first(TOKENIZER[1])} there")
     return opened

@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from safetensors.torch import save_file
 from torch import Tensor
 
 from apexgen.backbones.diffusion import open_pipeline
-from apexgen.backbones.task_lora import TASK, count_adapted, load_task_lora
+from apexgen.backbones.task_lora import SCHEDULER, TASK, count_adapted, load_task_lora
 from apexgen.export.card import write_card
 from apexgen.export.layers import lora_layers, lora_modules
 from apexgen.export.merged import merged_weights, write_pipeline
@@ -36,7 +37,7 @@ def export_student(student: Student, base: Path, target: Path, renoises: bool = 
     with whole_folder(target) as partial:
         with student.averaged():
             if is_lora:
-                _write_lora(student, partial)
+                _write_lora(student, partial, type(scheduler).__name__)
             else:
                 write_pipeline(student.backbone.network, merged_weights(student), scheduler, base, partial)
         scheduler.save_pretrained(partial / "scheduler")
@@ -53,20 +54,22 @@ def refuse_second_time(has_one: bool) -> None:
         )
 
 
-def _write_lora(student: Student, folder: Path) -> None:
+def _write_lora(student: Student, folder: Path, scheduler: str) -> None:
     pipeline, layers = type(student.backbone.pipeline), lora_layers(student)
-    metadata = {
-        "r": student.rank,
-        "lora_alpha": student.rank,
+    told = {
+        "transformer.r": student.rank,
+        "transformer.lora_alpha": student.rank,
         # By their whole names: the family's short ones may fit a module that was left out.
-        "target_modules": sorted(lora_modules(layers)),
-        "rank_pattern": {},  # diffusers 0.36 and 0.37 look for it
+        "transformer.target_modules": sorted(lora_modules(layers)),
+        "transformer.rank_pattern": {},  # diffusers 0.36 and 0.37 look for it
     }
+    # The file may leave its folder, and the scheduler there: its own metadata names that too.
+    metadata = {"format": "pt", "lora_adapter_metadata": json.dumps(told), SCHEDULER: scheduler}
     pipeline.save_lora_weights(
         folder,
         transformer_lora_layers=layers,
         weight_name=LORA_FILE,
-        transformer_lora_adapter_metadata=metadata,
+        save_function=lambda weights, file: save_file(weights, file, metadata=metadata),
     )
 
 

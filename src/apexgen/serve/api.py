@@ -14,6 +14,7 @@ import numpy as np
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 
 from apexgen.png import to_png
@@ -87,6 +88,8 @@ class Api:
             if body is None:
                 return Refusal(408, f"the body has not come {within}; send it again", "timeout").answer()
             return Refusal(504, f"not drawn {within}; try again later", "timeout").answer()
+        except ClientDisconnect:  # while its body came; nobody reads this, but it is counted
+            return Response(status_code=499)
 
     async def _generate(self, ask: Ask) -> dict[str, Any]:
         name, steps = self._kind(ask)

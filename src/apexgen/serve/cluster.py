@@ -27,7 +27,7 @@ class Cluster(Table):
     cpus: float = Field(1, ge=0)
     batch: int = Field(16, ge=1)
     queue: int = Field(128, ge=1)  # requests that may wait before the replicas, and pictures in each
-    timeout: float = Field(60, gt=0)
+    timeout: float = Field(60, gt=0, le=86400)
     teacher_steps: int = Field(50, ge=1, le=100)
     guidance: float = Field(3.0, ge=0)
 

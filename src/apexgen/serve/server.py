@@ -9,9 +9,10 @@ import uvicorn
 from rich.console import Console
 
 from apexgen.drawer import Model
-from apexgen.listen import listen
+from apexgen.listen import is_loopback, listen, written
 from apexgen.progress import working
 from apexgen.serve.api import Api, Item, Kind, Offer
+from apexgen.serve.here import OnlyHere
 
 
 def make_offer(model: Model, teacher_steps: int, guidance: float, batch: int, queue: int, timeout: float) -> Offer:
@@ -45,16 +46,16 @@ def serve(offer: Offer, host: str, port: int, console: Console, tell: Callable[[
     listening = listen(host, port, "write --port 0")
     with working("drawing once, unseen"):
         warm_up(offer)
-    api = Api(offer)
+    api, address = Api(offer), f"{written(host)}:{listening.getsockname()[1]}"
     config = uvicorn.Config(
-        api.app,
+        OnlyHere(api.app) if is_loopback(address) else api.app,
         log_level="warning",
         timeout_graceful_shutdown=math.ceil(offer.timeout) + 1,
         server_header=False,
     )
     # uvicorn raises the signal anew when it is through, for whoever handled it before.
     before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
-    tell(f"http://{host}:{listening.getsockname()[1]}/v1/images/generations")
+    tell(f"http://{address}/v1/images/generations")
     try:
         uvicorn.Server(config).run([listening])
     finally:

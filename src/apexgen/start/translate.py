@@ -79,15 +79,23 @@ def translate(file: Path) -> str:
     keys = _read(file)
     run: dict[str, Any] = {"objective": {"name": "twin_flow"}, "model": {}, "data": {}, "train": {}}
     for key, value in keys.items():
-        if key in EQUAL:
+        if key in EQUAL and value is not None:
             table, _, name = EQUAL[key].rpartition(".")
-            (run[table] if table else run)[name] = float(value) if key in NUMBERS else value
+            (run[table] if table else run)[name] = _number(value) if key in NUMBERS else value
     width, height = keys.get("data.width"), keys.get("data.height")
     if width is not None and height is not None and width != height:
         run["model"]["size"] = f"{width}x{height}"
     also = _translate_more(keys, run)
     _check(run, file)
     return _text(file, {key: value for key, value in keys.items() if key not in also}, run)
+
+
+def _number(written: Any) -> Any:
+    """A number that YAML may have read as a word; anything else as it is, for the check to name."""
+    try:
+        return float(written)
+    except (TypeError, ValueError):
+        return written
 
 
 def _translate_more(keys: dict[str, Any], run: dict[str, Any]) -> set[str]:
@@ -158,7 +166,7 @@ def _read(file: Path) -> dict[str, Any]:
         raise ValueError(f"--from {file}: no such file")
     try:
         content = yaml.safe_load(file.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: no text, or no date
         raise ValueError(f"{file} is not valid YAML: {str(error).splitlines()[0]}") from None
     if not isinstance(content, dict) or not {"model", "method", "train"} <= content.keys():
         raise ValueError(f"{file} is none of the authors' files: it needs the sections model, method and train")
@@ -180,8 +188,9 @@ def _check(run: dict[str, Any], file: Path) -> None:
 def _text(file: Path, keys: dict[str, Any], run: dict[str, Any]) -> str:
     """The tables, then what was left out."""
     left = [key for key in keys if key not in EQUAL]
-    known = [f"#   {key} = {json.dumps(keys[key])}: {INSTEAD[key]}" for key in left if key in INSTEAD]
-    unknown = [f"#   {key} = {json.dumps(keys[key])}" for key in left if key not in INSTEAD]
+    written = {key: json.dumps(keys[key], default=str) for key in left}  # a date is no JSON
+    known = [f"#   {key} = {written[key]}: {INSTEAD[key]}" for key in left if key in INSTEAD]
+    unknown = [f"#   {key} = {written[key]}" for key in left if key not in INSTEAD]
     hub = HUB.get(re.sub("[^a-z0-9]", "", str(keys.get("model.model_name", "")).lower()))
     hint = [f'# model.path may also be "{hub}".'] if hub else []
     lines = [f"# Translated from {file.name}.", *hint, "", tomli_w.dumps(run)]
