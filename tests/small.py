@@ -12,6 +12,8 @@ from apexgen.config import Run, load_run
 from apexgen.demo import CONFIG
 from apexgen.distill import open_backbone, open_student
 from apexgen.encode import encode
+from apexgen.export.diffusers import open_exported
+from apexgen.export.proof import difference, take_proof
 from apexgen.scenes.pipeline import FOLDER
 from apexgen.shard import like
 from apexgen.student import Student
@@ -103,3 +105,9 @@ def inputs(net, rows: int = 3):
     t = torch.rand(rows, 1, 1, 1, generator=generator)
     c = net.encode_text(["a red circle", "two rings", "a photo of a white cross"][:rows])
     return x, t, c
+
+
+def compare(student, folder, base, prompts, noise, steps):
+    """The largest difference, in [0, 1], of a pixel of our sampler's pictures and the stock pipeline's."""
+    proof = take_proof(student, prompts, noise, [steps])
+    return difference(proof, open_exported(folder, base, student.backbone.task_lora))

@@ -7,11 +7,11 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from apexgen.export.diffusers import LORA_FILE, compare, export_student, open_exported
+from apexgen.export.diffusers import LORA_FILE, export_student, open_exported
 from apexgen.generate import draw_noise
 from apexgen.scenes.pipeline import FOLDER
 from apexgen.student import Student
-from small import embedded, perturb
+from small import compare, embedded, perturb
 
 PROMPTS = ["a photo of a red circle", "three squares"]
 

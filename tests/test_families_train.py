@@ -9,13 +9,13 @@ from apexgen.backbones.base import fast_attention
 from apexgen.config import load_run
 from apexgen.distill import open_student
 from apexgen.encode import encode
-from apexgen.export.diffusers import compare, export_student
+from apexgen.export.diffusers import export_student
 from apexgen.generate import draw_noise, make_pictures
 from apexgen.student import Student
 from apexgen.train import Trainer, open_objective
 from families import LONG, SHORT, inputs, opened
 from pipelines import BUILDERS, SIZE
-from small import perturb
+from small import compare, perturb
 
 
 @pytest.fixture(scope="module", params=BUILDERS)

@@ -7,11 +7,11 @@ from apexgen.backbones.diffusion import load_backbone
 from apexgen.backbones.targets import lora_names
 from apexgen.backbones.two_times import give_second_time
 from apexgen.config import PRESETS
-from apexgen.export.diffusers import compare, export_student
+from apexgen.export.diffusers import export_student
 from apexgen.generate import draw_noise
 from apexgen.student import Student
 from pipelines import BUILDERS, SQUARE
-from small import backbone, perturb
+from small import backbone, compare, perturb
 
 PROMPTS = ["a red ring", "two blue rings"]
 OUTSIDE = ("proj_out", "norm_out", "time_", "t_embedder", "caption_projection", "all_", "txt_in", "img_in")

@@ -15,7 +15,7 @@ from apexgen.backbones.diffusion import load_backbone, open_pipeline
 from apexgen.backbones.task_lora import add_task_lora, load_task_lora
 from apexgen.config import dump_run, load_run
 from apexgen.distill import open_backbone
-from apexgen.export.diffusers import LORA_FILE, compare, export_student
+from apexgen.export.diffusers import LORA_FILE, export_student
 from apexgen.export.run import export_run
 from apexgen.generate import draw_noise, make_pictures
 from apexgen.scenes.pipeline import FOLDER
@@ -23,7 +23,7 @@ from apexgen.student import Student
 from apexgen.train import train
 from called import apexgen_forked
 from pipelines import BUILDERS, SQUARE
-from small import EMBEDDED, embedded, perturb, trainer
+from small import EMBEDDED, compare, embedded, perturb, trainer
 
 PROMPTS = ["a red ring", "two blue rings"]
 

@@ -5,19 +5,16 @@ loader reads with the right scale. A fully tuned student is exported as a whole 
 """
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from safetensors.torch import save_file
-from torch import Tensor
 
 from apexgen.backbones.diffusion import open_pipeline
 from apexgen.backbones.task_lora import SCHEDULER, TASK, count_adapted, load_task_lora
 from apexgen.export.card import write_card
 from apexgen.export.layers import lora_layers, lora_modules
 from apexgen.export.merged import merged_weights, write_pipeline
-from apexgen.export.proof import difference, take_proof
 from apexgen.export.scheduler import stock_scheduler
 from apexgen.files import whole_folder
 from apexgen.student import ADAPTER, Student
@@ -98,10 +95,3 @@ def open_exported(folder: Path, base: Path, task_lora: Path | None = None) -> An
         if (loaded := count_adapted(pipeline.transformer, ADAPTER)) != named:
             raise ValueError(f"{folder / LORA_FILE}: {loaded} of {named} modules took effect")
     return pipeline
-
-
-def compare(student: Student, folder: Path, base: Path, prompts: Sequence[str], noise: Tensor, steps: int) -> float:
-    """Largest difference, in [0, 1] pixel values, between our sampler's pictures and the stock pipeline's."""
-    return difference(
-        take_proof(student, prompts, noise, [steps]), open_exported(folder, base, student.backbone.task_lora)
-    )
