@@ -12,7 +12,7 @@ from apexgen.compare.plane import Plane
 from apexgen.compare.points import WORLDS
 from apexgen.compare.scenes import Scenes
 from apexgen.compare.terms import Terms
-from apexgen.files import write_whole
+from apexgen.files import check_folder, write_whole
 
 TERMS = "terms.json"  # of those in the report: they are not trained again
 
@@ -21,9 +21,10 @@ def compare(terms: Terms, folder: Path, console: Console) -> dict[str, Any]:
     """Hold a contest, print its table, and write compare.json, .md and .html into the folder; returns the report.
 
     Raises ValueError, before anything is trained, for a contestant that is described wrongly, a budget too small, or a
-    folder that holds another world's contest.
+    folder that can't be written to or holds another world's contest.
     """
     contestants, budgets = terms.objectives(), terms.budgets()
+    check_folder(folder, "--folder")
     _refuse_other_world(folder, terms.world)
     world = _open(terms, folder, console)
 
