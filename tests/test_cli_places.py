@@ -1,8 +1,12 @@
 """Places to write to: one that is empty, can't be made, or is of the wrong kind costs one line before any work."""
 
+import os
+from pathlib import Path
+
 import pytest
 
 from apexgen.config import load_run
+from apexgen.files import check_file, check_folder
 from called import call
 
 EMPTY = {
@@ -38,3 +42,51 @@ def test_an_empty_path_is_not_the_folder_here(key, written):
 def test_an_option_without_a_word_is_not_the_folder_here(monkeypatch, capsys, tmp_path, command, words):
     line = refused(monkeypatch, capsys, tmp_path, *command.split(), *words)
     assert line == "--out: an empty path; write --out PATH, or --out . for the folder here"
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        ("train run.toml folder=file", "folder = file: file is a file, not a folder; write folder = another"),
+        (
+            "train run.toml folder=file/x",
+            "folder = file/x: file is a file, not a folder; write folder = another",
+        ),
+        ("train run.toml data.cache=file", "data.cache = file: file is a file"),
+        ("train run.toml data.cache=file --dry-run", "data.cache = file: file is a file"),
+        ("encode run.toml data.cache=file", "data.cache = file: file is a file"),
+        ("sample scenes -p x --out file", "--out file: file is a file, not a folder; write --out another"),
+        ("sample scenes -p x --out file/x", "--out file/x: file is a file"),
+        ("evaluate scenes scenes --out file", "--out file: file is a file"),
+        ("evaluate diversity scenes --prompts prompts.txt --out file/x", "--out file/x: file is a file"),
+        ("evaluate timing scenes --out file", "--out file: file is a file"),
+        ("evaluate dpg scenes --data data --judge judge --out file", "--out file: file is a file"),
+        (
+            "evaluate geneval-results file --judge x --model x --out run",
+            "--out run is a folder; write --out run/result",
+        ),
+        ("synthesize scenes --prompts file --out file", "--out file: file is a file"),
+        ("report run --out run", "--out run is a folder; write --out run/report.html"),
+    ],
+)
+def test_what_can_not_be_written_is_refused_before_any_work(monkeypatch, capsys, tmp_path, words, line):
+    (tmp_path / "run.toml").write_text('folder = "new"\n')
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.toml").write_text("")
+    assert refused(monkeypatch, capsys, tmp_path, *words.split()).startswith(line)
+
+
+def test_a_place_is_made_where_the_nearest_folder_above_it_can_be_written_to(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    check_folder(tmp_path / "new" / "one", "--out")
+    check_folder(Path("new/one"), "--out")
+    check_file(Path("new.html"), "--out", "report.html")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="to whom every folder can be written")
+def test_a_folder_that_is_read_only_is_refused(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(ValueError, match=r"^folder = .*/new: .* can't be written to; write folder = another$"):
+        check_folder(tmp_path / "new", "folder =")

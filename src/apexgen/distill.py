@@ -22,7 +22,7 @@ from apexgen.config import Run, dump_run, load_run
 from apexgen.data import Batches, Corpus
 from apexgen.data.skipped import listed_in
 from apexgen.encode import encode, encode_cache
-from apexgen.files import alone, write_whole
+from apexgen.files import alone, check_folder, write_whole
 from apexgen.interrupt import noted_signals
 from apexgen.nearest import check_memory, within_memory
 from apexgen.objectives import Objective
@@ -194,9 +194,10 @@ def _go_on(trainer: Trainer, folder: Path, console: Console) -> None:
 
 
 def encode_run(run: Run, console: Console) -> dict[str, Any] | None:
-    """Build a run's cache on its own; what was done, told by the first process. ValueError where it names none."""
+    """Build a run's cache on its own; what was done, told by the first process. ValueError where there can be none."""
     if run.data.cache is None:
         raise ValueError('data.cache is missing: write data.cache = "FOLDER"; without one, training encodes in memory')
+    check_folder(Path(run.data.cache), "data.cache =")
     if run.model.weights != "float32":  # the encoders of all others are those of bfloat16, and nothing is quantised
         run = run.model_copy(update={"model": run.model.model_copy(update={"weights": "bfloat16"})})
     pictures = open_objective(run).needs_pictures

@@ -23,7 +23,7 @@ from apexgen.backbones.task_lora import SCHEDULER
 from apexgen.condition import Condition
 from apexgen.config import validate
 from apexgen.distill import base_folder, open_backbone, open_trained, read_run
-from apexgen.files import write_whole
+from apexgen.files import check_file, check_folder, write_whole
 from apexgen.generate import CHUNK, draw_noises, make_pictures
 from apexgen.parallel import take_place
 from apexgen.progress import bar
@@ -228,11 +228,11 @@ def hash_weights(files: Sequence[Path], tensors: dict[str, Tensor] | None = None
 def check_out(out: Path) -> None:
     """ValueError where a picture could not be written in the end: no folder of that name, or one in its place."""
     if out.suffix != ".png":
+        check_folder(out, "--out")
         return
     if not out.absolute().parent.is_dir():
         raise ValueError(f"--out {out}: there is no folder {out.parent}; make it, or write --out {out.name}")
-    if out.is_dir():
-        raise ValueError(f"--out {out} is a folder; write --out {out}/sample.png")
+    check_file(out, "--out", "sample.png")
 
 
 def save_grid(drawer: Drawer, prompts: Sequence[str], seed: int, out: Path, count: int = 1) -> Path:

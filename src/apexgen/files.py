@@ -71,17 +71,17 @@ def alone(folder: Path, rank: int = 0) -> Iterator[None]:
 
 def check_folder(folder: Path, key: str) -> None:
     """ValueError, one line, where a folder can't be made or written to; the key is what names it: --out, folder =."""
-    near = next(path for path in (folder, *folder.absolute().parents) if os.path.exists(path))
+    near = next(path for path in (folder, *folder.parents) if os.path.exists(path))
     if not near.is_dir():
         raise ValueError(f"{key} {folder}: {near} is a file, not a folder; write {key} another")
     if not os.access(near, os.W_OK | os.X_OK):
         raise ValueError(f"{key} {folder}: {near} can't be written to; write {key} another")
 
 
-def check_file(file: Path, key: str) -> None:
-    """ValueError, one line, where a file can't be written, or is a folder; the key as of `check_folder`."""
+def check_file(file: Path, key: str, usual: str) -> None:
+    """ValueError, one line, where a file can't be written, or is a folder, for which the usual name is told."""
     if file.is_dir():
-        raise ValueError(f"{key} {file} is a folder; write {key} {file / 'NAME'}")
+        raise ValueError(f"{key} {file} is a folder; write {key} {file / usual}")
     check_folder(file.parent, key)
 
 

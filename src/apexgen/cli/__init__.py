@@ -49,7 +49,7 @@ def main() -> None:
 
 def _refuse_empty(words: Sequence[str]) -> None:
     """ValueError where an empty word, as a shell's variable may be, is a place to write to: that is the folder here."""
-    for word, after in zip(words, [*words[1:], None], strict=True):
+    for word, after in zip(words, [*words[1:], None], strict=False):
         option = word.removesuffix("=")
         if option in PLACES and (word != option or after == ""):
             raise ValueError(f"{option}: an empty path; write {option} PATH, or {option} . for the folder here")
