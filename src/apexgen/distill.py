@@ -15,7 +15,7 @@ from apexgen import checkpoint, probe
 from apexgen.backbones.base import Backbone
 from apexgen.backbones.diffusion import load_backbone
 from apexgen.backbones.later import fetch_network
-from apexgen.backbones.task_lora import add_task_lora
+from apexgen.backbones.task_lora import LORA_FILE, add_task_lora
 from apexgen.backbones.two_times import give_second_time
 from apexgen.checkup import Checkup
 from apexgen.config import Run, dump_run, load_run
@@ -282,6 +282,8 @@ def read_run(folder: Path, which: str = "latest") -> tuple[Run, checkpoint.State
     run = load_run(folder / "config.toml")
     broken: list[str] = []
     found = checkpoint.find(folder / "checkpoints", which, broken.append)
+    if found is None and (lora := folder / LORA_FILE).is_file():
+        raise ValueError(f"{folder} is an exported LoRA; write: apexgen sample {run.model.path} --lora {lora}")
     if found is None:
         why = f" ({broken[0].partition(';')[0]})" if broken else ""
         raise ValueError(f"{folder} has no whole checkpoint{why}; train it: apexgen train {folder / 'config.toml'}")
