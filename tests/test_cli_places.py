@@ -57,6 +57,8 @@ def test_an_option_without_a_word_is_not_the_folder_here(monkeypatch, capsys, tm
         ("encode run.toml data.cache=file", "data.cache = file: file is a file"),
         ("sample scenes -p x --out file", "--out file: file is a file, not a folder; write --out another"),
         ("sample scenes -p x --out file/x", "--out file/x: file is a file"),
+        ("sample scenes -p x --out new/x.jpg", "--out new/x.jpg: a grid is a .png; write --out new/x.png"),
+        ("sample scenes -p x --out x.PNG", "--out x.PNG: a grid is a .png; write --out x.png"),
         ("evaluate scenes scenes --out file", "--out file: file is a file"),
         ("evaluate diversity scenes --prompts prompts.txt --out file/x", "--out file/x: file is a file"),
         ("evaluate timing scenes --out file", "--out file: file is a file"),

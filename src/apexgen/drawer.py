@@ -22,6 +22,7 @@ from apexgen.backbones.hub import PREFIX, public_name
 from apexgen.backbones.task_lora import SCHEDULER
 from apexgen.condition import Condition
 from apexgen.config import validate
+from apexgen.data.files import PICTURE_ENDINGS
 from apexgen.distill import base_folder, open_backbone, open_trained, read_run
 from apexgen.files import check_file, check_folder, write_whole
 from apexgen.generate import CHUNK, draw_noises, make_pictures
@@ -226,7 +227,9 @@ def hash_weights(files: Sequence[Path], tensors: dict[str, Tensor] | None = None
 
 
 def check_out(out: Path) -> None:
-    """ValueError where a picture could not be written in the end: no folder of that name, or one in its place."""
+    """ValueError where a picture could not be written in the end: no such folder, one in its place, or another kind."""
+    if out.suffix != ".png" and out.suffix.lower() in PICTURE_ENDINGS:
+        raise ValueError(f"--out {out}: a grid is a .png; write --out {out.with_suffix('.png')}")
     if out.suffix != ".png":
         check_folder(out, "--out")
         return
