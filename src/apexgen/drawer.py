@@ -184,7 +184,8 @@ def _open_run(folder: Path, lora: Path | None, size: Size | None, precision: str
             raise ValueError(f"{name} {given}: {folder} is a run, which has its own; leave {name} out")
     run, saved = read_run(folder, checkpoint)
     if precision != "auto":
-        run = run.model_copy(update={"model": run.model.model_copy(update={"precision": precision})})
+        told = run.model_dump(mode="json", exclude_none=True)
+        run = validate(told | {"model": told["model"] | {"precision": precision}})
     student = open_trained(run, saved)
     files = (base_folder(run), *([Path(run.model.lora)] if run.model.lora else []))
     renoises = open_objective(run).renoises
