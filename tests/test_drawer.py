@@ -103,6 +103,9 @@ def test_mistakes_name_what_to_write(run_folder, tmp_path):
         open_model(tmp_path)
     with pytest.raises(ValueError, match="leave --size out"):
         open_model(run_folder, size=32)
+    with pytest.raises(ValueError, match=r"^model\.precision = 'flaot32': input should be 'auto', 'float32' or"):
+        open_model(run_folder, precision="flaot32")
+    assert open_model(run_folder, precision="bfloat16").identity["precision"] == "bfloat16"
     with pytest.raises(ValueError, match="give a run's folder, or a LoRA with --lora"):
         open_model("scenes").student(1)
     with pytest.raises(ValueError, match="--steps must be at least 1"):

@@ -142,6 +142,17 @@ def test_a_broken_best_is_not_replaced_in_silence(tmp_path):
         read_run(folder, "best")
 
 
+@pytest.mark.parametrize("content", ["", '{"step": 3', "{}", "[]", "3"])
+def test_a_broken_name_of_the_best_is_told_by_its_file(tmp_path, content):
+    folder = finished_run(tmp_path / "run", "scenes")
+    file = folder / "checkpoints" / checkpoint.BEST
+    file.write_text(content)
+    with pytest.raises(ValueError) as error:
+        read_run(folder, "best")
+    remedy = "write --checkpoint latest, or one of 7"
+    assert str(error.value) == f"--checkpoint best: {file} is broken (it names no step); {remedy}"
+
+
 @pytest.mark.parametrize(("name", "tune"), [("apex", "lora"), ("apex", "full"), ("progressive", "lora")])
 def test_a_checkpoint_is_as_large_as_foretold(tmp_path, name, tune):
     """Before the first step, and after it; with the snapshot that some objectives come to take."""

@@ -60,6 +60,17 @@ def test_a_picture_has_the_size_that_is_asked_for(sample, tmp_path, capsys, size
         shutil.rmtree(tmp_path / size)
 
 
+def test_an_exported_folder_is_told_from_a_run(sample, run_folder, tmp_path, capsys):
+    folder = export_run(run_folder, "diffusers", tmp_path / "exported").folder
+    with pytest.raises(SystemExit):
+        sample(folder, "-p", "two rings", "--out", tmp_path / "a")
+    told = capsys.readouterr().err.strip()
+    start = f"apexgen: {folder} is an exported LoRA; write: "
+    assert told == f"{start}apexgen sample scenes --lora {folder / LORA_FILE}"
+    sample(*told.removeprefix(start).split()[2:], "-p", "two rings", "--out", tmp_path / "a")
+    assert (tmp_path / "a" / "00000.png").is_file()
+
+
 def test_a_pipeline_draws_a_grid_with_guidance(sample, tmp_path):
     out = tmp_path / "grid.png"
     sample("scenes", "-p", "two rings", "-p", "a red circle", "--steps", 4, "--guidance", 3, "--grid", 3, "--out", out)

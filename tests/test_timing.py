@@ -208,5 +208,7 @@ def test_mistakes_cost_a_line(tmp_path):
         read_subject("")
     with pytest.raises(ValueError, match="write --repeats 5"):
         time_subjects([read_subject("scenes")], PROMPTS, None, "auto", 1, 1, QUIET)
+    with pytest.raises(ValueError, match=r"^--precision flaot32: write one of auto, float32, bfloat16$"):
+        time_subjects([read_subject("stock:scenes")], PROMPTS, None, "flaot32", 3, 1, QUIET)
     with pytest.raises(ValueError, match="no such folder"):
         open_drawer(read_subject(f"stock:{tmp_path / 'absent'}@1"))

@@ -176,15 +176,24 @@ def find(folder: Path, which: str, report: Callable[[str], None]) -> Path | None
         return find_latest(folder, report)
     steps = [int(path.stem.removeprefix("step-")) for path in checkpoints(folder)]
     there = f"write --checkpoint latest, or one of {', '.join(map(str, steps))}"
-    if which == "best" and not (folder / BEST).is_file():
-        raise ValueError(f"--checkpoint best: {folder} has none, as train.keep_best was not set; {there}")
-    step = str(json.loads((folder / BEST).read_text())["step"]) if which == "best" else which
+    step = _read_best(folder, there) if which == "best" else which
     if not step.isdecimal() or int(step) not in steps:
         raise ValueError(f"--checkpoint {which}: there is none in {folder}; {there}")
     path = folder / name_of(int(step))
     if fault := find_fault(path):
         raise ValueError(f"--checkpoint {which}: {path} is broken ({fault}); {there}")
     return path
+
+
+def _read_best(folder: Path, there: str) -> str:
+    """The step of the best; ValueError, with what there is, where none is named or what names it is broken."""
+    file = folder / BEST
+    if not file.is_file():
+        raise ValueError(f"--checkpoint best: {folder} has none, as train.keep_best was not set; {there}")
+    try:
+        return str(json.loads(file.read_text())["step"])
+    except (ValueError, TypeError, KeyError):
+        raise ValueError(f"--checkpoint best: {file} is broken (it names no step); {there}") from None
 
 
 def load_latest(folder: Path, report: Callable[[str], None]) -> State | None:

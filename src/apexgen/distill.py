@@ -15,14 +15,14 @@ from apexgen import checkpoint, probe
 from apexgen.backbones.base import Backbone
 from apexgen.backbones.diffusion import load_backbone
 from apexgen.backbones.later import fetch_network
-from apexgen.backbones.task_lora import add_task_lora
+from apexgen.backbones.task_lora import LORA_FILE, add_task_lora
 from apexgen.backbones.two_times import give_second_time
 from apexgen.checkup import Checkup
 from apexgen.config import Run, dump_run, load_run
 from apexgen.data import Batches, Corpus
 from apexgen.data.skipped import listed_in
 from apexgen.encode import encode, encode_cache
-from apexgen.files import alone, write_whole
+from apexgen.files import alone, check_folder, write_whole
 from apexgen.interrupt import noted_signals
 from apexgen.nearest import check_memory, within_memory
 from apexgen.objectives import Objective
@@ -194,9 +194,10 @@ def _go_on(trainer: Trainer, folder: Path, console: Console) -> None:
 
 
 def encode_run(run: Run, console: Console) -> dict[str, Any] | None:
-    """Build a run's cache on its own; what was done, told by the first process. ValueError where it names none."""
+    """Build a run's cache on its own; what was done, told by the first process. ValueError where there can be none."""
     if run.data.cache is None:
         raise ValueError('data.cache is missing: write data.cache = "FOLDER"; without one, training encodes in memory')
+    check_folder(Path(run.data.cache), "data.cache =")
     if run.model.weights != "float32":  # the encoders of all others are those of bfloat16, and nothing is quantised
         run = run.model_copy(update={"model": run.model.model_copy(update={"weights": "bfloat16"})})
     pictures = open_objective(run).needs_pictures
@@ -281,6 +282,8 @@ def read_run(folder: Path, which: str = "latest") -> tuple[Run, checkpoint.State
     run = load_run(folder / "config.toml")
     broken: list[str] = []
     found = checkpoint.find(folder / "checkpoints", which, broken.append)
+    if found is None and (lora := folder / LORA_FILE).is_file():
+        raise ValueError(f"{folder} is an exported LoRA; write: apexgen sample {run.model.path} --lora {lora}")
     if found is None:
         why = f" ({broken[0].partition(';')[0]})" if broken else ""
         raise ValueError(f"{folder} has no whole checkpoint{why}; train it: apexgen train {folder / 'config.toml'}")

@@ -22,8 +22,9 @@ from apexgen.backbones.hub import PREFIX, public_name
 from apexgen.backbones.task_lora import SCHEDULER
 from apexgen.condition import Condition
 from apexgen.config import validate
+from apexgen.data.files import PICTURE_ENDINGS
 from apexgen.distill import base_folder, open_backbone, open_trained, read_run
-from apexgen.files import write_whole
+from apexgen.files import check_file, check_folder, write_whole
 from apexgen.generate import CHUNK, draw_noises, make_pictures
 from apexgen.parallel import take_place
 from apexgen.progress import bar
@@ -183,7 +184,8 @@ def _open_run(folder: Path, lora: Path | None, size: Size | None, precision: str
             raise ValueError(f"{name} {given}: {folder} is a run, which has its own; leave {name} out")
     run, saved = read_run(folder, checkpoint)
     if precision != "auto":
-        run = run.model_copy(update={"model": run.model.model_copy(update={"precision": precision})})
+        told = run.model_dump(mode="json", exclude_none=True)
+        run = validate(told | {"model": told["model"] | {"precision": precision}})
     student = open_trained(run, saved)
     files = (base_folder(run), *([Path(run.model.lora)] if run.model.lora else []))
     renoises = open_objective(run).renoises
@@ -226,13 +228,15 @@ def hash_weights(files: Sequence[Path], tensors: dict[str, Tensor] | None = None
 
 
 def check_out(out: Path) -> None:
-    """ValueError where a picture could not be written in the end: no folder of that name, or one in its place."""
+    """ValueError where a picture could not be written in the end: no such folder, one in its place, or another kind."""
+    if out.suffix != ".png" and out.suffix.lower() in PICTURE_ENDINGS:
+        raise ValueError(f"--out {out}: a grid is a .png; write --out {out.with_suffix('.png')}")
     if out.suffix != ".png":
+        check_folder(out, "--out")
         return
     if not out.absolute().parent.is_dir():
         raise ValueError(f"--out {out}: there is no folder {out.parent}; make it, or write --out {out.name}")
-    if out.is_dir():
-        raise ValueError(f"--out {out} is a folder; write --out {out}/sample.png")
+    check_file(out, "--out", "sample.png")
 
 
 def save_grid(drawer: Drawer, prompts: Sequence[str], seed: int, out: Path, count: int = 1) -> Path:

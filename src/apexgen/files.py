@@ -69,6 +69,22 @@ def alone(folder: Path, rank: int = 0) -> Iterator[None]:
         raise ValueError(f"another process is at work in {folder}; wait for its end, or give another folder") from None
 
 
+def check_folder(folder: Path, key: str) -> None:
+    """ValueError, one line, where a folder can't be made or written to; the key is what names it: --out, folder =."""
+    near = next(path for path in (folder, *folder.parents) if os.path.exists(path))
+    if not near.is_dir():
+        raise ValueError(f"{key} {folder}: {near} is a file, not a folder; write {key} another")
+    if not os.access(near, os.W_OK | os.X_OK):
+        raise ValueError(f"{key} {folder}: {near} can't be written to; write {key} another")
+
+
+def check_file(file: Path, key: str, usual: str) -> None:
+    """ValueError, one line, where a file can't be written, or is a folder, for which the usual name is told."""
+    if file.is_dir():
+        raise ValueError(f"{key} {file} is a folder; write {key} {file / usual}")
+    check_folder(file.parent, key)
+
+
 def sync(path: Path) -> None:
     """Wait until a file, or a folder's list of them, is on the disk."""
     descriptor = os.open(path, os.O_RDONLY)

@@ -7,6 +7,7 @@ import torch
 
 from apexgen.checkup import is_judged
 from apexgen.config import Run, load_run
+from apexgen.files import check_folder
 from apexgen.objectives import Objective
 from apexgen.objectives.base import rows_seen
 from apexgen.trackers import check_trackers
@@ -24,7 +25,7 @@ STOPS = ("bad_limit", "on_divergence")
 
 
 def check_run(run: Run) -> None:
-    """ValueError where a run's settings do not go together, or its folder belongs to another run."""
+    """ValueError where a run's settings do not go together, or its folder can't be made or belongs to another run."""
     objective, folder = open_objective(run), Path(run.folder)
     if run.train.steps <= (least := objective.least_steps):
         raise ValueError(
@@ -40,10 +41,19 @@ def check_run(run: Run) -> None:
     check_trackers(run.train.track)
     if run.train.offload and not torch.cuda.is_available():
         raise ValueError("train.offload is for weights of an accelerator and here is none; write train.offload = false")
-    path = folder / "config.toml"
-    if not path.is_file():
-        return
-    old, new = resolved(load_run(path)), resolved(run)  # a default that is written out is no other run
+    check_folder(folder, "folder =")
+    if run.data.cache is not None:
+        check_folder(Path(run.data.cache), "data.cache =")
+    if (folder / "config.toml").is_file():
+        _check_begun(run, folder)
+
+
+def _check_begun(run: Run, folder: Path) -> None:
+    """ValueError where a folder's run was begun with settings that may not change."""
+    old, new = (
+        resolved(load_run(folder / "config.toml")),
+        resolved(run),
+    )  # a default that is written out is no other run
     if old.train.samples != new.train.samples:
         raise ValueError(
             f"{folder} was begun with train.batch x train.accumulate x processes = {old.train.samples} samples a step, "

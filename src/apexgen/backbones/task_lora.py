@@ -18,6 +18,7 @@ from apexgen.backbones.base import Backbone
 from apexgen.backbones.header import read_header, refuse_quantised
 from apexgen.backbones.quiet import quiet
 
+LORA_FILE = "pytorch_lora_weights.safetensors"  # of an export, as diffusers looks for it
 TASK = "task"  # the adapter's name
 FORMER = {".lora.down.": ".lora_A.", ".lora.up.": ".lora_B."}  # what diffusers once called the two factors
 SCHEDULER = "scheduler"  # what the metadata of a file of ours calls the class of the one that takes its steps

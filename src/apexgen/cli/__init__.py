@@ -14,6 +14,7 @@ from apexgen.interrupt import Elsewhere, Stopped
 
 JUDGING = ("scenes", "geneval", "dpg", "wise", "geneval2", "mjhq", "fid", "clip", "diversity", "sweep")
 RESUMING = ("demo", "train", "compare", "encode", "synthesize", "scenes build")
+PLACES = ("--out", "--folder", "--cache")  # options of what is written
 GOING_ON = {*RESUMING, *(f"evaluate {name}" for name in JUDGING)}  # commands that go on from what was saved
 
 
@@ -23,6 +24,7 @@ def main() -> None:
     console.stderr = False
     silence_libraries()
     try:
+        _refuse_empty(sys.argv[1:])
         code = app(prog_name="apexgen", standalone_mode=False) or 0  # the code of typer.Exit; 130 of ctrl-C
     except Stopped as stop:
         code = _say(str(stop), WELL)
@@ -43,6 +45,14 @@ def main() -> None:
         _say(f"stopped; what was saved, if anything, is whole, and the same command {after}", STOPPED)
     if code:
         sys.exit(code)
+
+
+def _refuse_empty(words: Sequence[str]) -> None:
+    """ValueError where an empty word, as a shell's variable may be, is a place to write to: that is the folder here."""
+    for word, after in zip(words, [*words[1:], None], strict=False):
+        option = word.removesuffix("=")
+        if option in PLACES and (word != option or after == ""):
+            raise ValueError(f"{option}: an empty path; write {option} PATH, or {option} . for the folder here")
 
 
 def _goes_on(words: Sequence[str]) -> bool:

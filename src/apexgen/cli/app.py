@@ -10,6 +10,7 @@ import typer
 from rich.console import Console, RenderableType
 from typer.core import TyperGroup
 
+from apexgen.files import check_file, check_folder
 from apexgen.size import Size
 
 if TYPE_CHECKING:
@@ -110,6 +111,19 @@ def _read_size(written: str | None) -> Size | None:
         return None if written is None else Size.read(written)
     except ValueError as error:
         raise ValueError(f"--size: {error}") from None
+
+
+def writable_folder(option: typer.CallbackParam, folder: Path | None) -> Path | None:
+    """A folder to write to; ValueError, before any work, where it can't be made or written to."""
+    if folder is not None:
+        check_folder(folder, option.opts[0])
+    return folder
+
+
+def writable_result(option: typer.CallbackParam, file: Path) -> Path:
+    """A result's file to write; ValueError, before any work, where it can't be."""
+    check_file(file, option.opts[0], "result.json")
+    return file
 
 
 Overrides = Annotated[list[str] | None, typer.Argument(help="Settings to change, such as train.steps=100.")]

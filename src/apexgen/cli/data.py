@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from apexgen.cli.app import LARGEST_SEED, PIPELINE, Json, Overrides, Sides, answer, app, busy, console
+from apexgen.cli.app import LARGEST_SEED, PIPELINE, Json, Overrides, Sides, answer, app, busy, console, writable_folder
 
 
 @app.command()
@@ -29,7 +29,9 @@ def encode(
 def synthesize(
     folder: Annotated[Path, typer.Argument(help=PIPELINE)],
     prompts: Annotated[Path, typer.Option(help="A text file, one prompt a line.")],
-    out: Annotated[Path, typer.Option(help="The folder of the tars; the same command goes on there.")],
+    out: Annotated[
+        Path, typer.Option(callback=writable_folder, help="The folder of the tars; the same command goes on there.")
+    ],
     steps: Annotated[int, typer.Option(help="Network evaluations, twice as many with guidance.")] = 50,
     guidance: Annotated[float, typer.Option(help="Of the teacher; 1 is none.")] = 4.0,
     seed: Annotated[

@@ -6,7 +6,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from apexgen.cli.app import LARGEST_SEED, MODEL, Checkpoint, Json, Sides, Whole, answer, app, busy, console, drawer_of
+from apexgen.cli.app import (
+    LARGEST_SEED,
+    MODEL,
+    Checkpoint,
+    Json,
+    Sides,
+    Whole,
+    answer,
+    app,
+    busy,
+    console,
+    drawer_of,
+    writable_folder,
+    writable_result,
+)
 
 if TYPE_CHECKING:
     from apexgen.evaluate.geneval.judge import Line
@@ -24,7 +38,10 @@ Model = Annotated[str, typer.Argument(help=MODEL)]
 Lora = Annotated[Path | None, typer.Option(help="A LoRA for the pipeline, .safetensors, as apexgen exports it.")]
 Steps = Annotated[int, typer.Option(help="Steps of sampling; each is one network evaluation, two with guidance.")]
 Guidance = Annotated[float, typer.Option(help="Classifier-free guidance; 1 is none.")]
-Out = Annotated[Path, typer.Option(help="A folder for the pictures and the results; the same command goes on.")]
+Out = Annotated[
+    Path,
+    typer.Option(callback=writable_folder, help="A folder for the pictures and the results; the same command goes on."),
+]
 ELSEWHERE = "some of the work is left to other processes; for the rest give the same command again"
 
 
@@ -174,7 +191,7 @@ def geneval_results(
     file: Annotated[Path, typer.Argument(help="results.jsonl, as GenEval's evaluate_images.py writes it.")],
     judge: Annotated[str, typer.Option(help="Who judged, in full.")],
     model: Annotated[str, typer.Option(help="Who drew.")],
-    out: Annotated[Path, typer.Option(help="The result, .json.")],
+    out: Annotated[Path, typer.Option(callback=writable_result, help="The result, .json.")],
     json: Json = False,
 ) -> None:
     """Make a result of an official result file, and print GenEval's summary of it.

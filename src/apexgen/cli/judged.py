@@ -5,13 +5,18 @@ from typing import Annotated
 
 import typer
 
-from apexgen.cli.app import LARGEST_SEED, Checkpoint, Json, busy, console
+from apexgen.cli.app import LARGEST_SEED, Checkpoint, Json, busy, console, writable_folder, writable_result
 from apexgen.cli.evaluate import evaluate, show
 
 Model = Annotated[str | None, typer.Argument(help="A run's folder, a pipeline's, or \"scenes\"; or give --pictures.")]
 Data = Annotated[Path, typer.Option(help="The folder of the benchmark's data, which you download.")]
 Judge = Annotated[str, typer.Option(help="A model that sees: its folder, a cached repository, or a server's address.")]
-Out = Annotated[Path, typer.Option(help="A folder for pictures, answers and the result; the same command goes on.")]
+Out = Annotated[
+    Path,
+    typer.Option(
+        callback=writable_folder, help="A folder for pictures, answers and the result; the same command goes on."
+    ),
+]
 JudgeModel = Annotated[str | None, typer.Option(help="The server's model; its key is read from APEXGEN_JUDGE_KEY.")]
 Workers = Annotated[int | None, typer.Option(help="Questions that a server is asked at once; 8 unless given.")]
 Thinking = Annotated[bool, typer.Option(help="--no-thinking tells a server's chat template so, as vLLM takes it.")]
@@ -140,7 +145,7 @@ def import_judged(
     results: Annotated[Path, typer.Argument(help="The official script's file; for WISE the folder of its files.")],
     name: Annotated[str, typer.Option(help="Who drew the pictures.")],
     judge: Annotated[str, typer.Option(help="Who judged them, such as mplug.")],
-    out: Annotated[Path, typer.Option(help="The result to write, JSON.")],
+    out: Annotated[Path, typer.Option(callback=writable_result, help="The result to write, JSON.")],
     data: Annotated[Path | None, typer.Option(help="The benchmark's data, to score answers with.")] = None,
     strict: Strict = False,
     json: Json = False,

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from apexgen.cli.app import LARGEST_SEED, Checkpoint, Json, Sides, answer, busy, console, drawer_of
+from apexgen.cli.app import LARGEST_SEED, Checkpoint, Json, Sides, answer, busy, console, drawer_of, writable_folder
 from apexgen.cli.evaluate import Guidance, Lora, Model, Out, Steps, evaluate, refuse_given, show
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def fid(
     resize: Resize = None,
     seed: Seed = 0,
     cache: Cache = None,
-    out: Annotated[Path | None, typer.Option(help="A folder for the results, JSON.")] = None,
+    out: Annotated[Path | None, typer.Option(callback=writable_folder, help="A folder for the results, JSON.")] = None,
     json: Json = False,
 ) -> None:
     """FID and KID of two folders of pictures, and of each subfolder that both have.
@@ -94,7 +94,7 @@ def clip(
     pictures: Annotated[Path, typer.Argument(help="A folder that apexgen drew: its pictures hold their prompts.")],
     clip: Annotated[Path, typer.Option(help="A CLIP: its folder, or a cached repository.")],
     cache: Cache = None,
-    out: Annotated[Path | None, typer.Option(help="A folder for the result, JSON.")] = None,
+    out: Annotated[Path | None, typer.Option(callback=writable_folder, help="A folder for the result, JSON.")] = None,
     json: Json = False,
 ) -> None:
     """CLIP score of drawn pictures and their prompts, 100 cos.
@@ -155,7 +155,7 @@ def timing(
     precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16, for all.")] = "auto",
     repeats: Annotated[int, typer.Option(help="Calls of which the median is told.")] = 10,
     warmup: Annotated[int, typer.Option(help="Calls before those.")] = 2,
-    out: Annotated[Path | None, typer.Option(help="A folder for the results, JSON.")] = None,
+    out: Annotated[Path | None, typer.Option(callback=writable_folder, help="A folder for the results, JSON.")] = None,
     json: Json = False,
 ) -> None:
     """Throughput at batch 10, latency at batch 1 and its parts; stock:FOLDER is a diffusers pipeline's own call.

@@ -12,7 +12,7 @@ from apexgen.compare.plane import Plane
 from apexgen.compare.points import WORLDS
 from apexgen.compare.scenes import Scenes
 from apexgen.compare.terms import Terms
-from apexgen.files import write_whole
+from apexgen.files import check_folder, write_whole
 
 TERMS = "terms.json"  # of those in the report: they are not trained again
 
@@ -20,9 +20,12 @@ TERMS = "terms.json"  # of those in the report: they are not trained again
 def compare(terms: Terms, folder: Path, console: Console) -> dict[str, Any]:
     """Hold a contest, print its table, and write compare.json, .md and .html into the folder; returns the report.
 
-    Raises ValueError, before anything is trained, for a contestant that is described wrongly or a budget too small.
+    Raises ValueError, before anything is trained, for a contestant that is described wrongly, a budget too small, or a
+    folder that can't be written to or holds another world's contest.
     """
     contestants, budgets = terms.objectives(), terms.budgets()
+    check_folder(folder, "--folder")
+    _refuse_other_world(folder, terms.world)
     world = _open(terms, folder, console)
 
     done = read_done(folder, terms)
@@ -39,14 +42,25 @@ def compare(terms: Terms, folder: Path, console: Console) -> dict[str, Any]:
 
 def read_done(folder: Path, terms: Terms) -> dict[str, Any]:
     """The entries of a folder's report whose contestants were trained and judged on these terms."""
-    report, before = folder / "compare.json", folder / TERMS
-    if not report.is_file() or not before.is_file():
-        return {}
+    entries, said = _read(folder / "compare.json"), _read(folder / TERMS)
+    return {name: entries[name] for name in terms.contestants if name in entries and said.get(name) == terms.of(name)}
+
+
+def _read(file: Path) -> dict[str, Any]:
     try:
-        entries, said = json.loads(report.read_text()), json.loads(before.read_text())
+        held = json.loads(file.read_text()) if file.is_file() else {}
     except ValueError:
         return {}  # broken by others: made anew
-    return {name: entries[name] for name in terms.contestants if name in entries and said.get(name) == terms.of(name)}
+    return held if isinstance(held, dict) else {}
+
+
+def _refuse_other_world(folder: Path, world: str) -> None:
+    """ValueError where a folder's report, which would be replaced, is of another world."""
+    for told in _read(folder / TERMS).values():
+        if told["world"] != world:
+            raise ValueError(
+                f'{folder} holds a contest of world = "{told["world"]}"; write --folder {folder}-{world}, or another'
+            )
 
 
 def _open(terms: Terms, folder: Path, console: Console) -> World:

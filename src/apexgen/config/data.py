@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from apexgen.config.table import Table
+from apexgen.config.table import Table, named
 
 
 class Bounds(Table):
@@ -31,6 +31,11 @@ class Origin(Table):
     captions: dict[str, float] = Field(default_factory=dict)  # columns, and how often each is drawn; empty: by name
     filter: dict[str, Bounds] = Field(default_factory=dict)  # which records are read, by column
     limit: int | None = Field(None, ge=1)  # use that many records only
+
+    @field_validator("source")
+    @classmethod
+    def _named(cls, source: str) -> str:
+        return named(source, 'source = "FOLDER", or remove it for the embedded world')
 
     @field_validator("captions", mode="before")
     @classmethod
@@ -83,10 +88,8 @@ class Data(Origin):
 
     @field_validator("cache")
     @classmethod
-    def _named(cls, cache: str | None) -> str | None:
-        if cache is not None and not cache.strip():
-            raise ValueError('an empty path; write cache = "FOLDER", or remove it to encode in memory')
-        return cache
+    def _named_cache(cls, cache: str | None) -> str | None:
+        return None if cache is None else named(cache, 'cache = "FOLDER", or remove it to encode in memory')
 
     @model_validator(mode="after")
     def _check_encoding(self) -> "Data":

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_serializer, field_validator, model_validator
 
-from apexgen.config.table import Table
+from apexgen.config.table import Table, named
 from apexgen.size import Size
 
 PRESETS = ("attention", "attention+mlp", "all-linear")  # of the modules that a LoRA adapts
@@ -24,6 +24,11 @@ class Model(Table):
     checkpointing: bool = False  # compute activations again in the backward pass, for less memory
     weights: Literal["float32", "bfloat16", "8bit", "4bit"] = "float32"  # how the base under a LoRA is held in memory
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 where the device is fast in it
+
+    @field_validator("path")
+    @classmethod
+    def _named(cls, path: str) -> str:
+        return named(path, 'path = "FOLDER", or remove it for the embedded pipeline')
 
     @field_validator("size", mode="before")
     @classmethod

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import tomli_w
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from apexgen.config.data import Data
 from apexgen.config.model import Model
-from apexgen.config.table import Table, explain, read_table
+from apexgen.config.table import Table, explain, named, read_table
 from apexgen.config.train import Train
 
 
@@ -23,6 +23,11 @@ class Run(Table):
     model: Model = Field(default_factory=lambda: Model.model_validate({}))
     data: Data = Data()
     train: Train = Train()
+
+    @field_validator("folder")
+    @classmethod
+    def _named(cls, folder: str) -> str:
+        return named(folder, 'folder = "runs/mine"')
 
 
 def load_run(path: str | Path | None, overrides: Sequence[str] = ()) -> Run:

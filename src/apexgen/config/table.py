@@ -22,6 +22,13 @@ def read_table(file: Path) -> dict[str, Any]:
         raise ValueError(f"{file} is not valid TOML: {error}") from None
 
 
+def named(path: str, remedy: str) -> str:
+    """A path as it is written; ValueError where it is empty, as a shell's variable may be: that is the folder here."""
+    if not path.strip():
+        raise ValueError(f"an empty path; write {remedy}")
+    return path
+
+
 def explain(error: ValidationError, of: type[BaseModel]) -> str:
     """The first mistake pydantic found in a table of the given kind, as one line that names the key."""
     first = error.errors()[0]

@@ -9,7 +9,7 @@ import platform
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 from torch import nn
 
+from apexgen.config import Model
 from apexgen.drawer import Drawer
 from apexgen.evaluate.meter import PARTS, Clock, Meter, forget_peak, network_of, peak_bytes
 from apexgen.evaluate.result import Result
@@ -88,8 +89,11 @@ def time_subjects(
 
     Where an accelerator has no room for all at once they are timed one after another, which the results say; one that
     it has no room for alone is told of, and left out. ValueError, one line, where that is all, one can't be opened, or
-    there are fewer than 3 repeats.
+    there are fewer than 3 repeats or no such precision.
     """
+    precisions = get_args(Model.model_fields["precision"].annotation)
+    if precision not in precisions:
+        raise ValueError(f"--precision {precision}: write one of {', '.join(precisions)}")
     if repeats < 3 or warmup < 1:
         raise ValueError("a median takes repeats and a warm first call; write --repeats 5 --warmup 2")
 

@@ -15,8 +15,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from apexgen.backbones.task_lora import TASK
-from apexgen.export.diffusers import LORA_FILE
+from apexgen.backbones.task_lora import LORA_FILE, TASK
 from apexgen.export.layers import lora_layers, lora_modules
 from apexgen.export.native import native_places
 from apexgen.export.workflow import workflow

@@ -11,15 +11,13 @@ from typing import Any
 from safetensors.torch import save_file
 
 from apexgen.backbones.diffusion import open_pipeline
-from apexgen.backbones.task_lora import SCHEDULER, TASK, count_adapted, load_task_lora
+from apexgen.backbones.task_lora import LORA_FILE, SCHEDULER, TASK, count_adapted, load_task_lora
 from apexgen.export.card import write_card
 from apexgen.export.layers import lora_layers, lora_modules
 from apexgen.export.merged import merged_weights, write_pipeline
 from apexgen.export.scheduler import stock_scheduler
 from apexgen.files import whole_folder
 from apexgen.student import ADAPTER, Student
-
-LORA_FILE = "pytorch_lora_weights.safetensors"
 
 
 def export_student(student: Student, base: Path, target: Path, renoises: bool = False, merge: bool = False) -> Path:

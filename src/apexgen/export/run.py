@@ -16,7 +16,7 @@ from apexgen.export.diffusers import export_student, open_exported, refuse_secon
 from apexgen.export.merged import check_weights, merged_weights
 from apexgen.export.patched import open_patched
 from apexgen.export.proof import Proof, difference, take_proof
-from apexgen.files import whole_folder
+from apexgen.files import check_folder, whole_folder
 from apexgen.generate import draw_noise
 from apexgen.student import ADAPTER, Student
 from apexgen.train import open_objective
@@ -50,6 +50,7 @@ def export_run(run_folder: Path, to: str, out: Path | None = None, which: str = 
         raise ValueError(f"{target} is there already: remove it, or give another folder with --out")
     if not target.parent.is_dir():
         raise ValueError(f"{target}: there is no folder {target.parent}")
+    check_folder(target, "--out")
     objective = open_objective(run)
     refuse_second_time(objective.needs_second_time)
     base = base_folder(run)

@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
-from apexgen.files import write_whole
+from apexgen.files import check_file, write_whole
 from apexgen.report import chart, curves
 from apexgen.report.folder import Told, differences, read_all
 from apexgen.report.grid import picture_grid
@@ -44,12 +44,13 @@ def write_page(folders: list[Path], out: Path | None = None) -> Path:
     """Write the page of runs to `out`, and return where it is.
 
     Unless given, that is report.html in the run's own folder, or compared.html here for several. ValueError for a
-    folder that is no run.
+    folder that is no run, or a page that can't be written.
     """
     runs = read_all(folders)
     target = out or (folders[0] / "report.html" if len(folders) == 1 else Path(COMPARED))
     if not target.parent.is_dir():
         raise ValueError(f"--out {target}: there is no folder {target.parent}; write --out {target.name}")
+    check_file(target, "--out", "report.html")
     write_whole(target, render(runs).encode())
     return target
 
