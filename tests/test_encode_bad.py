@@ -57,6 +57,18 @@ def test_a_broken_shard_is_named(pictures, tmp_path):
     assert encoded(data)[1:] == ([], 6)
 
 
+@pytest.mark.parametrize("others", [{}, {"limit": 1}, {"encode": "step"}])
+def test_a_file_of_prompts_where_pictures_are_asked_for_is_refused_at_once(tmp_path, others):
+    (tmp_path / "prompts.txt").write_text("a red ring\n" * 3)
+    data = Data(source=str(tmp_path / "prompts.txt"), **others)
+    line = r'^data\.source = .*prompts only; name a source with pictures, or write objective\.name = "apex" with anchor'
+    with pytest.raises(ValueError, match=line):
+        encode(data, load_backbone(FOLDER), pictures=True)
+    with pytest.raises(ValueError, match="neither UTF-8 text"):
+        (tmp_path / "prompts.txt").write_bytes(b"\xff")
+        encode(data, load_backbone(FOLDER), pictures=True)
+
+
 @pytest.mark.parametrize("field", ["flip = true", "aspect = 2.0"])
 def test_settings_of_pictures_need_pictures(field):
     name, _, value = field.partition(" = ")
