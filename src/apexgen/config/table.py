@@ -28,7 +28,8 @@ def explain(error: ValidationError, of: type[BaseModel]) -> str:
     places = [str(place) for place in first["loc"]]
     key = ".".join(places)
     if first["type"] == "value_error":
-        return f"{key}: {first['msg'].removeprefix('Value error, ')}"
+        told = first["msg"].removeprefix("Value error, ")
+        return f"{key}: {told}" if key else told  # of the whole table
     if first["type"] == "missing":
         return f"{key} is missing"
     if first["type"] != "extra_forbidden":
