@@ -161,6 +161,8 @@ def test_where_nothing_is_near_the_valid_keys_are_listed(tmp_path):
         "train.ema=1.0",
         "train.clip=-1.0",
         "train.betas=[0.9]",
+        "train.betas=[2, 0.9]",
+        "train.betas=[0.9, 1.0]",
         "train.keep=0",
         "train.seed=-1",
         "train.seed=1700000000000000000",
@@ -183,6 +185,7 @@ def test_a_value_out_of_range_is_refused_by_name(tmp_path, override):
         ("train.steps=0", " = 0: input should be greater than or equal to 1; write train.steps = 1000"),
         ("train.betas=5", " = 5: input should be a valid list; write train.betas = [0.9, 0.99]"),
         ("train.betas=[0.9]", ".1 is missing; write train.betas = [0.9, 0.99]"),
+        ("train.betas=[2, 3]", ".0 = 2: input should be less than 1; write train.betas = [0.9, 0.99]"),
         ("train=5", " = 5: input should be a valid table; write train.KEY = VALUE"),
         (
             "model.weights=4bits",
