@@ -80,6 +80,8 @@ def open_backbone(
 
 def _add_lora(run: Run, backbone: Backbone) -> None:
     if run.model.lora is not None:
+        if not Path(run.model.lora).is_file():
+            raise ValueError(f'model.lora = {run.model.lora!r}: no such file; write model.lora = "FILE.safetensors"')
         add_task_lora(backbone, Path(run.model.lora), run.model.lora_mode or "merge")
 
 
