@@ -78,6 +78,7 @@ MISTAKES = {
     "no such folder": ["demo", "--folder", "new", "model.path=missing"],
     "is not a diffusers pipeline": ["demo", "--folder", "new", "model.path=."],
     "no such run file": ["train", "missing.toml"],
+    "model.lora = 'missing': no such file": ["demo", "--folder", "new", "model.lora=missing"],
     "data.source = 'missing'": ["demo", "--folder", "new", "data.source=missing"],
     "a prompt is empty": ["sample", "new", "-p", "  "],
     '--prompt is missing: write -p "a red ring", or --prompts FILE, one prompt a line': ["sample", "scenes"],
@@ -95,7 +96,7 @@ MISTAKES = {
         "--size",
         "64x",
     ],
-    "size = '20x64': SANA wants multiples of 32; use '32x64'": [
+    "size = '20x64': SANA wants multiples of 32; write --size 32x64, or model.size = \"32x64\"": [
         "sample",
         "scenes",
         "-p",

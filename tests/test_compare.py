@@ -246,7 +246,7 @@ def test_a_spread_is_written_where_there_is_one():
         (["--objectives", "mean_flo"], "write --objectives mean_flow"),
         (["--budget", "0"], "budget = 0.0: input should be greater than 0"),
         (["--seeds", "0"], "seeds = 0: input should be greater than or equal to 1"),
-        (["--world", "scenes", "--teacher-steps", "3"], 'teacher_steps has no effect with world = "scenes"'),
+        (["--world", "scenes", "--teacher-steps", "3"], 'apexgen: teacher_steps has no effect with world = "scenes"'),
         (["missing.toml"], "missing.toml: no such run file"),
         (["--objectives", "apex", "--budget", "500"], "which takes 150 to prepare; write --budget 30"),
     ],

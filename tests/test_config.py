@@ -161,6 +161,8 @@ def test_where_nothing_is_near_the_valid_keys_are_listed(tmp_path):
         "train.ema=1.0",
         "train.clip=-1.0",
         "train.betas=[0.9]",
+        "train.betas=[2, 0.9]",
+        "train.betas=[0.9, 1.0]",
         "train.keep=0",
         "train.seed=-1",
         "train.seed=1700000000000000000",
@@ -178,6 +180,26 @@ def test_a_value_out_of_range_is_refused_by_name(tmp_path, override):
 
 
 @pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.steps=0", " = 0: input should be greater than or equal to 1; write train.steps = 1000"),
+        ("train.betas=5", " = 5: input should be a valid list; write train.betas = [0.9, 0.99]"),
+        ("train.betas=[0.9]", ".1 is missing; write train.betas = [0.9, 0.99]"),
+        ("train.betas=[2, 3]", ".0 = 2: input should be less than 1; write train.betas = [0.9, 0.99]"),
+        ("train=5", " = 5: input should be a valid table; write train.KEY = VALUE"),
+        (
+            "model.weights=4bits",
+            " = '4bits': input should be 'float32', 'bfloat16', '8bit' or '4bit'; write model.weights = \"4bit\"",
+        ),
+        ("model.rank=0", " = 0: input should be greater than or equal to 1; or remove model.rank"),
+        ("train.track=wandb", " = 'wandb': input should be a valid list; or remove train.track"),
+    ],
+)
+def test_a_wrong_value_is_refused_with_the_line_to_write(tmp_path, override, message):
+    assert mistake(tmp_path, "", [override]) == override.partition("=")[0] + message
+
+
+@pytest.mark.parametrize(
     ("targets", "message"),
     [
         ("atention", '"atention" is no preset; write targets = "attention"'),
@@ -190,7 +212,7 @@ def test_a_misspelt_preset_is_refused_with_the_nearest(tmp_path, targets, messag
     assert mistake(tmp_path, "", [f"model.targets={targets}"]).startswith(f"model.targets: {message}")
 
 
-@pytest.mark.parametrize("override", ["train.steps", "=5", "", "folder.x.y=1", "train.steps.x=1"])
+@pytest.mark.parametrize("override", ["train.steps", "=5", ".steps=3", "", "folder.x.y=1", "train.steps.x=1"])
 def test_an_override_that_is_none_is_refused(tmp_path, override):
     mistake(tmp_path, "folder = 'a'\n[train]\nsteps = 3", [override])
 

@@ -1,11 +1,13 @@
 """What can't be encoded: bad records are left out and listed, a broken cache and idle settings cost a line."""
 
+import io
 import json
 import shutil
 
 import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
+from rich.console import Console
 
 from apexgen.backbones.diffusion import load_backbone
 from apexgen.config import Data
@@ -55,6 +57,26 @@ def test_a_broken_shard_is_named(pictures, tmp_path):
         encoded(data)
     shard.unlink()
     assert encoded(data)[1:] == ([], 6)
+
+
+@pytest.mark.parametrize("others", [{}, {"limit": 1}, {"encode": "step"}])
+def test_a_file_of_prompts_where_pictures_are_asked_for_is_refused_at_once(tmp_path, others):
+    (tmp_path / "prompts.txt").write_text("a red ring\n" * 3)
+    data = Data(source=str(tmp_path / "prompts.txt"), **others)
+    line = r'^data\.source = .*prompts only; name a source with pictures, or write objective\.name = "apex" with anchor'
+    with pytest.raises(ValueError, match=line):
+        encode(data, load_backbone(FOLDER), pictures=True)
+    with pytest.raises(ValueError, match="neither UTF-8 text"):
+        (tmp_path / "prompts.txt").write_bytes(b"\xff")
+        encode(data, load_backbone(FOLDER), pictures=True)
+
+
+def test_a_bar_leaves_no_empty_line_where_there_is_no_terminal(tmp_path):
+    (tmp_path / "prompts.txt").write_bytes(b"\xff")
+    console = Console(file=io.StringIO())
+    with pytest.raises(ValueError, match="neither UTF-8 text"):
+        encode(Data(source=str(tmp_path / "prompts.txt")), load_backbone(FOLDER), pictures=False, console=console)
+    assert console.file.getvalue() == ""
 
 
 @pytest.mark.parametrize("field", ["flip = true", "aspect = 2.0"])

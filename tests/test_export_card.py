@@ -1,6 +1,8 @@
 """A card's lines open the base as its users would."""
 
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,6 +25,24 @@ def test_a_card_opens_the_base_in_the_type_it_was_published_in(folders, tmp_path
     assert places["pipe"].dtype == places["pipe"].transformer.dtype == torch.bfloat16
     assert places["pipe"].device.type == ("cuda" if torch.cuda.is_available() else "cpu")
     assert np.asarray(places["image"]).std() > 0.1
+
+
+def test_a_card_of_the_embedded_pipeline_runs_as_it_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(export_run(finished_run(tmp_path / "run", "scenes"), "diffusers").folder)
+    exec(Path("README.md").read_text().split("```")[1].removeprefix("python\n"), {})
+    assert Path("picture.png").is_file()
+
+
+def test_a_card_asks_for_the_path_of_a_folder_and_knows_the_hubs_name(folders, tmp_path):
+    hub = tmp_path / "models--owner--name" / "snapshots" / "0"
+    shutil.copytree(folders["sana"], hub)
+    for base, line in (
+        (folders["sana"], f"base = {folders['sana'].name!r}  # write the path of this pipeline's folder here\n"),
+        (hub, "base = 'owner/name'\n"),
+    ):
+        folder = export_run(finished_run(tmp_path / f"run-{base.name}", base), "diffusers").folder
+        text = (folder / "README.md").read_text()
+        assert line in text and str(base) not in text
 
 
 def test_a_card_opens_what_is_small_in_float32_and_what_is_large_in_bfloat16(folders, tmp_path):

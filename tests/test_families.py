@@ -193,7 +193,8 @@ def test_sana_goes_without_its_instruction_where_the_tokenizer_has_no_room_for_i
 def test_a_size_the_family_does_not_allow_names_the_nearest(net):
     for height in (SIZE + 1, SIZE - 2, 3):
         with pytest.raises(
-            ValueError, match=rf"size = '64x{height}': {net.family} wants multiples of {net.size_multiple}.*; use .*\d+"
+            ValueError,
+            match=rf"size = '64x{height}': {net.family} wants multiples of {net.size_multiple}.*; write --size \d+",
         ):
             net.latent_shape(height)
     assert net.latent_shape(SIZE, SIZE // 2) == (net.latent_shape()[0], 8, 4)
@@ -241,15 +242,23 @@ def test_some_families_have_places_up_to_a_size(net, largest):
     t = torch.ones(1, 1, 1, 1)
     assert net(x, t, t, net.encode_text([SHORT])).shape == x.shape
     for height, width in ((32, largest + 16), (largest + 16, 32)):
-        with pytest.raises(ValueError, match=rf"size = '{width}x{height}': .* of 16 up to {largest}; use '.*{largest}"):
+        with pytest.raises(
+            ValueError, match=rf"size = '{width}x{height}': .* of 16 up to {largest}; write --size .*{largest}"
+        ):
             net.latent_shape(height, width)
 
 
 def test_a_models_own_size_must_be_one_that_the_family_allows(folders):
     net = opened(folders["flux"])
-    for size, nearest in ((50, 48), ("50x64", "'48x64'"), ("3x64", "'16x64'")):
+    for size, nearest in (
+        (50, "48, or model.size = 48"),
+        ("50x64", '48x64, or model.size = "48x64"'),
+        ("3x64", '16x64, .*"'),
+    ):
         net.size = Size.read(size)
-        with pytest.raises(ValueError, match=rf"^size = {size!r}: FLUX\.1 wants multiples of 16; use {nearest}$"):
+        with pytest.raises(
+            ValueError, match=rf"^size = {size!r}: FLUX\.1 wants multiples of 16; write --size {nearest}$"
+        ):
             net.latent_shape()
     net.size = None
     assert net.latent_shape() == (4, 128, 128)

@@ -98,6 +98,7 @@ def test_pictures_are_asked_for_where_they_are_needed(objective):
         ("apx", {}, 'write name = "apex"'),
         ("apex", {"warm_up": 3}, "write warmup = 3"),
         ("flow_matching", {"logit_men": 0.5}, "write logit_mean = 0.5"),
+        ("flow_matching", {"warmup": 0}, '"warmup"; remove it .its fields are logit_mean, logit_deviation.$'),
         ("apex", {"warmup": "150"}, "warmup must be of type int.*write warmup = 150"),
         (
             "apex",

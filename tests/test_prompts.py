@@ -24,6 +24,13 @@ def test_a_file_of_prompts_has_the_same_ones_for_every_reader(tmp_path):
     assert record.captions == tuple(prompts)
 
 
+@pytest.mark.parametrize("text", ["", "\n \n"])
+def test_a_file_without_a_prompt_is_told_so(tmp_path, text):
+    (tmp_path / "p.txt").write_text(text)
+    with pytest.raises(ValueError, match=r"^--prompts p\.txt: it has no prompt; write one a line$"):
+        prompts_in(tmp_path / "p.txt", "--prompts p.txt")
+
+
 def test_a_prompt_that_is_no_utf_8_is_refused_in_one_line():
     with pytest.raises(ValueError, match=r"^--prompt: it is no UTF-8 text: it holds '\\udce9'$"):
         given_prompts([b"caf\xe9".decode("utf-8", "surrogateescape")], None)

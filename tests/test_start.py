@@ -85,6 +85,14 @@ def test_a_card_that_no_published_family_fits_is_told_so_not_given_the_embedded_
         choose("qwen-image", 8)
 
 
+def test_little_memory_is_told_with_a_decimal_and_a_card_without_end_is_none():
+    with pytest.raises(ValueError, match=r"^--vram 0\.1: scenes takes 0\.[1-9] GB at the least .*; write --vram 1, or"):
+        choose("scenes", 0.1)
+    for vram in ("inf", "nan"):
+        with pytest.raises(ValueError, match=f"^--vram {vram}: it is no number of GB; write --vram 24$"):
+            run_file("scenes", float(vram))
+
+
 def test_known_sizes():
     """Qwen-Image's 20.43 B parameters in two bytes; 211 M of LoRA at rank 32 in twenty."""
     memory = estimate(FAMILIES["qwen-image"], "bfloat16", 32, 1).memory

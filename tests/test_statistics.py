@@ -243,6 +243,8 @@ MISTAKES = {
     "missing: no such folder of pictures": ["fid", "missing", "missing", "--features", "CLIP"],
     "is no clip but a dinov2model": ["clip", "DRAWN", "--clip", "DINO", "--cache", "CACHE"],
     "--prompts missing: no such file": ["diversity", "scenes", "--prompts", "missing"],
+    "'--repeats': input should be greater than or equal to 3": ["timing", "scenes", "--repeats", "2"],
+    "'--warmup': input should be greater than or equal to 1": ["timing", "scenes", "--warmup", "0"],
     "--steps 0: write numbers": ["sweep", "scenes", "--steps", "0"],
 }
 

@@ -60,6 +60,7 @@ def open_backbone(
     with_pictures: False frees what encodes pictures at once.
     with_network: False leaves the network on the disk until `bring_network`, so that a card holds one or the other;
         of a sharded one, for good: the first process has it, and `shard` brings its weights.
+    Raises ValueError for a missing LoRA.
     """
     device = best_device()
     backbone = load_backbone(base_folder(run), "cpu" if sharded else device, run.model.weights, with_text, with_network)
@@ -80,6 +81,8 @@ def open_backbone(
 
 def _add_lora(run: Run, backbone: Backbone) -> None:
     if run.model.lora is not None:
+        if not Path(run.model.lora).is_file():
+            raise ValueError(f'model.lora = {run.model.lora!r}: no such file; write model.lora = "FILE.safetensors"')
         add_task_lora(backbone, Path(run.model.lora), run.model.lora_mode or "merge")
 
 
@@ -89,7 +92,7 @@ def encodes_first(run: Run) -> bool:
 
 
 def bring_network(run: Run, backbone: Backbone, corpus: Batches) -> None:
-    """Open the network that a backbone was opened without, once all is encoded and the encoders are gone."""
+    """Open the network that a backbone has not yet, once all is encoded; ValueError where its LoRA is missing."""
     backbone.text_widths = corpus.null.widths()
     if backbone.open_network is not None:
         backbone.forget_encoders()

@@ -1,6 +1,7 @@
 """What apexgen needs of a text-to-image model: a velocity field, its text and picture codecs, and its LoRA targets."""
 
 import gc
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -255,7 +256,7 @@ class Backbone(ABC):
             limit = f" up to {self.largest_size}" if self.largest_size else ""
             raise ValueError(
                 f"size = {size.written!r}: {self.family} wants multiples of {self.size_multiple}{limit}; "
-                f"use {nearest.written!r}"
+                f"write --size {nearest.written}, or model.size = {json.dumps(nearest.written)}"
             )
         factor = self.pipeline.vae_scale_factor
         return self.channels, size.height // factor, size.width // factor

@@ -153,8 +153,8 @@ def timing(
     prompts: Annotated[Path | None, typer.Option(help="One prompt a line; two short ones unless given.")] = None,
     size: Sides = None,
     precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16, for all.")] = "auto",
-    repeats: Annotated[int, typer.Option(help="Calls of which the median is told.")] = 10,
-    warmup: Annotated[int, typer.Option(help="Calls before those.")] = 2,
+    repeats: Annotated[int, typer.Option(min=3, help="Calls of which the median is told.")] = 10,
+    warmup: Annotated[int, typer.Option(min=1, help="Calls before those.")] = 2,
     out: Annotated[Path | None, typer.Option(callback=writable_folder, help="A folder for the results, JSON.")] = None,
     json: Json = False,
 ) -> None:

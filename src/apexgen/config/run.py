@@ -57,7 +57,7 @@ def dump_run(run: Run) -> str:
 
 def _apply(table: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
-    if not equals or not key:
+    if not equals or not all(key.split(".")):
         raise ValueError(f"override {override!r}: write KEY=VALUE, such as train.steps=100")
     try:
         value = tomllib.loads(f"value = {text}")["value"]

@@ -1,10 +1,12 @@
 """The settings of a run's optimisation."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from apexgen.config.table import Table
+
+Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Train(Table):
@@ -15,7 +17,7 @@ class Train(Table):
     accumulate: int = Field(1, ge=1)  # batches a step: their gradients are averaged; memory is that of one
     optimizer: Literal["adamw", "adamw8bit"] = "adamw"  # 8bit: its moments in a quarter of the memory
     learning_rate: float = Field(1e-3, gt=0)
-    betas: tuple[float, float] = (0.9, 0.99)
+    betas: tuple[Decay, Decay] = (0.9, 0.99)
     clip: float = Field(1.0, gt=0)  # largest norm of the gradient
     on_divergence: Literal["stop", "skip"] = "stop"  # at a loss or gradient that is not finite; skip: a few in a row
     warmup: int = Field(20, ge=0)  # steps of linear rise of the learning rate

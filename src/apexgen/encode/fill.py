@@ -17,11 +17,12 @@ from apexgen.encode import keys
 from apexgen.encode.store import Entry, Store
 from apexgen.encode.table import Table, as_keys, as_words
 from apexgen.generate import to_tensor
+from apexgen.objectives.base import GIVE_PICTURES
 from apexgen.size import Size
 
 TEXTS = 256  # encoded at once
 PICTURES, PIXELS = 256, 1 << 22  # encoded at once, at most
-NO_PICTURE = 'it has no picture and the objective needs one; or write objective.anchor = "teacher"'
+NO_PICTURE = f"it has no picture and the objective needs one; {GIVE_PICTURES}"
 
 Thing = TypeVar("Thing")
 Picture = tuple[bytes | None, Size, bool]  # the stored bytes, the size it is cut to, whether it is mirrored

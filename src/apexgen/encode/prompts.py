@@ -26,7 +26,10 @@ def prompts_in(file: Path, origin: str) -> list[str]:
         lines = lines_of(file.read_text(encoding="utf-8-sig"))
     except UnicodeDecodeError:
         raise ValueError(f"{origin}: it is no text of UTF-8; save it as such") from None
-    return check_prompts([line for line in lines if line.strip()], origin)
+    prompts = [line for line in lines if line.strip()]
+    if not prompts:
+        raise ValueError(f"{origin}: it has no prompt; write one a line")
+    return check_prompts(prompts, origin)
 
 
 def probe_prompts(path: str, file: Path | None) -> list[str]:

@@ -145,7 +145,8 @@ def _fill(
     builder = Builder(backbone, stores.texts, stores.latents, sizes_of(data, backbone), data.flip, mine)
     own = range(team.rank, len(parts), team.count) if shared else range(len(parts))
     records = ((part, record) for part in own for record in parts[part])
-    progress = Progress(*columns(), console=console, transient=True)
+    bare = not console.is_interactive  # where a bar that is gone in the end would leave an empty line
+    progress = Progress(*columns(), console=console, transient=True, disable=bare)
     with noted_signals("these records") as asked_to_stop, progress:
         for part, record in progress.track(records, None if shared else source.length(), description="encoding"):
             if asked_to_stop():

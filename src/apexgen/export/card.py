@@ -8,6 +8,7 @@ from apexgen.backbones.diffusion import WEIGHTS
 from apexgen.backbones.header import read_header
 from apexgen.backbones.hub import public_name
 from apexgen.backbones.task_lora import PEFT, TASK, peft_scale
+from apexgen.scenes.pipeline import FOLDER
 from apexgen.student import ADAPTER, Student
 
 LARGE = 1e9  # weights, beyond which nobody draws in float32
@@ -26,7 +27,7 @@ tags: [text-to-image, one-step, apexgen{kind}]
 From {name}, {student.backbone.family}; {_size(student)}. Run in this folder:
 
 ```python
-{snippet(student, name, lora, scheduler, card_type(base))}```
+{snippet(student, base, lora, scheduler, card_type(base))}```
 
 Guidance stays off: it is inside the student.{_told(student)}
 """
@@ -42,13 +43,13 @@ def card_type(base: Path) -> str:
     return "bfloat16" if largest.kind == "BF16" or sum(sizes) > LARGE else "float32"
 
 
-def snippet(student: Student, base: str, lora: str | None, scheduler: str, dtype: str) -> str:
+def snippet(student: Student, base: Path, lora: str | None, scheduler: str, dtype: str) -> str:
     """Python that draws a picture, on a GPU where there is one; the number of steps is its to change."""
     name = type(student.backbone.pipeline).__name__
     arguments = student.backbone.pipeline_arguments(1, guidance=1.0)
     constant = "\n".join(f"    {key}={value!r}," for key, value in arguments.items() if key not in CHANGING)
     if lora:
-        opened = f"""base = {base!r}  # the pipeline's folder
+        opened = f"""{_naming(base)}
 pipe = {name}.from_pretrained(base, torch_dtype=torch.{dtype}).to(device)
 {_loading(student, lora)}
 pipe.scheduler = {scheduler}.from_pretrained("scheduler")"""
@@ -69,6 +70,14 @@ image = pipe(
 ).images[0]
 image.save("picture.png")
 """
+
+
+def _naming(base: Path) -> str:
+    """The line that says where the base is; a folder's path on this machine would be none of the reader's."""
+    if base == FOLDER:
+        return "from apexgen.scenes.pipeline import FOLDER as base  # the embedded pipeline"
+    name = public_name(base)
+    return f"base = {name!r}" + ("" if "/" in name else "  # write the path of this pipeline's folder here")
 
 
 def _loading(student: Student, lora: str) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from difflib import get_close_matches
 from math import isfinite
 from typing import Any
 
@@ -43,7 +44,7 @@ __all__ = ["OBJECTIVES", "Batch", "Draw", "Loss", "Nets", "Objective", "build_ob
 
 
 def build_objective(name: str, fields: Mapping[str, object]) -> Objective:
-    """The objective called `name` with the given fields; ValueError names the nearest right key."""
+    """The objective called `name` with the given fields; ValueError names the nearest right key, if one is near."""
     if name not in OBJECTIVES:
         raise ValueError(
             f'unknown objective "{name}"; write {line("name", nearest(name, OBJECTIVES))} '
@@ -52,7 +53,9 @@ def build_objective(name: str, fields: Mapping[str, object]) -> Objective:
     usual = defaults(OBJECTIVES[name])
     for key, value in fields.items():
         if key not in usual:
-            raise ValueError(f'objective "{name}" has no field "{key}"; write {line(nearest(key, usual), value)}')
+            near = get_close_matches(key, usual, n=1)
+            remedy = f"write {line(near[0], value)}" if near else f"remove it (its fields are {', '.join(usual)})"
+            raise ValueError(f'objective "{name}" has no field "{key}"; {remedy}')
         if not _fits(value, usual[key]):
             raise ValueError(
                 f"{key} must be of type {type(usual[key]).__name__}, got {value!r}; write {line(key, usual[key])}"

@@ -12,6 +12,9 @@ from apexgen.discriminator import Discriminator
 from apexgen.shift import Shift
 from apexgen.velocities import Velocity
 
+GIVE_PICTURES = 'name a source with pictures, or write objective.name = "apex" with anchor = "teacher"'
+PROMPTS_ONLY = f"the objective needs pictures and the data has prompts only; {GIVE_PICTURES}"
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -149,10 +152,7 @@ class Objective(ABC):
 def pictures(batch: Batch) -> Tensor:
     """The batch's clean latents, or a ValueError that says what to do."""
     if batch.x is None:
-        raise ValueError(
-            "the objective needs pictures and the data has prompts only; name a source with "
-            'pictures, or write objective.name = "apex" with anchor = "teacher"'
-        )
+        raise ValueError(PROMPTS_ONLY)
     return batch.x
 
 

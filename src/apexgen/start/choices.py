@@ -5,6 +5,7 @@ are those of docs/backbones.md, counted on published shapes; those of text encod
 """
 
 from dataclasses import dataclass
+from math import isfinite
 
 OPTIMISED = 20  # bytes a LoRA's parameter takes in float32: itself, gradient, two moments, average
 ELEMENT = 2  # bytes of a bfloat16 number
@@ -92,9 +93,11 @@ def estimate(family: Family, weights: str, rank: int, batch: int) -> Choice:
 def choose(name: str, vram: float) -> Choice:
     """The best that fits a card of `vram` GB: the finest base, then the highest rank, then the largest batch.
 
-    ValueError for an unknown family, and for a card too small, with the least that does.
+    ValueError for an unknown family, for a card of no size, and for one too small, with the least that does.
     """
     family = find_family(name)
+    if not isfinite(vram):
+        raise ValueError(f"--vram {vram}: it is no number of GB; write --vram 24")
     usual = ("float32",) if name == "scenes" else tuple(HELD)[1:]
     tried = [estimate(family, weights, rank, batch) for weights in usual for rank in RANKS for batch in BATCHES]
     for choice in tried:
@@ -102,8 +105,9 @@ def choose(name: str, vram: float) -> Choice:
             return choice
     least = min(tried, key=lambda choice: (choice.needed, choice.training))
     card = -(-least.needed / (1 - SPARE) // 1)
+    decimals = 1 if least.needed < 10 else 0
     raise ValueError(
-        f'--vram {vram:g}: {name} takes {least.needed:.0f} GB at the least (weights = "{least.weights}", '
+        f'--vram {vram:g}: {name} takes {least.needed:.{decimals}f} GB at the least (weights = "{least.weights}", '
         f"rank = {least.rank}, batch = {least.batch}); write --vram {card:.0f}, or {_nearest(vram)}"
     )
 
