@@ -53,14 +53,13 @@ def base_folder(run: Run) -> Path:
 def open_backbone(
     run: Run, sharded: bool = False, with_text: bool = True, with_pictures: bool = True, with_network: bool = True
 ) -> Backbone:
-    """The run's pipeline on the best device there is, in the run's precision.
+    """The run's pipeline on the best device there is, in the run's precision. ValueError for a missing LoRA.
 
     sharded: its network, which a device may have no room for, waits in the processor's memory for `shard`.
     with_text: False leaves the text encoders on the disk until a text is to be encoded.
     with_pictures: False frees what encodes pictures at once.
     with_network: False leaves the network on the disk until `bring_network`, so that a card holds one or the other;
         of a sharded one, for good: the first process has it, and `shard` brings its weights.
-    Raises ValueError for a missing LoRA.
     """
     device = best_device()
     backbone = load_backbone(base_folder(run), "cpu" if sharded else device, run.model.weights, with_text, with_network)
@@ -290,8 +289,7 @@ def read_run(folder: Path, which: str = "latest") -> tuple[Run, checkpoint.State
     if found is None:
         why = f" ({broken[0].partition(';')[0]})" if broken else ""
         raise ValueError(f"{folder} has no whole checkpoint{why}; train it: apexgen train {folder / 'config.toml'}")
-    for line in broken:
-        print(line, file=sys.stderr)
+    sys.stderr.writelines(f"{line}\n" for line in broken)
     return run, checkpoint.read(found)
 
 
