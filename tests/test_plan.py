@@ -198,8 +198,8 @@ def test_the_cost_that_is_planned_is_the_one_that_the_run_then_tells(tmp_path):
     plan = make_plan(short_run(tmp_path))
     distill(short_run(tmp_path), QUIET)
     assert plan.evaluations == json.loads((tmp_path / "run.json").read_text())["evaluations_per_step"]
-    # The demo's anchor and its pairs see half of a step; of a pair's eight steps five are guided.
-    assert plan.evaluations == 11 - 3 / 2 + (13 + 3) / 2
+    # The demo's anchor and its pairs see half of a step; of a pair's six steps four are guided.
+    assert plan.evaluations == 11 - 3 / 2 + (10 + 3) / 2
 
 
 def test_what_a_larger_batch_holds_is_told_by_two_smaller_ones(tmp_path):

@@ -2,7 +2,7 @@
 
 A push by the difference of two fields says where the real distribution has more, and not which noise is to go there:
 noises that fall together are pushed together from then on. The pairs say which. Both ask for one generator, the flow's
-own map, so that neither is in the other's way but for the blur of a regression and the error of its solver.
+own map, so that neither is in the other's way but for the blur of a regression and the error of its Euler steps.
 The regression of Yin et al., https://arxiv.org/abs/2311.18828, Eq. 9, in squares, on pairs drawn as they are needed.
 """
 
@@ -23,7 +23,7 @@ from apexgen.velocities import Velocity
 class Paired(Objective):
     """What pairs an objective is told to hold, and their term."""
 
-    pair_steps: int = 0  # steps along v_real, to whose end one step from the same noise is drawn; 0: no pairs
+    pair_steps: int = 0  # Euler steps of v_real, to whose end one step from the same noise is drawn; 0: no pairs
     pair_weight: float = 0.125  # the more, the closer to the data's spread, and the less sharp
     pair_share: float = 0.125  # share of the batch that is carried so: a pair costs as many forwards as steps
 
@@ -51,7 +51,7 @@ class Paired(Objective):
         def drawn(rows: Tensor | slice) -> Tensor:
             at = w[rows], one[rows], zero[rows], c.select(rows)
             with torch.no_grad():
-                x_end = solve(real, *at, self.pair_steps, order=2)
+                x_end = solve(real, *at, self.pair_steps)
             return mean_square(student(*at), w[rows] - x_end)
 
         if prepares:

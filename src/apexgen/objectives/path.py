@@ -78,18 +78,12 @@ class LogitNormalPath(LogitNormal, PathObjective):
         PathObjective.__post_init__(self)
 
 
-def solve(velocity: Velocity, x: Tensor, t: Tensor, r: Tensor, c: Condition, steps: int, order: int = 1) -> Tensor:
-    """x (B, ...) carried from times t down to r (B, 1, ...), in `steps` equal steps along the velocity.
-
-    order 1: Euler's. 2: Adams' and Bashforth's, along (3 v - v') / 2 after the first, v' the velocity a step before:
-    as many evaluations, and an error that falls with the square of the step.
-    """
-    now, before = t, None
+def solve(velocity: Velocity, x: Tensor, t: Tensor, r: Tensor, c: Condition, steps: int) -> Tensor:
+    """x (B, ...) carried from times t down to r (B, 1, ...), in `steps` equal steps along the velocity."""
+    now = t
     for k in range(1, steps + 1):
         later = t + (r - t) * (k / steps)
-        v = velocity(x, now, later, c)
-        x = step(x, v if order == 1 or before is None else (3 * v - before) / 2, now, later)
-        now, before = later, v
+        x, now = step(x, velocity(x, now, later, c), now, later), later
     return x
 
 
