@@ -50,10 +50,8 @@ def check_run(run: Run) -> None:
 
 def _check_begun(run: Run, folder: Path) -> None:
     """ValueError where a folder's run was begun with settings that may not change."""
-    old, new = (
-        resolved(load_run(folder / "config.toml")),
-        resolved(run),
-    )  # a default that is written out is no other run
+    # With every field of their objectives: a default that is written out is no other run.
+    old, new = resolved(load_run(folder / "config.toml")), resolved(run)
     if old.train.samples != new.train.samples:
         raise ValueError(
             f"{folder} was begun with train.batch x train.accumulate x processes = {old.train.samples} samples a step, "

@@ -50,6 +50,14 @@ def unused(objective: Objective, names: Collection[str], setting: str) -> None:
             raise ValueError(f"{line(name, value)} has no effect with {setting}; write {line(name, usual)}")
 
 
+def robust_fields(objective: Objective) -> None:
+    """ValueError unless `power` and `floor` are those of a robust loss; a square, power 0, reads no floor."""
+    within(objective, "power", 0)
+    within(objective, "floor", 1e-12)
+    if objective.power == 0:  # type: ignore[attr-defined]
+        unused(objective, ("floor",), "power = 0")
+
+
 def guided_until(objective: Objective) -> None:
     """ValueError unless `guidance` is at least 1, and `guidance_until` a time that bounds one above 1."""
     within(objective, "guidance", 1)

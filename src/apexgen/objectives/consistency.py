@@ -15,7 +15,7 @@ from torch import Tensor
 
 from apexgen import flow
 from apexgen.objectives.base import Batch, Draw, Loss, Nets, mean_square, robust
-from apexgen.objectives.check import one_of, unused, within
+from apexgen.objectives.check import one_of, robust_fields, unused, within
 from apexgen.objectives.path import LogitNormalPath
 from apexgen.velocities import along_flow
 
@@ -43,10 +43,7 @@ class Consistency(LogitNormalPath):
         unused(self, ONLY_CONTINUOUS if self.form == "discrete" else ONLY_DISCRETE, f'form = "{self.form}"')
         for name in ("phases", "stage_steps", "stages", "tangent_warmup"):
             within(self, name, 1)
-        within(self, "power", 0)
-        within(self, "floor", 1e-12)
-        if self.power == 0:
-            unused(self, ("floor",), "power = 0")
+        robust_fields(self)
         within(self, "tangent_floor", 1e-12)
         within(self, "difference", 0, 0.1)
 

@@ -13,7 +13,7 @@ from torch import Generator, Tensor
 
 from apexgen import flow
 from apexgen.objectives.base import Batch, Draw, Loss, Nets, mean_square, robust
-from apexgen.objectives.check import unused, within
+from apexgen.objectives.check import robust_fields, within
 from apexgen.objectives.path import LogitNormalPath, solve, uniform_below
 
 
@@ -30,10 +30,7 @@ class Ctm(LogitNormalPath):
         super().__post_init__()
         within(self, "solver_steps", 1)
         within(self, "flow_weight", 0)
-        within(self, "power", 0)
-        within(self, "floor", 1e-12)
-        if self.power == 0:
-            unused(self, ("floor",), "power = 0")
+        robust_fields(self)
 
     @property
     def needs_second_time(self) -> bool:

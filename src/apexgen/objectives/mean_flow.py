@@ -11,7 +11,7 @@ import torch
 from torch import Generator, Tensor
 
 from apexgen.objectives.base import Batch, Draw, Loss, Nets, robust
-from apexgen.objectives.check import unused, within
+from apexgen.objectives.check import robust_fields, within
 from apexgen.objectives.path import LogitNormalPath, chosen, uniform_below
 from apexgen.velocities import along_flow
 
@@ -29,10 +29,7 @@ class MeanFlow(LogitNormalPath):
     def __post_init__(self) -> None:
         super().__post_init__()
         within(self, "equal_share", 0, 1)
-        within(self, "power", 0)
-        within(self, "floor", 1e-12)
-        if self.power == 0:
-            unused(self, ("floor",), "power = 0")
+        robust_fields(self)
         within(self, "difference", 0, 0.1)
 
     @property
